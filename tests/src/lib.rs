@@ -1,0 +1,1 @@
+//! What crosses crates: the simulator, the harness for real processes, the linearizability checker.
