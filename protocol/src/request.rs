@@ -1,0 +1,226 @@
+//! What clients ask and what they are told.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Address, CheckedCommand, ClusterId, HistoryEpoch, NodeId, NodeName, Revision};
+
+/// What a read promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged before the read began. The default.
+    #[default]
+    Linearizable,
+    /// The local state of the node that is asked, possibly old.
+    Stale,
+}
+
+/// A request as the node executes it, whatever door it came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Reads one key.
+    Get {
+        /// The key.
+        key: Bytes,
+        /// What is promised.
+        consistency: Consistency,
+    },
+    /// Executes a command through the log.
+    Write(CheckedCommand),
+    /// Tells about the node.
+    Status,
+}
+
+/// A key's record as a read returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The value.
+    pub value: Bytes,
+    /// The revision that created the key (anew, after a delete).
+    pub create_revision: Revision,
+    /// The revision that last changed it.
+    pub mod_revision: Revision,
+    /// Count of writes since creation, from 1.
+    pub version: u64,
+}
+
+/// What a request that was executed returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The key exists.
+    Found(Record),
+    /// It does not.
+    NotFound,
+    /// The put was applied, at this revision.
+    Put {
+        /// The revision it made.
+        revision: Revision,
+    },
+    /// The delete was applied.
+    Deleted {
+        /// Did the key exist?
+        existed: bool,
+        /// The store's revision after it (unchanged when the key did not exist).
+        revision: Revision,
+    },
+    /// The condition did not hold; nothing changed.
+    ConditionFailed {
+        /// The key's mod_revision now; `None` when it does not exist.
+        current: Option<Revision>,
+    },
+    /// About the node.
+    Status(Box<Status>),
+}
+
+/// The closed list of what can go wrong, the same at every door; later ones are only added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The request itself is wrong; the same request will always be refused. HTTP 400.
+    BadRequest,
+    /// The key does not exist. HTTP 404.
+    KeyNotFound,
+    /// A condition did not hold. HTTP 409.
+    RevisionMismatch,
+    /// Key, value or request over the limits. HTTP 413.
+    TooLarge,
+    /// Refused early; nothing was proposed. Retry later. HTTP 429.
+    Overloaded,
+    /// No leader is known, or this node can not serve (unformed, replaced); nothing was proposed. HTTP 503.
+    NoLeader,
+    /// The disk is nearly full; nothing was proposed. HTTP 503.
+    NoSpace,
+    /// The write may or may not have happened, or may yet. HTTP 504.
+    OutcomeUnknown,
+    /// The revision asked for is no longer kept. HTTP 400.
+    Compacted,
+    /// The session has expired; the write was not applied. HTTP 409.
+    SessionExpired,
+    /// To a forwarding node only: the receiver does not lead; nothing was proposed.
+    NotLeader,
+}
+
+/// Why a request was not, or may not have been, executed.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("{code:?}: {message}")]
+pub struct Failure {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people: what happened, to what, what to do.
+    pub message: String,
+    /// The leader as far as known: its name, native address and HTTP address.
+    pub leader: Option<LeaderHint>,
+}
+
+/// Where the leader is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderHint {
+    /// Its name.
+    pub name: NodeName,
+    /// Native protocol.
+    pub address: Address,
+    /// HTTP, if it serves it.
+    pub http: Option<Address>,
+}
+
+/// In every answer: where and when in history it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The cluster; `None` while the node is unformed.
+    pub cluster: Option<ClusterId>,
+    /// The node that answered.
+    pub node: NodeId,
+    /// Its term.
+    pub term: u64,
+    /// Its store's revision when it answered.
+    pub revision: Revision,
+    /// The history epoch.
+    pub epoch: HistoryEpoch,
+}
+
+/// Header and outcome of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Where and when.
+    pub header: Header,
+    /// What.
+    pub outcome: Result<Answer, Failure>,
+}
+
+/// What a node is doing in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RoleName {
+    /// Leads.
+    Leader,
+    /// Follows.
+    Follower,
+    /// Campaigns (pre-vote included).
+    Candidate,
+    /// Receives the log without a vote; or is not formed yet.
+    Learner,
+}
+
+/// Answer of [`Request::Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub name: NodeName,
+    /// Its role.
+    pub role: RoleName,
+    /// The leader's name, if known.
+    pub leader: Option<NodeName>,
+    /// Current term.
+    pub term: u64,
+    /// Commit index; 0 while unformed.
+    pub commit_index: u64,
+    /// Applied index; 0 while unformed.
+    pub applied_index: u64,
+    /// The store's revision.
+    pub revision: Revision,
+    /// `None` while unformed.
+    pub cluster: Option<ClusterId>,
+    /// Version of the server program.
+    pub version: String,
+    /// All members.
+    pub members: Vec<Member>,
+    /// Knows a leader and has caught up.
+    pub ready: bool,
+    /// Why it is not ready, and what would mend it, in a sentence.
+    pub not_ready_because: Option<String>,
+}
+
+/// One member of the cluster, as the configuration names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The operator's label.
+    pub name: NodeName,
+    /// Who it is.
+    pub identity: NodeId,
+    /// Native protocol and peers.
+    pub address: Address,
+    /// HTTP, if it serves it.
+    pub http: Option<Address>,
+    /// Voter or learner.
+    pub voter: bool,
+}
+
+/// Sizes that requests must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest key, bytes.
+    pub key_bytes: usize,
+    /// Longest value, bytes.
+    pub value_bytes: usize,
+    /// Longest request (and frame from a client), bytes.
+    pub request_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            key_bytes: 4 << 10,
+            value_bytes: 2 << 20,
+            request_bytes: 8 << 20,
+        }
+    }
+}
