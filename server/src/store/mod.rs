@@ -1,37 +1,34 @@
-//! The state machine.
+//! The state machine: what the log's entries make of an empty store.
+//!
+//! [`Store::apply`] is a pure function of the state and the entry (R73): no clock, no random numbers, no hash order, no
+//! settings of this node. Time comes in as the entry's log time alone (R74).
+//!
+//! # What holds
+//! - `revision` is 1 when empty and grows by exactly 1 for each transaction that changes something. A failed condition, a
+//!   delete of nothing, no-ops, ticks and configurations add none.
+//! - A key's `version` counts its writes since it was created and starts at 1 again after a delete.
+//! - Log time never falls: an entry with an older stamp is applied at the log time already reached.
+//! - Before an entry's command, keys whose deadline has come are deleted in (deadline, key) order, each as a transaction of
+//!   its own, at most [`EXPIRIES_PER_ENTRY`] per entry so that no entry's apply is unboundedly long. What is left over
+//!   goes with the next entries.
+//! - Nothing kept here is a slice of an entry: keys and values are copied, or a value of a hundred bytes would pin the
+//!   whole block or frame it came in.
+//!
+//! # Layout
+//! ```text
+//! machine.rs     Store: order of entries, revisions, conditions, expiry
+//! overlay.rs     the ordered map that holds the records
+//! deadlines.rs   which keys expire, in (deadline, key) order; a hint, the record itself is checked
+//! effects.rs     the chained hash of everything applied
+//! ```
+//! Later a base engine goes under `overlay.rs` and an event log beside it; neither is seen from above. Not here: history,
+//! leases, sessions, transactions over several keys, snapshots.
 
-use raftkv_protocol::{Answer, Record, Revision};
-use raftkv_raft::{Entry, Index};
+mod deadlines;
+mod effects;
+mod machine;
+mod overlay;
+#[cfg(test)]
+mod tests;
 
-/// The key-value state machine: a pure function of the entries applied to it (R73).
-#[derive(Debug)]
-pub struct Store {}
-
-#[allow(unused_variables, clippy::todo, missing_docs, clippy::new_without_default)]
-impl Store {
-    /// An empty store at revision 1 whose next entry is `first`.
-    pub fn new(first: Index) -> Store {
-        todo!()
-    }
-    /// Applies the next entry. `None` for entries that answer nobody (no-ops, configurations, ticks).
-    pub fn apply(&mut self, entry: &Entry) -> Option<Answer> {
-        todo!()
-    }
-    pub fn get(&self, key: &[u8]) -> Option<Record> {
-        todo!()
-    }
-    pub fn revision(&self) -> Revision {
-        todo!()
-    }
-    pub fn applied(&self) -> Option<Index> {
-        todo!()
-    }
-    /// Chained hash of the effects of everything applied (divergence check, I7).
-    pub fn state_hash(&self) -> u64 {
-        todo!()
-    }
-    /// All live keys in order (tests, simulator).
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Record)> {
-        std::iter::empty()
-    }
-}
+pub use machine::{EXPIRIES_PER_ENTRY, Store};

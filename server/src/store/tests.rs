@@ -1,0 +1,453 @@
+//! The store against its rules, and against a model that shares no code with it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Revision};
+use raftkv_raft::{Entry, EntryId, EntryKind, Index, Stamp, Term};
+
+use super::{EXPIRIES_PER_ENTRY, Store};
+
+/// Applies commands one after the other, at log times in milliseconds.
+struct Applier {
+    store: Store,
+    next: Index,
+}
+
+impl Applier {
+    fn new() -> Applier {
+        Applier {
+            store: Store::new(Index::FIRST),
+            next: Index::FIRST,
+        }
+    }
+
+    fn entry(&mut self, kind: EntryKind, log_time_ms: u64, payload: Bytes) -> Entry {
+        let index = self.next;
+        self.next = index.next();
+        Entry {
+            id: EntryId { term: Term(1), index },
+            kind,
+            stamp: Stamp {
+                log_time_us: log_time_ms * 1000,
+                ..Stamp::default()
+            },
+            payload,
+            configuration: None,
+        }
+    }
+
+    fn apply(&mut self, log_time_ms: u64, command: &Command<'_>) -> Option<Answer> {
+        let encoded = match command {
+            Command::Tick => CheckedCommand::tick(),
+            Command::Put { .. } | Command::Delete { .. } => {
+                CheckedCommand::new(command, &Limits::default()).unwrap()
+            }
+        };
+        let entry = self.entry(EntryKind::Command, log_time_ms, encoded.encoded().clone());
+        self.store.apply(&entry)
+    }
+
+    fn put(&mut self, log_time_ms: u64, key: &str, ttl_ms: Option<u64>) -> Option<Answer> {
+        self.apply(
+            log_time_ms,
+            &put(key.as_bytes(), b"value", Condition::Always, ttl_ms),
+        )
+    }
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8], condition: Condition, ttl_ms: Option<u64>) -> Command<'a> {
+    Command::Put {
+        key,
+        value,
+        condition,
+        ttl_ms,
+    }
+}
+
+fn delete(key: &[u8], condition: Condition) -> Command<'_> {
+    Command::Delete { key, condition }
+}
+
+#[test]
+fn revision_is_one_when_empty_and_counts_each_changing_transaction() {
+    let mut a = Applier::new();
+    assert_eq!(a.store.revision(), Revision(1));
+    assert_eq!(a.store.applied(), None);
+    assert_eq!(
+        a.put(0, "k", None),
+        Some(Answer::Put {
+            revision: Revision(2)
+        })
+    );
+    let failed = a.apply(0, &put(b"k", b"w", Condition::Absent, None));
+    assert_eq!(
+        failed,
+        Some(Answer::ConditionFailed {
+            current: Some(Revision(2))
+        })
+    );
+    let nothing = a.apply(0, &delete(b"other", Condition::Always));
+    let unchanged = Answer::Deleted {
+        existed: false,
+        revision: Revision(2),
+    };
+    assert_eq!(nothing, Some(unchanged));
+    assert_eq!(a.apply(0, &Command::Tick), None);
+    let gone = a.apply(0, &delete(b"k", Condition::ModRevision(Revision(2))));
+    assert_eq!(
+        gone,
+        Some(Answer::Deleted {
+            existed: true,
+            revision: Revision(3)
+        })
+    );
+    assert_eq!(a.store.revision(), Revision(3));
+    assert_eq!(a.store.applied(), Index::new(5));
+}
+
+#[test]
+fn version_restarts_and_create_revision_renews_after_a_delete() {
+    let mut a = Applier::new();
+    a.put(0, "k", None);
+    a.put(0, "k", None);
+    let record = a.store.get(b"k").unwrap();
+    assert_eq!(
+        (record.create_revision, record.mod_revision, record.version),
+        (Revision(2), Revision(3), 2)
+    );
+    a.apply(0, &delete(b"k", Condition::Always));
+    a.put(0, "k", None);
+    let record = a.store.get(b"k").unwrap();
+    assert_eq!(
+        (record.create_revision, record.mod_revision, record.version),
+        (Revision(5), Revision(5), 1)
+    );
+}
+
+#[test]
+fn noop_and_configuration_answer_nobody_and_change_no_revision() {
+    let mut a = Applier::new();
+    for kind in [EntryKind::Noop, EntryKind::Configuration] {
+        let entry = a.entry(kind, 0, Bytes::from_static(b"not a command"));
+        assert_eq!(a.store.apply(&entry), None);
+    }
+    assert_eq!(a.store.revision(), Revision(1));
+    assert_eq!(a.store.applied(), Index::new(2));
+}
+
+#[test]
+fn expiry_comes_before_the_command_of_the_entry_in_deadline_then_key_order() {
+    let mut a = Applier::new();
+    a.put(0, "z", Some(10));
+    a.put(0, "b", Some(20));
+    a.put(0, "a", Some(20));
+    a.put(19, "still", None);
+    assert!(a.store.get(b"z").is_none() && a.store.get(b"a").is_some());
+    assert_eq!(a.store.next_deadline_us(), Some(20_000));
+    // z expired at revision 5, "still" is 6; a and b expire as 7 and 8, each its own revision; then the put.
+    let answer = a.apply(20, &put(b"a", b"new", Condition::Absent, None));
+    assert_eq!(
+        answer,
+        Some(Answer::Put {
+            revision: Revision(9)
+        })
+    );
+    assert!(!a.store.has_deadlines());
+}
+
+#[test]
+fn put_without_ttl_removes_the_deadline_and_put_with_ttl_moves_it() {
+    let mut a = Applier::new();
+    a.put(0, "kept", Some(10));
+    a.put(0, "moved", Some(10));
+    a.put(5, "kept", None);
+    a.put(5, "moved", Some(10));
+    a.apply(14, &Command::Tick);
+    assert!(a.store.get(b"kept").is_some() && a.store.get(b"moved").is_some());
+    a.apply(15, &Command::Tick);
+    assert!(a.store.get(b"kept").is_some() && a.store.get(b"moved").is_none());
+}
+
+#[test]
+fn failed_condition_leaves_the_deadline_alone() {
+    let mut a = Applier::new();
+    a.put(0, "k", Some(10));
+    a.apply(1, &put(b"k", b"w", Condition::Absent, Some(1000)));
+    assert_eq!(a.store.next_deadline_us(), Some(10_000));
+}
+
+#[test]
+fn deleted_key_leaves_no_deadline_behind() {
+    let mut a = Applier::new();
+    a.put(0, "k", Some(10));
+    a.apply(0, &delete(b"k", Condition::Always));
+    assert!(!a.store.has_deadlines());
+    a.put(0, "k", None);
+    a.apply(100, &Command::Tick);
+    assert!(
+        a.store.get(b"k").is_some(),
+        "a new key does not inherit the old one's deadline"
+    );
+}
+
+#[test]
+fn log_time_never_falls() {
+    let mut a = Applier::new();
+    a.put(100, "k", None);
+    a.put(40, "ttl", Some(10));
+    assert_eq!(a.store.log_time_us(), 100_000);
+    assert_eq!(a.store.next_deadline_us(), Some(110_000));
+    let noop = a.entry(EntryKind::Noop, 0, Bytes::new());
+    a.store.apply(&noop);
+    assert_eq!(a.store.log_time_us(), 100_000);
+}
+
+#[test]
+fn expiry_per_entry_is_bounded_and_the_rest_goes_with_the_next_entry() {
+    let mut a = Applier::new();
+    for number in 0..EXPIRIES_PER_ENTRY + 1 {
+        a.put(0, &format!("{number:05}"), Some(1));
+    }
+    a.apply(1, &Command::Tick);
+    assert_eq!(a.store.iter().count(), 1);
+    assert_eq!(a.store.next_deadline_us(), Some(1000));
+    a.apply(1, &Command::Tick);
+    assert_eq!(a.store.iter().count(), 0);
+}
+
+#[test]
+fn endless_ttl_does_not_overflow() {
+    let mut a = Applier::new();
+    a.put(1, "k", Some(u64::MAX));
+    assert_eq!(a.store.next_deadline_us(), Some(u64::MAX));
+}
+
+#[test]
+fn kept_values_share_nothing_with_the_entry() {
+    let mut a = Applier::new();
+    let checked = CheckedCommand::new(&put(b"k", b"v", Condition::Always, None), &Limits::default()).unwrap();
+    let entry = a.entry(EntryKind::Command, 0, checked.encoded().clone());
+    a.store.apply(&entry);
+    let kept = a.store.get(b"k").unwrap().value;
+    assert!(!entry.payload.as_ptr_range().contains(&kept.as_ptr()));
+}
+
+#[test]
+#[should_panic(expected = "a newer version of this program may have written it")]
+fn unreadable_command_halts_rather_than_diverges() {
+    let mut a = Applier::new();
+    let entry = a.entry(EntryKind::Command, 0, Bytes::from_static(&[250, 250, 250]));
+    a.store.apply(&entry);
+}
+
+#[test]
+#[should_panic(expected = "each exactly once")]
+fn entry_applied_twice_halts() {
+    let mut a = Applier::new();
+    let entry = a.entry(EntryKind::Noop, 0, Bytes::new());
+    a.store.apply(&entry);
+    a.store.apply(&entry);
+}
+
+#[test]
+fn state_hash_tells_every_kind_of_difference() {
+    let hash_after = |commands: &[(u64, Command<'_>)]| {
+        let mut a = Applier::new();
+        for (log_time_ms, command) in commands {
+            a.apply(*log_time_ms, command);
+        }
+        a.store.state_hash()
+    };
+    let always = Condition::Always;
+    let base = hash_after(&[(0, put(b"ab", b"c", always, None))]);
+    assert_eq!(base, hash_after(&[(0, put(b"ab", b"c", always, None))]));
+    let different = [
+        hash_after(&[]),
+        hash_after(&[(0, put(b"a", b"bc", always, None))]),
+        hash_after(&[(0, put(b"ab", b"d", always, None))]),
+        hash_after(&[(0, put(b"ab", b"c\0", always, None))]),
+        hash_after(&[(0, put(b"ab", b"c", always, Some(7)))]),
+        hash_after(&[(1, put(b"ab", b"c", always, None))]),
+        hash_after(&[(0, put(b"ab", b"c", always, None)), (0, Command::Tick)]),
+        hash_after(&[(0, put(b"ab", b"c", always, None)), (0, delete(b"ab", always))]),
+    ];
+    assert!(different.iter().all(|hash| *hash != base));
+}
+
+#[test]
+fn state_hash_remembers_the_past_whatever_comes_after() {
+    // Sixteen bytes equal to the hash's own constants: they must not wipe out what came before.
+    let mut poison = [0; 16];
+    poison[8..].copy_from_slice(&0xbb67_ae85_84ca_a73b_u64.to_le_bytes());
+    let run = |first: &[u8]| {
+        let mut a = Applier::new();
+        a.apply(0, &put(b"k", first, Condition::Always, None));
+        a.apply(0, &put(b"k", &poison, Condition::Always, None));
+        a.store.state_hash()
+    };
+    assert_ne!(run(b"one"), run(b"two"));
+}
+
+/// What the store should be, told as simply as possible.
+#[derive(Default)]
+struct Model {
+    keys: BTreeMap<Vec<u8>, ModelRecord>,
+    changes: u64,
+    now_ms: u64,
+}
+
+struct ModelRecord {
+    value: Vec<u8>,
+    created: u64,
+    changed: u64,
+    version: u64,
+    expires_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, Vec<u8>, ModelCondition, Option<u64>),
+    Delete(u8, ModelCondition),
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ModelCondition {
+    Always,
+    Absent,
+    /// The revision that last changed the key, plus this.
+    Current(u64),
+}
+
+impl Model {
+    fn advance(&mut self, log_time_ms: u64) {
+        self.now_ms = self.now_ms.max(log_time_ms);
+        let before = self.keys.len();
+        let now_ms = self.now_ms;
+        self.keys
+            .retain(|_, record| record.expires_ms.is_none_or(|at| at > now_ms));
+        self.changes += (before - self.keys.len()) as u64;
+    }
+
+    fn condition(&self, key: u8, condition: ModelCondition) -> Condition {
+        match condition {
+            ModelCondition::Always => Condition::Always,
+            ModelCondition::Absent => Condition::Absent,
+            ModelCondition::Current(offset) => {
+                let changed = self.keys.get(&vec![key]).map_or(1, |record| record.changed);
+                Condition::ModRevision(Revision(changed + offset))
+            }
+        }
+    }
+
+    fn holds(&self, key: u8, condition: Condition) -> bool {
+        match (condition, self.keys.get(&vec![key])) {
+            (Condition::Always, _) | (Condition::Absent, None) => true,
+            (Condition::ModRevision(Revision(wanted)), Some(record)) => wanted == record.changed,
+            (Condition::Absent, Some(_)) | (Condition::ModRevision(_), None) => false,
+        }
+    }
+
+    fn put(&mut self, key: u8, value: &[u8], ttl_ms: Option<u64>) {
+        self.changes += 1;
+        let changed = self.changes + 1;
+        let old = self.keys.remove(&vec![key]);
+        let record = ModelRecord {
+            value: value.to_vec(),
+            created: old.as_ref().map_or(changed, |old| old.created),
+            changed,
+            version: old.map_or(0, |old| old.version) + 1,
+            expires_ms: ttl_ms.map(|ttl_ms| self.now_ms + ttl_ms),
+        };
+        self.keys.insert(vec![key], record);
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
+    let condition = prop_oneof![
+        3 => Just(ModelCondition::Always),
+        1 => Just(ModelCondition::Absent),
+        1 => (0..2u64).prop_map(ModelCondition::Current),
+    ];
+    let value = proptest::collection::vec(any::<u8>(), 0..40);
+    let step = prop_oneof![
+        4 => (0..6u8, value, condition.clone(), proptest::option::of(1..50u64))
+            .prop_map(|(key, value, condition, ttl_ms)| Step::Put(key, value, condition, ttl_ms)),
+        2 => (0..6u8, condition).prop_map(|(key, condition)| Step::Delete(key, condition)),
+        1 => Just(Step::Tick),
+    ];
+    proptest::collection::vec((0..200u64, step), 0..120)
+}
+
+fn check_against(model: &Model, store: &Store) {
+    assert_eq!(store.revision(), Revision(model.changes + 1), "revision");
+    let ours: Vec<_> = store
+        .iter()
+        .map(|(key, r)| {
+            (
+                key.to_vec(),
+                r.value.to_vec(),
+                r.create_revision.0,
+                r.mod_revision.0,
+                r.version,
+            )
+        })
+        .collect();
+    let theirs: Vec<_> = model
+        .keys
+        .iter()
+        .map(|(key, r)| (key.clone(), r.value.clone(), r.created, r.changed, r.version))
+        .collect();
+    assert_eq!(ours, theirs);
+    let next_ms = model.keys.values().filter_map(|record| record.expires_ms).min();
+    assert_eq!(
+        store.next_deadline_us(),
+        next_ms.map(|ms| ms * 1000),
+        "next deadline"
+    );
+}
+
+/// One step on both; the answers must agree in whether it happened.
+fn run_step(a: &mut Applier, model: &mut Model, log_time_ms: u64, step: &Step) {
+    model.advance(log_time_ms);
+    match step {
+        Step::Put(key, value, condition, ttl_ms) => {
+            let condition = model.condition(*key, *condition);
+            let happens = model.holds(*key, condition);
+            if happens {
+                model.put(*key, value, *ttl_ms);
+            }
+            let answer = a.apply(log_time_ms, &put(&[*key], value, condition, *ttl_ms));
+            assert_eq!(matches!(answer, Some(Answer::Put { .. })), happens);
+        }
+        Step::Delete(key, condition) => {
+            let condition = model.condition(*key, *condition);
+            let happens = model.holds(*key, condition);
+            let existed = happens && model.keys.remove(&vec![*key]).is_some();
+            model.changes += u64::from(existed);
+            match a.apply(log_time_ms, &delete(&[*key], condition)) {
+                Some(Answer::Deleted { existed: told, .. }) => assert!(happens && told == existed),
+                other => assert!(!happens, "{other:?}"),
+            }
+        }
+        Step::Tick => assert_eq!(a.apply(log_time_ms, &Command::Tick), None),
+    }
+}
+
+proptest! {
+    #[test]
+    fn store_equals_the_model_and_replay_gives_the_same_hash(steps in steps()) {
+        let (mut first, mut second, mut model) = (Applier::new(), Applier::new(), Model::default());
+        for (log_time_ms, step) in &steps {
+            run_step(&mut first, &mut model, *log_time_ms, step);
+            check_against(&model, &first.store);
+        }
+        let mut again = Model::default();
+        for (log_time_ms, step) in &steps {
+            run_step(&mut second, &mut again, *log_time_ms, step);
+        }
+        prop_assert_eq!(first.store.state_hash(), second.store.state_hash());
+    }
+}
