@@ -26,7 +26,8 @@ pub struct Config {
     pub max_uncommitted_bytes: usize,
     /// Bytes of the log's tail kept in memory for followers. Entries not yet durable or not yet applied stay besides.
     pub tail_bytes: usize,
-    /// Most bytes of entries in one [`Ready::committed`](crate::Ready).
+    /// Most bytes of entries in one [`Ready::committed`](crate::Ready). No further batch is handed out while this much is
+    /// handed out and not reported as applied (R78).
     pub max_apply_bytes: usize,
     /// Most read batches that wait for a confirmation at once.
     pub max_pending_reads: usize,
@@ -47,6 +48,38 @@ impl Default for Config {
             max_apply_bytes: 4 << 20,
             max_pending_reads: 4096,
         }
+    }
+}
+
+impl Config {
+    /// Is every setting usable, and do they fit together?
+    ///
+    /// # Errors
+    /// Says which setting can not work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let settings = [
+            ("heartbeat_interval", self.heartbeat_interval.is_zero()),
+            ("election_timeout", self.election_timeout.is_zero()),
+            ("reset_campaign_jitter", self.reset_campaign_jitter.is_zero()),
+            ("max_append_entries", self.max_append_entries == 0),
+            ("max_append_bytes", self.max_append_bytes == 0),
+            ("max_inflight_appends", self.max_inflight_appends == 0),
+            ("max_inflight_bytes", self.max_inflight_bytes == 0),
+            ("max_uncommitted_bytes", self.max_uncommitted_bytes == 0),
+            ("tail_bytes", self.tail_bytes == 0),
+            ("max_apply_bytes", self.max_apply_bytes == 0),
+            ("max_pending_reads", self.max_pending_reads == 0),
+        ];
+        if let Some((setting, _)) = settings.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(ConfigError::Zero { setting });
+        }
+        if self.election_timeout < self.heartbeat_interval * 3 {
+            return Err(ConfigError::TimeoutTooShort {
+                election: self.election_timeout,
+                heartbeat: self.heartbeat_interval,
+            });
+        }
+        Ok(())
     }
 }
 

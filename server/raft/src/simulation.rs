@@ -3,8 +3,175 @@
 //! Without the feature `simulation` every hook is a constant that the compiler removes: a product build can not
 //! contain a mutant, and CI proves it on the built binary.
 //!
-//! Call sites name what they mean: `if mutant("X02_vote_before_sync") { .. }`, `mark("truncated configuration")`,
-//! `if buggify("one entry per append") { .. }`. The names are listed in the tests crate, which fails on an unknown one.
+//! Call sites name what they mean: `if mutant("X02_vote_before_sync") { .. }`, `mark("truncated")`,
+//! `if buggify("one entry per append") { .. }`. The names this
+//! crate uses are listed here; a test compares the lists with the sources.
+
+/// The planted bugs of this crate, and what each one does.
+#[cfg(feature = "simulation")]
+pub const MUTANTS: &[(&str, &str)] = &[
+    (
+        "X01_old_term_committed_by_counting",
+        "an entry of an older term is committed by counting replicas (R27)",
+    ),
+    (
+        "X02_vote_before_sync",
+        "a vote is answered before it is durable (R1)",
+    ),
+    (
+        "X03_vote_cleared_on_step_down",
+        "a leader that steps down within its term forgets its vote (R2)",
+    ),
+    (
+        "X03_vote_forgotten_at_restart",
+        "the vote is forgotten at restart (R2)",
+    ),
+    (
+        "X04_log_check_by_index_first",
+        "logs are compared by length before term (R3)",
+    ),
+    ("X04_log_check_skipped", "votes are given whatever the log (R3)"),
+    (
+        "X05_timer_restarted_by_pre_vote_grant",
+        "granting a pre-vote restarts the election timer (R6)",
+    ),
+    (
+        "X05_timer_restarted_by_refused_vote",
+        "refusing a vote restarts the election timer (R6)",
+    ),
+    (
+        "X06_every_append_truncates",
+        "each append cuts what follows it, conflict or not (R18)",
+    ),
+    (
+        "X07_commit_up_to_own_last",
+        "a follower commits up to its own last entry (R20)",
+    ),
+    (
+        "X08_hint_taken_for_match",
+        "a refusal's hint is taken for a match (R23)",
+    ),
+    ("X08_match_may_fall", "a late ack lowers the match (R23)"),
+    (
+        "X09_ack_of_an_older_term_accepted",
+        "acks of an older term count (R22)",
+    ),
+    (
+        "X09_ack_of_another_session_accepted",
+        "acks of a peer's former stay count (R22)",
+    ),
+    (
+        "X10_ack_before_durable",
+        "entries are acknowledged before they are durable (R34)",
+    ),
+    (
+        "X10_ack_of_duplicate_before_durable",
+        "only duplicate and empty appends are acknowledged before they are durable (R34)",
+    ),
+    (
+        "X11_leader_counts_itself_before_sync",
+        "the leader counts itself by its last entry, durable or not (R29)",
+    ),
+    (
+        "X12_late_completion_counts_for_new_entries",
+        "a late write completion counts for the entries that overwrote its own (R35)",
+    ),
+    (
+        "X14_configuration_kept_over_truncation",
+        "a configuration outlives the truncation of its entry (R56)",
+    ),
+    (
+        "X14_votes_counted_by_an_older_configuration",
+        "votes are counted by a configuration older than the log's (R13)",
+    ),
+    (
+        "X16_joint_quorum_of_the_new_half",
+        "in a joint configuration the new half decides alone (R58)",
+    ),
+    (
+        "X16_joint_quorum_of_the_union",
+        "in a joint configuration a majority of the union decides (R58)",
+    ),
+    (
+        "X23_read_round_reused",
+        "a read rides on a round that was sent before it arrived (R68)",
+    ),
+    (
+        "X23_read_without_own_term_commit",
+        "reads are confirmed before the term has a commit (R68)",
+    ),
+    (
+        "X23_read_without_quorum_round",
+        "reads are confirmed without a quorum (R68)",
+    ),
+    (
+        "X27_no_check_quorum",
+        "a leader that nobody answers goes on (R11)",
+    ),
+    (
+        "X27_transfer_flag_ignored",
+        "stickiness holds against a transfer of leadership (R66)",
+    ),
+    (
+        "X28_full_window_never_reopened",
+        "nothing reopens a full window whose appends were lost (R77)",
+    ),
+    (
+        "X28_next_below_match",
+        "a refusal sends next below the match (R24)",
+    ),
+    ("X28_probe_never_left", "a lost probe is never repeated (R77)"),
+    (
+        "X29_proposal_stamped_with_a_newer_term",
+        "a node that leads no more appends proposals under the newer term (R26)",
+    ),
+];
+
+/// The situations this crate marks. A long enough set of simulations reaches each of them.
+#[cfg(feature = "simulation")]
+pub const MARKS: &[&str] = &[
+    "ack beyond the log dropped",
+    "append refused, another term stands there",
+    "append refused, the log is shorter",
+    "committed with the leader's own disk behind",
+    "fetch for a peer",
+    "fetch that was not open dropped",
+    "fetched for a peer",
+    "fetched for apply",
+    "forwarded read given up",
+    "forwarded read repeated",
+    "full window asked about",
+    "late answer to a forwarded read dropped",
+    "malformed append dropped",
+    "message for another node or garbage dropped",
+    "old-term entry on a quorum not committed by counting",
+    "older term answered with ours",
+    "pre-vote refused by stickiness",
+    "pre-vote refused for its log",
+    "pre-vote refused for its term",
+    "probe refused",
+    "proposal refused, too much uncommitted",
+    "read dropped at step-down",
+    "read for a peer refused, too many wait",
+    "read waits for the term's first commit",
+    "refusal below the match ignored",
+    "refusal of no outstanding probe ignored",
+    "replicate refused",
+    "reply of an older term dropped",
+    "reply of another session dropped",
+    "stale fetch dropped",
+    "stepped down, own disk is slow",
+    "stepped down, quorum lost",
+    "stickiness ended by a reset connection",
+    "truncated",
+    "truncated a configuration entry",
+    "vote refused for its log",
+    "vote refused, it is cast",
+    "vote refused, the term has a leader",
+    "vote request ignored by stickiness",
+    "window full",
+    "write completion capped by a truncation",
+];
 
 #[cfg(feature = "simulation")]
 mod active {

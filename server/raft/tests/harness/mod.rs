@@ -1,0 +1,439 @@
+//! A group of cores in virtual time, with a network and disks that the test controls.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftkv_raft::{
+    Config, Configuration, Entry, EntryId, EntryKind, Envelope, Fetch, FetchPurpose, HardState, Index,
+    NodeId, Proposal, Raft, ReadId, ReadOutcome, Ready, Restored, Stamp, Term, Time, Transition, Write,
+};
+
+pub(crate) fn index(number: u64) -> Index {
+    Index::new(number).expect("an index is at least 1")
+}
+
+pub(crate) fn id(index_number: u64, term: u64) -> EntryId {
+    EntryId {
+        term: Term(term),
+        index: index(index_number),
+    }
+}
+
+pub(crate) fn command(payload: &str) -> Proposal {
+    Proposal {
+        kind: EntryKind::Command,
+        stamp: Stamp::default(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+    }
+}
+
+pub(crate) fn entry(id: EntryId, payload: &str) -> Entry {
+    Entry {
+        id,
+        kind: EntryKind::Command,
+        stamp: Stamp::default(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        configuration: None,
+    }
+}
+
+pub(crate) fn voters(count: u64) -> Configuration {
+    Configuration::of_voters((1..=count).map(NodeId))
+}
+
+/// What a disk holds for sure. The entries start right after the founding entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Durable {
+    pub(crate) hard_state: HardState,
+    pub(crate) entries: Vec<Entry>,
+    /// The configuration as of the founding entry.
+    pub(crate) founding: Configuration,
+}
+
+pub(crate) const FOUNDING: u64 = 1;
+
+impl Durable {
+    pub(crate) fn founded(configuration: Configuration) -> Durable {
+        Durable {
+            hard_state: HardState {
+                term: Term(1),
+                vote: None,
+                commit: index(FOUNDING),
+            },
+            entries: Vec::new(),
+            founding: configuration,
+        }
+    }
+
+    /// With one entry for each of `terms`, after the founding entry.
+    pub(crate) fn with_terms(mut self, terms: &[u64]) -> Durable {
+        for term in terms {
+            let at = self.last().index.next();
+            let payload = format!("{term}.{at}");
+            self.entries.push(entry(
+                EntryId {
+                    term: Term(*term),
+                    index: at,
+                },
+                &payload,
+            ));
+        }
+        self.hard_state.term = self.hard_state.term.max(self.last().term);
+        self
+    }
+
+    pub(crate) fn at_term(mut self, term: u64) -> Durable {
+        self.hard_state.term = Term(term);
+        self
+    }
+
+    pub(crate) fn voted_for(mut self, node: u64) -> Durable {
+        self.hard_state.vote = Some(NodeId(node));
+        self
+    }
+
+    pub(crate) fn committed(mut self, commit: u64) -> Durable {
+        self.hard_state.commit = index(commit);
+        self
+    }
+
+    pub(crate) fn last(&self) -> EntryId {
+        self.entries.last().map_or(id(FOUNDING, 1), |entry| entry.id)
+    }
+
+    pub(crate) fn write(&mut self, write: Write) {
+        if let Some(from) = write.truncate_from {
+            self.entries.retain(|entry| entry.id.index < from);
+        }
+        if let Some(first) = write.entries.first() {
+            assert_eq!(
+                first.id.index,
+                self.last().index.next(),
+                "a write continues the log"
+            );
+        }
+        self.entries.extend(write.entries);
+        self.hard_state = write.hard_state;
+    }
+
+    pub(crate) fn restored(&self) -> Restored {
+        let mut term_runs: Vec<(Index, Term)> = Vec::new();
+        for entry in &self.entries {
+            if term_runs.last().is_none_or(|(_, term)| *term != entry.id.term) {
+                term_runs.push((entry.id.index, entry.id.term));
+            }
+        }
+        let configurations = self.entries.iter();
+        Restored {
+            hard_state: self.hard_state,
+            base: id(FOUNDING, 1),
+            configuration: self.founding.clone(),
+            later_configurations: configurations
+                .filter_map(|entry| {
+                    Some((
+                        entry.id.index,
+                        Configuration::clone(entry.configuration.as_deref()?),
+                    ))
+                })
+                .collect(),
+            term_runs,
+            last: self.last(),
+            applied: index(FOUNDING),
+        }
+    }
+
+    pub(crate) fn read(&self, fetch: Fetch) -> Vec<Entry> {
+        let mut size_bytes = 0;
+        let wanted = self
+            .entries
+            .iter()
+            .filter(|entry| (fetch.from..=fetch.to).contains(&entry.id.index));
+        wanted
+            .take_while(|entry| {
+                let is_first = size_bytes == 0;
+                size_bytes += entry.size_bytes();
+                is_first || size_bytes <= fetch.max_bytes
+            })
+            .cloned()
+            .collect()
+    }
+}
+
+/// One core with its disk.
+pub(crate) struct Node {
+    pub(crate) raft: Raft,
+    pub(crate) disk: Durable,
+    pub(crate) queued: VecDeque<Write>,
+    pub(crate) applied: Vec<Entry>,
+    pub(crate) reads: Vec<ReadOutcome>,
+    pub(crate) fetches: Vec<Fetch>,
+    pub(crate) transitions: Vec<Transition>,
+}
+
+impl Node {
+    pub(crate) fn start(node: u64, config: &Config, disk: Durable, seed: u64, now: Time) -> Node {
+        let raft = Raft::new(NodeId(node), config.clone(), disk.restored(), seed, now)
+            .expect("the harness keeps disks in order");
+        Node {
+            raft,
+            disk,
+            queued: VecDeque::new(),
+            applied: Vec::new(),
+            reads: Vec::new(),
+            fetches: Vec::new(),
+            transitions: Vec::new(),
+        }
+    }
+
+    /// Takes everything out; messages are given back, writes are queued, entries applied at once.
+    pub(crate) fn drain(&mut self, now: Time) -> Vec<Envelope> {
+        let mut messages = Vec::new();
+        loop {
+            let ready: Ready = self.raft.take_ready(now);
+            if ready.is_empty() {
+                return messages;
+            }
+            self.queued.extend(ready.write);
+            messages.extend(ready.messages);
+            self.reads.extend(ready.reads);
+            self.fetches.extend(ready.fetches);
+            self.transitions.extend(ready.transitions);
+            if let Some(last) = ready.committed.last().map(|entry| entry.id.index) {
+                self.applied.extend(ready.committed);
+                self.raft.applied(last);
+            }
+        }
+    }
+
+    /// Finishes the oldest queued write. Was there one?
+    pub(crate) fn persist_one(&mut self, now: Time) -> bool {
+        let Some(write) = self.queued.pop_front() else {
+            return false;
+        };
+        let number = write.number;
+        self.disk.write(write);
+        self.raft.persisted(now, number);
+        true
+    }
+
+    /// Answers the oldest fetch. Was there one?
+    pub(crate) fn fetch_one(&mut self, now: Time) -> bool {
+        if self.fetches.is_empty() {
+            return false;
+        }
+        let fetch = self.fetches.remove(0);
+        let entries = self.disk.read(fetch);
+        self.raft.fetched(now, fetch, entries);
+        true
+    }
+}
+
+/// Nodes, the messages between them, and the clock.
+pub(crate) struct Group {
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) network: VecDeque<Envelope>,
+    /// Links (from, to) that lose everything.
+    pub(crate) cut: Vec<(u64, u64)>,
+    /// Nodes whose disks do not finish writes.
+    pub(crate) stalled: Vec<u64>,
+    seeds: u64,
+    next_read: u64,
+}
+
+impl Group {
+    pub(crate) fn new(count: u64) -> Group {
+        Group::with(
+            Config::default(),
+            (1..=count).map(|node| (node, Durable::founded(voters(count)))),
+        )
+    }
+
+    pub(crate) fn with(config: Config, disks: impl IntoIterator<Item = (u64, Durable)>) -> Group {
+        let now = Time(1_000_000);
+        let mut group = Group {
+            config,
+            now,
+            nodes: BTreeMap::new(),
+            network: VecDeque::new(),
+            cut: Vec::new(),
+            stalled: Vec::new(),
+            seeds: 1,
+            next_read: 0,
+        };
+        for (node, disk) in disks {
+            group.start(node, disk);
+        }
+        group
+    }
+
+    fn start(&mut self, node: u64, disk: Durable) {
+        self.seeds += 1;
+        let started = Node::start(node, &self.config, disk, self.seeds * 1000 + node, self.now);
+        self.nodes.insert(node, started);
+    }
+
+    /// Crashes a node and starts it again from what its disk holds.
+    pub(crate) fn restart(&mut self, node: u64) {
+        let disk = self.nodes[&node].disk.clone();
+        self.start(node, disk);
+    }
+
+    pub(crate) fn node(&mut self, node: u64) -> &mut Node {
+        self.nodes.get_mut(&node).expect("a node of the group")
+    }
+
+    pub(crate) fn raft(&mut self, node: u64) -> &mut Raft {
+        &mut self.node(node).raft
+    }
+
+    /// Cuts both directions between every pair of the two sides.
+    pub(crate) fn partition(&mut self, left: &[u64], right: &[u64]) {
+        for from in left {
+            for to in right {
+                self.cut.push((*from, *to));
+                self.cut.push((*to, *from));
+            }
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Takes out of every node what it wants; messages over cut links are lost.
+    pub(crate) fn drain(&mut self) {
+        for node in self.nodes.values_mut() {
+            self.network.extend(node.drain(self.now));
+        }
+        let cut = std::mem::take(&mut self.cut);
+        self.network
+            .retain(|sent| !cut.contains(&(sent.from.0, sent.to.0)));
+        self.cut = cut;
+    }
+
+    /// Delivers the oldest message. Was there one?
+    pub(crate) fn deliver_one(&mut self) -> bool {
+        let Some(envelope) = self.network.pop_front() else {
+            return false;
+        };
+        let now = self.now;
+        if let Some(node) = self.nodes.get_mut(&envelope.to.0) {
+            node.raft.step(now, envelope);
+        }
+        true
+    }
+
+    /// Messages, disks and fetches, until nothing moves; no time passes.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..100_000 {
+            self.drain();
+            let mut moved = false;
+            for (name, node) in &mut self.nodes {
+                if !self.stalled.contains(name) {
+                    while node.persist_one(self.now) {
+                        moved = true;
+                    }
+                }
+                moved |= node.fetch_one(self.now);
+            }
+            self.drain();
+            moved |= self.deliver_one();
+            if !moved {
+                return;
+            }
+        }
+        panic!(
+            "the group does not settle: {:?}",
+            self.network.iter().take(8).collect::<Vec<_>>()
+        );
+    }
+
+    /// Time passes, event by event.
+    pub(crate) fn run(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        self.settle();
+        loop {
+            let deadline = self.nodes.values().map(|node| node.raft.next_deadline()).min();
+            match deadline {
+                Some(deadline) if deadline <= end => self.now = self.now.max(deadline),
+                _ => break,
+            }
+            self.tick_due();
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn tick_due(&mut self) {
+        let now = self.now;
+        for node in self.nodes.values_mut() {
+            if node.raft.next_deadline() <= now {
+                node.raft.tick(now);
+            }
+        }
+    }
+
+    /// Lets `node` campaign as if its time had come, and the group settle.
+    pub(crate) fn campaign(&mut self, node: u64) {
+        self.time_out(node);
+        self.settle();
+    }
+
+    /// Lets only `node` time out: every follower forgets how lately it heard its leader.
+    pub(crate) fn time_out(&mut self, node: u64) {
+        self.now = self.now.after(self.config.election_timeout);
+        let deadline = self.nodes[&node].raft.next_deadline();
+        self.now = self.now.max(deadline);
+        let now = self.now;
+        self.raft(node).tick(now);
+    }
+
+    pub(crate) fn propose(&mut self, node: u64, payload: &str) -> EntryId {
+        let now = self.now;
+        self.raft(node)
+            .propose(now, vec![command(payload)])
+            .expect("the test asks a leader")
+    }
+
+    pub(crate) fn read(&mut self, node: u64) -> ReadId {
+        self.next_read += 1;
+        let read = ReadId(self.next_read);
+        let now = self.now;
+        self.raft(node)
+            .read(now, read)
+            .expect("the test asks where a leader is known");
+        read
+    }
+
+    pub(crate) fn leaders(&self) -> Vec<u64> {
+        let nodes = self.nodes.iter();
+        nodes
+            .filter(|(_, node)| node.raft.role() == raftkv_raft::RoleName::Leader)
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    /// The one leader that every node follows.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        match self.leaders()[..] {
+            [leader] => Some(leader),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn payloads(&self, node: u64) -> Vec<String> {
+        let applied = self.nodes[&node].applied.iter();
+        applied
+            .filter(|entry| entry.kind == EntryKind::Command)
+            .map(|entry| String::from_utf8_lossy(&entry.payload).into_owned())
+            .collect()
+    }
+}
+
+pub(crate) fn is_for_apply(fetch: &Fetch) -> bool {
+    fetch.purpose == FetchPurpose::Apply
+}
