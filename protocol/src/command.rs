@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Failure, Revision};
 
 /// When a write may happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Condition {
     /// Always.
     Always,
