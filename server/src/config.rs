@@ -1,0 +1,172 @@
+//! From the command line to what it means.
+//!
+//! Two stages, two types: [`Flags`] is what was typed, [`Config`] what it means. Everything the flags leave open is
+//! decided in between, in one place, and every refusal is one sentence that says what to type instead.
+
+mod address;
+mod error;
+mod flags;
+mod peers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raftkv_protocol::{Address, Limits, NodeName};
+use raftkv_raft as raft;
+
+pub use address::{HostPort, InvalidAddress};
+pub use error::ConfigError;
+pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, parse};
+
+use crate::log::LogConfig;
+
+/// All a server needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The operator's label for this node.
+    pub name: NodeName,
+    /// Where to listen for peers and native clients.
+    pub listen: HostPort,
+    /// Where to serve the HTTP API; `None`: it is not served.
+    pub http: Option<HostPort>,
+    /// What others are told instead of `listen`.
+    pub advertise: Option<HostPort>,
+    /// What others are told instead of `http`.
+    pub advertise_http: Option<HostPort>,
+    /// The other nodes to form a cluster with, sorted by name; empty: form alone.
+    pub peers: Vec<(NodeName, Address)>,
+    /// Where this node keeps everything.
+    pub data_dir: PathBuf,
+    /// Bounds of the shell.
+    pub bounds: Bounds,
+    /// Sizes of requests.
+    pub limits: Limits,
+    /// Consensus.
+    pub raft: raft::Config,
+    /// The durable log.
+    pub log: LogConfig,
+}
+
+/// What the shell refuses or waits for at most. Everything has a limit, and the limit has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most connections open on the native port at once; one more is closed at once.
+    pub max_connections: usize,
+    /// Most connections open on the HTTP port at once; one more waits to be accepted.
+    pub max_http_connections: usize,
+    /// Most requests of one native connection that wait for their answers; the rest waits unread in its socket.
+    pub max_connection_requests: usize,
+    /// Unsent answers of one native connection, bytes; beyond, answers wait unencoded and nothing more is read from it.
+    pub max_connection_unsent_bytes: usize,
+    /// Messages that wait for one peer, bytes; beyond, the oldest are dropped, heartbeats first.
+    pub max_peer_unsent_bytes: usize,
+    /// Largest frame accepted from a peer, bytes.
+    pub max_peer_frame_bytes: usize,
+    /// Most requests that wait in this node, whatever door they came through.
+    pub max_pending_requests: usize,
+    /// A new connection says who it is within this time, or is closed.
+    pub handshake_timeout: Duration,
+    /// A client's request that names no time-out of its own waits this long for its answer.
+    pub request_timeout: Duration,
+    /// How long a request waits for a leader, at most.
+    pub leader_wait: Duration,
+    /// How long a graceful stop waits for the requests that are under way.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            max_connections: 4096,
+            max_http_connections: 1024,
+            max_connection_requests: 4096,
+            max_connection_unsent_bytes: 4 << 20,
+            max_peer_unsent_bytes: 32 << 20,
+            max_peer_frame_bytes: 64 << 20,
+            max_pending_requests: 65_536,
+            handshake_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            leader_wait: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Config {
+    /// A node with this name that listens on loopback ports of the system's choice, alone: the start for an embedded one.
+    #[must_use]
+    pub fn local(name: &str, data_dir: PathBuf) -> Config {
+        Config {
+            name: NodeName::from(name),
+            listen: HostPort::loopback(0),
+            http: Some(HostPort::loopback(0)),
+            advertise: None,
+            advertise_http: None,
+            peers: Vec::new(),
+            data_dir,
+            bounds: Bounds::default(),
+            limits: Limits::default(),
+            raft: raft::Config::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    /// What the flags mean.
+    ///
+    /// # Errors
+    /// When they leave something open, or contradict each other.
+    pub fn from_flags(flags: &Flags) -> Result<Config, ConfigError> {
+        let id = flags.id.as_deref().ok_or(ConfigError::NoId)?;
+        let name = peers::name(id)?;
+        let listen = match &flags.listen {
+            Some(text) => address::parse("--listen", text)?.or_loopback(),
+            None => {
+                peers::by_convention(&name).ok_or_else(|| ConfigError::NoListen { name: name.clone() })?
+            }
+        };
+        let http = optional_address("--http", flags.http.as_deref())?.map(HostPort::or_loopback);
+        let advertise = reachable("--advertise", flags.advertise.as_deref())?;
+        if advertise.is_none() && listen.is_unspecified() {
+            return Err(ConfigError::UnreachableListen { listen });
+        }
+        let own = Address::from(advertise.as_ref().unwrap_or(&listen));
+        let bounds = Bounds {
+            request_timeout: Duration::from_millis(flags.request_timeout_ms),
+            ..Bounds::default()
+        };
+        Ok(Config {
+            peers: peers::parse(&flags.peers, &name, &own)?,
+            data_dir: flags
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| PathBuf::from("data").join(&*name.0)),
+            advertise_http: reachable("--advertise-http", flags.advertise_http.as_deref())?,
+            name,
+            listen,
+            http,
+            advertise,
+            bounds,
+            limits: Limits::default(),
+            raft: raft::Config::default(),
+            log: LogConfig::default(),
+        })
+    }
+}
+
+fn optional_address(flag: &'static str, text: Option<&str>) -> Result<Option<HostPort>, ConfigError> {
+    text.map(|text| address::parse(flag, text)).transpose()
+}
+
+/// An address that others are told: it needs a host that means something to them.
+fn reachable(flag: &'static str, text: Option<&str>) -> Result<Option<HostPort>, ConfigError> {
+    let address = optional_address(flag, text)?;
+    match address {
+        Some(address) if address.host.is_empty() || address.is_unspecified() || address.port == 0 => {
+            Err(ConfigError::UnreachableAdvertise { flag, address })
+        }
+        other => Ok(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

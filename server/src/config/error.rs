@@ -1,0 +1,60 @@
+//! Why a command line can not be carried out: one sentence each, with what to type instead.
+
+use raftkv_protocol::{Address, NodeName};
+use thiserror::Error;
+
+use super::{HostPort, InvalidAddress};
+
+/// A command line that leaves something open, or contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)]
+pub enum ConfigError {
+    #[error("--id is missing: give this node a name, such as `server --id node1 --http :8080`")]
+    NoId,
+    #[error(
+        "{name:?} is not a usable name: a name has 1 to 64 letters, digits, '-', '_' or '.', and begins with a letter or digit"
+    )]
+    Name { name: String },
+    #[error("{flag}: {source}")]
+    Address {
+        flag: &'static str,
+        source: InvalidAddress,
+    },
+    #[error(
+        "the name {name} does not end in a number, so it does not say where to listen: add --listen HOST:PORT, such as --listen 127.0.0.1:7001 (a name like node1 means that address by itself)"
+    )]
+    NoListen { name: NodeName },
+    #[error(
+        "--peers names {name} without an address, and the name does not end in a number: write {name}=HOST:PORT, such as {name}=10.0.0.2:7000 (a bare name like node2 means 127.0.0.1:7002)"
+    )]
+    PeerWithoutAddress { name: NodeName },
+    #[error("--peers {peer}: an address without a host says nothing to other nodes: write {name}=HOST:PORT")]
+    PeerWithoutHost { peer: String, name: NodeName },
+    #[error("--peers names {name} twice, with {first} and {second}: give it one address")]
+    PeerTwice {
+        name: NodeName,
+        first: Address,
+        second: Address,
+    },
+    #[error("{first} and {second} have the same address {address}: each node needs its own")]
+    SharedAddress {
+        first: NodeName,
+        second: NodeName,
+        address: Address,
+    },
+    #[error(
+        "--peers gives this node ({name}) the address {listed}, but it is reached at {own}: make them agree (--listen or --advertise)"
+    )]
+    OwnAddressDiffers {
+        name: NodeName,
+        listed: Address,
+        own: Address,
+    },
+    #[error(
+        "--listen {listen} means every interface, which tells other nodes nothing: add --advertise HOST:{}, the address at which they reach this one",
+        listen.port
+    )]
+    UnreachableListen { listen: HostPort },
+    #[error("{flag} {address} is no address others can connect to: write HOST:PORT with both")]
+    UnreachableAdvertise { flag: &'static str, address: HostPort },
+}

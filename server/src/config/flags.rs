@@ -1,0 +1,196 @@
+//! What was typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// A strongly consistent, fault-tolerant key-value store.
+///
+/// One process is one node. Started alone it is a cluster of one; started with --peers on each node, the nodes form a
+/// cluster as soon as all have met. Every node answers every request. Flags may be written with one dash or two.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "server",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES,
+)]
+pub struct Flags {
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub command: Option<Command>,
+
+    /// This node's name, such as node1. A name that ends in a number k listens on 127.0.0.1:(7000+k) unless --listen
+    /// says otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub id: Option<String>,
+
+    /// Where to serve the HTTP API. Without a host (:8080) it is this machine only; 0.0.0.0:8080 is every interface.
+    /// Left out: no HTTP API.
+    #[arg(long, value_name = "[HOST]:PORT")]
+    pub http: Option<String>,
+
+    /// Where to listen for the other nodes and for native clients (one port for both).
+    #[arg(long, value_name = "[HOST]:PORT")]
+    pub listen: Option<String>,
+
+    /// The other nodes to form a cluster with, separated by commas: NAME (by the convention of --id) or NAME=HOST:PORT.
+    /// Every node must be told the same set. Once the cluster is formed, what it has stored wins over this flag.
+    #[arg(long, value_name = "LIST")]
+    pub peers: Vec<String>,
+
+    /// Where to keep everything; made if it does not exist. Default: ./data/NAME
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// The address other nodes are told, where --listen is not reachable for them.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+
+    /// The HTTP address clients are told, where --http is not reachable for them.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_http: Option<String>,
+
+    /// How long a request waits for its answer, unless it says so itself. In milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub request_timeout_ms: u64,
+
+    /// Stop gracefully when standard input ends: for a parent that wants to take its nodes along.
+    #[arg(long, hide = true)]
+    pub stop_with_input: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogFlags,
+}
+
+/// What the process tells its operator.
+#[derive(Clone, Debug, Args)]
+pub struct LogFlags {
+    /// Form of the log lines, which go to standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// How much to log. At info: starting, stopping, elections, membership, and what needs attention.
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What else the program does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster on this machine, for trying things out. Ctrl-C stops it.
+    Dev(DevFlags),
+}
+
+/// Flags of `server dev`.
+#[derive(Clone, Debug, Args)]
+pub struct DevFlags {
+    /// How many nodes. Node k listens on 127.0.0.1:(7000+k) and serves HTTP on 127.0.0.1:(8079+k).
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+
+    /// Where to keep the nodes' data, which stays there for the next run.
+    #[arg(long, value_name = "DIR", default_value = "data/dev")]
+    pub data_dir: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  A cluster of three on this machine, in one terminal:
+    server dev
+
+  One node, with its data in ./data/node1:
+    server --id node1 --http :8080
+
+  Three nodes on this machine, a terminal each:
+    server --id node1 --http :8080 --peers node2,node3
+    server --id node2 --http :8081 --peers node1,node3
+    server --id node3 --http :8082 --peers node1,node2
+
+  The first of three machines:
+    server --id n1 --listen 10.0.0.1:7000 --http 10.0.0.1:8080 \\
+           --peers n2=10.0.0.2:7000,n3=10.0.0.3:7000 --data-dir /var/lib/raftkv
+
+Exit status: 0 after a graceful stop (SIGTERM, Ctrl-C), 2 for a wrong command line, 1 for everything else.";
+
+/// Reads the command line, the program's name first.
+///
+/// # Errors
+/// When clap refuses it, and when it asked for help or the version: [`clap::Error::exit`] does the right thing for all.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, clap::Error> {
+    Flags::try_parse_from(double_dashes(arguments))
+}
+
+/// Turns `-id` and `-id=x` into `--id` and `--id=x`, for the names of our own flags alone, and never in the place of a
+/// flag's value or behind `--`.
+fn double_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let names = long_names();
+    let mut is_value = true; // the program's name stays as it is
+    let mut is_verbatim = false;
+    let mut normal = Vec::new();
+    for argument in arguments {
+        let is_literal = std::mem::take(&mut is_value) || is_verbatim;
+        let Some(text) = argument.to_str().filter(|_| !is_literal) else {
+            normal.push(argument);
+            continue;
+        };
+        is_verbatim = text == "--";
+        let bare = text.trim_start_matches('-');
+        let dashes = text.len() - bare.len();
+        let (name, has_value) = bare
+            .split_once('=')
+            .map_or((bare, false), |(name, _)| (name, true));
+        let known = names.iter().find(|known| known.name == name);
+        match known {
+            Some(known) if dashes == 1 || dashes == 2 => {
+                is_value = known.takes_value && !has_value;
+                normal.push(format!("--{bare}").into());
+            }
+            Some(_) | None => normal.push(argument),
+        }
+    }
+    normal
+}
+
+struct LongName {
+    name: String,
+    takes_value: bool,
+}
+
+fn long_names() -> Vec<LongName> {
+    let mut program = Flags::command();
+    program.build();
+    let commands = std::iter::once(&program).chain(program.get_subcommands());
+    commands
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|argument| {
+            Some(LongName {
+                name: argument.get_long()?.to_owned(),
+                takes_value: argument.get_action().takes_values(),
+            })
+        })
+        .collect()
+}

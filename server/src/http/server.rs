@@ -1,0 +1,124 @@
+//! The HTTP thread: accepts, bounds and ends connections.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use raftkv_protocol::Limits;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::handlers::{Api, router};
+use crate::shell::Door;
+
+/// A request's header is complete within this time, or its connection is closed: what a slow client costs is bounded.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests under way at a stop get this long; the node itself has stopped answering by then.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After a failed accept (too many open files, mostly): trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the HTTP API is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpSettings {
+    pub(crate) limits: Limits,
+    pub(crate) request_timeout: Duration,
+    pub(crate) max_connections: usize,
+}
+
+/// The running HTTP thread.
+#[derive(Debug)]
+pub(crate) struct HttpServer {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl HttpServer {
+    /// Serves on `listener` until stopped.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no poller.
+    pub(crate) fn start(listener: StdListener, settings: HttpSettings, door: Door) -> io::Result<HttpServer> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let api = Api {
+            door,
+            limits: settings.limits,
+            request_timeout: settings.request_timeout,
+        };
+        let serve = serve(listener, settings.max_connections, api, stopped);
+        let thread = std::thread::Builder::new()
+            .name("http".into())
+            .spawn(move || runtime.block_on(serve))?;
+        Ok(HttpServer { stop, thread })
+    }
+
+    /// Takes no more connections, lets requests under way end, and returns when the thread is gone.
+    pub(crate) fn stop(self) {
+        // A thread that is gone already needs no telling.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            tracing::error!("the HTTP thread had panicked");
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, max_connections: usize, api: Api, mut stopped: oneshot::Receiver<()>) {
+    let service = TowerToHyperService::new(router(api));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let open = Arc::new(Semaphore::new(max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = async {
+            // Never closed, so a place always comes.
+            let place = open.clone().acquire_owned().await.ok();
+            (place, accept(&listener).await)
+        };
+        let (place, stream) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = &mut stopped => break,
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Only a matter of speed.
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an HTTP connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
