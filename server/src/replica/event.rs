@@ -1,0 +1,87 @@
+//! What goes into a node and what comes out.
+
+use raftkv_protocol::{Address, PeerMessage, Request, Response};
+use raftkv_raft::{self as raft, Entry, Fetch, Time, Write, WriteNumber};
+
+use super::Notice;
+use crate::membership::Membership;
+
+/// The shell's name for a request that waits for its answer; never reused while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// May this node pass the request on to the leader?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// From a client: yes.
+    First,
+    /// Forwarded by another node: no; if this one does not lead it answers `NotLeader` (design: one hop).
+    Last,
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Event {
+    /// A client (or a forwarding node) asks. `deadline`: give up then.
+    Request {
+        token: Token,
+        request: Request,
+        hop: Hop,
+        deadline: Time,
+    },
+    /// A message from a node.
+    Peer(PeerMessage),
+    /// The connection to or from a node's process was reset or closed by it.
+    PeerReset(Address),
+    /// Log writes up to here are durable.
+    Persisted(WriteNumber),
+    /// Entries read back.
+    Fetched { fetch: Fetch, entries: Vec<Entry> },
+    /// The log that [`Effect::CreateLog`] asked for is durable.
+    LogCreated,
+    /// What became of [`Effect::Forward`].
+    Forwarded { token: Token, outcome: ForwardOutcome },
+    /// Take no more requests (graceful stop): those that wait are still answered.
+    Drain,
+}
+
+/// The end of a forwarded request.
+#[derive(Debug)]
+pub enum ForwardOutcome {
+    /// The other node answered.
+    Answered(Response),
+    /// It was never sent (no connection).
+    NotSent,
+    /// The connection was lost after sending.
+    Lost,
+}
+
+/// What a node wants done. Carried out in order; none blocks the next.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Effect {
+    /// May be lost, doubled, late.
+    Send { to: Address, message: PeerMessage },
+    /// Append to the log and make durable; then [`Event::Persisted`].
+    Write(Write),
+    /// Read entries back; then [`Event::Fetched`].
+    Fetch(Fetch),
+    /// Make a log with this founding entry, durable; then [`Event::LogCreated`].
+    CreateLog {
+        membership: Membership,
+        founding: Entry,
+        hard_state: raft::HardState,
+    },
+    /// The end of a request.
+    Answer { token: Token, response: Response },
+    /// Send this request to the leader's node on the forwarding connection; then [`Event::Forwarded`].
+    Forward {
+        token: Token,
+        to: Address,
+        request: Request,
+        deadline: Time,
+    },
+    /// For the operator.
+    Notice(Notice),
+}

@@ -1,0 +1,229 @@
+//! A formed node: events in, one batch per poll.
+
+use bytes::Bytes;
+use raftkv_protocol::{Address, Answer, Consistency, GroupId, PeerMessage, RaftMessage, Request};
+use raftkv_raft::simulation::mark;
+use raftkv_raft::{self as raft, EntryKind, Index, Raft, RestoreError, Restored, Time};
+
+use super::forwarding::Forwards;
+use super::log_clock::LogClock;
+use super::meeting::Meeting;
+use super::members::{Members, contradiction};
+use super::node::Asked;
+use super::outbox::Outbox;
+use super::reads::{PendingRead, Reads};
+use super::writes::{WaitingWrite, Writes};
+use super::{Event, NodeConfig, RestoredLog, translate};
+use crate::store::Store;
+
+/// A node of a cluster.
+#[derive(Debug)]
+pub(super) struct Formed {
+    pub(super) config: NodeConfig,
+    pub(super) raft: Raft,
+    pub(super) store: Store,
+    pub(super) members: Members,
+    pub(super) writes: Writes,
+    pub(super) forwards: Forwards,
+    pub(super) reads: Reads,
+    pub(super) clock: LogClock,
+    pub(super) meeting: Meeting,
+}
+
+impl Formed {
+    /// From a log that was recovered, or made just now.
+    pub(super) fn new(
+        config: NodeConfig,
+        log: &RestoredLog,
+        seed: u64,
+        now: Time,
+    ) -> Result<Formed, RestoreError> {
+        let members = Members::of(&log.configurations)?;
+        let mut configurations = Vec::with_capacity(log.configurations.len());
+        for entry in &log.configurations {
+            let Some(configuration) = &entry.configuration else {
+                let what = format!(
+                    "configuration entry {} was restored without its configuration",
+                    entry.id
+                );
+                return Err(contradiction(what));
+            };
+            configurations.push((entry.id.index, raft::Configuration::clone(configuration)));
+        }
+        let later = configurations.partition_point(|(index, _)| *index <= log.base.index);
+        let later_configurations = configurations.split_off(later);
+        let Some((_, configuration)) = configurations.pop() else {
+            return Err(contradiction(format!(
+                "no configuration is known as of the log's base {}",
+                log.base
+            )));
+        };
+        let restored = Restored {
+            hard_state: log.hard_state,
+            base: log.base,
+            configuration,
+            later_configurations,
+            term_runs: log.term_runs.clone(),
+            last: log.last,
+            applied: log.base.index,
+        };
+        let id = raft::NodeId(config.introduction.identity.0);
+        Ok(Formed {
+            raft: Raft::new(id, config.raft.clone(), restored, seed, now)?,
+            store: Store::new(log.base.index.next()),
+            meeting: Meeting::new(
+                founding_payload(log),
+                &config.introduction,
+                members.current(),
+                now,
+            ),
+            members,
+            writes: Writes::new(),
+            forwards: Forwards::new(),
+            reads: Reads::new(),
+            clock: LogClock::default(),
+            config,
+        })
+    }
+
+    /// Takes a request; the node has made sure that there is room and time for it.
+    pub(super) fn take_request(&mut self, now: Time, asked: Asked, out: &mut Outbox) {
+        let Asked {
+            token,
+            request,
+            hop,
+            deadline,
+        } = asked;
+        let leader_deadline = deadline.min(now.after(self.config.leader_wait));
+        match request {
+            Request::Status => out.refuse(token, self.respond(Ok(Answer::Status(Box::new(self.status()))))),
+            Request::Get {
+                key,
+                consistency: Consistency::Stale,
+            } => out.refuse(token, self.respond(Ok(self.lookup(&key)))),
+            Request::Get {
+                key,
+                consistency: Consistency::Linearizable,
+            } => {
+                out.take_request();
+                self.reads.push(PendingRead {
+                    token,
+                    key,
+                    deadline,
+                    leader_deadline,
+                });
+            }
+            Request::Write(command) => {
+                out.take_request();
+                self.writes.push(WaitingWrite {
+                    token,
+                    command,
+                    hop,
+                    deadline,
+                    leader_deadline,
+                });
+            }
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Time, event: Event, out: &mut Outbox) {
+        match event {
+            Event::Peer(PeerMessage::Raft(message)) => self.step(now, message),
+            Event::Peer(PeerMessage::Introduce(theirs)) => self.meet(now, &theirs, out),
+            Event::Peer(PeerMessage::Found(_)) => mark("founding ignored by a formed node"),
+            Event::PeerReset(address) => self.peer_reset(now, &address),
+            Event::Persisted(number) => self.raft.persisted(now, number),
+            Event::Fetched { fetch, entries } => self.raft.fetched(now, fetch, entries),
+            Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
+            Event::Request { .. } | Event::LogCreated | Event::Drain => {
+                unreachable!("requests, the log's creation and draining are the node's")
+            }
+        }
+    }
+
+    /// A consensus message: only of this cluster, and for this node (R61).
+    fn step(&mut self, now: Time, message: RaftMessage) {
+        let itself = self.config.introduction.identity;
+        if message.cluster != self.members.current().cluster
+            || message.to != itself
+            || message.group != GroupId(0)
+        {
+            mark("message for another node or of another cluster dropped");
+            return;
+        }
+        match translate::from_wire(message) {
+            Ok(envelope) => {
+                if self.members.current().member(envelope.from).is_some() {
+                    self.meeting.heard_from(envelope.from);
+                }
+                self.raft.step(now, envelope);
+            }
+            Err(_) => mark("malformed consensus message dropped"),
+        }
+    }
+
+    fn peer_reset(&mut self, now: Time, address: &Address) {
+        let itself = self.config.introduction.identity;
+        if let Some(member) = self
+            .members
+            .at_address(address)
+            .filter(|member| member.identity != itself)
+        {
+            let peer = raft::NodeId(member.identity.0);
+            self.raft.peer_reset(now, peer);
+        }
+    }
+
+    /// One batch: everything handled since the last poll becomes effects.
+    pub(super) fn poll(&mut self, now: Time, out: &mut Outbox) {
+        if now >= self.raft.next_deadline() {
+            self.raft.tick(now);
+        }
+        self.knock(now, out);
+        self.expire_writes(now, out);
+        self.expire_forwards(now, out);
+        self.expire_reads(now, out);
+        loop {
+            // Before the core is asked what to do: the write of this batch then rides with everything else that is due.
+            self.submit_writes(now, out);
+            self.submit_reads(now);
+            self.propose_tick(now);
+            let ready = self.raft.take_ready(now);
+            if ready.is_empty() {
+                return;
+            }
+            self.carry_out(now, ready, out);
+        }
+    }
+
+    /// When [`Formed::poll`] wants to be called next, at the latest.
+    pub(super) fn next_deadline(&self) -> Time {
+        let mut next = self
+            .raft
+            .next_deadline()
+            .min(self.writes.next_expiry())
+            .min(self.forwards.next_deadline())
+            .min(self.reads.next_expiry())
+            .min(self.meeting.next_knock())
+            .min(self.next_tick());
+        if self.raft.leader().is_some() {
+            next = next.min(self.writes.next_retry()).min(self.reads.next_question());
+        }
+        next
+    }
+
+    /// The last entry that is part of the state.
+    pub(super) fn applied(&self) -> Index {
+        self.store
+            .applied()
+            .expect("a formed node's store starts after the founding entry")
+    }
+}
+
+/// Entry 1's bytes, while the log still holds them.
+fn founding_payload(log: &RestoredLog) -> Option<Bytes> {
+    let first = log.configurations.first()?;
+    let is_founding = first.id.index == Index::FIRST && first.kind == EntryKind::Configuration;
+    // A copy: an entry that was read back may be a slice of a much larger block.
+    is_founding.then(|| Bytes::copy_from_slice(&first.payload))
+}

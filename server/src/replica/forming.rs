@@ -1,0 +1,330 @@
+//! An unformed node: it tells the listed peers who it is, and learns who is there and who agrees.
+//!
+//! A cluster forms only when every listed peer has answered, is unformed, and lists the same set; then the smallest name
+//! alone writes entry 1. All others become formed through a formed node.
+
+use std::time::Duration;
+
+use raftkv_protocol::{
+    Address, ClusterId, FormedIn, Founding, Introduction, Member, NodeId, NodeName, PeerMessage,
+};
+use raftkv_raft::Time;
+use raftkv_raft::simulation::{mark, mutant};
+
+use super::founding::Founded;
+use super::notice::Repeated;
+use super::outbox::Outbox;
+use super::{Effect, Notice};
+
+/// Introductions are repeated about this often, so that nodes may start in any order and messages may be lost.
+const INTRODUCTION_INTERVAL: Duration = Duration::from_millis(200);
+
+/// An introduction is answered at most this often per peer: two nodes that answer each other's answers must not spin.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A peer counts as unformed only if it said so within this time. Several introductions fit in, so that lost messages
+/// rarely delay forming; and a peer that was replaced or formed since is not counted on for long.
+const FRESHNESS: Duration = Duration::from_secs(3);
+
+/// The operator hears of missing peers after this time: starting three terminals by hand takes that long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of a listed peer.
+#[derive(Debug)]
+enum Heard {
+    Nothing,
+    /// Unformed, and told the same list.
+    Agrees {
+        identity: NodeId,
+        http: Option<Address>,
+        at: Time,
+    },
+    /// Unformed, and told another list, or another name or address than we were told for it.
+    Differs,
+    /// In a cluster that does not take this node in; the command mends it.
+    Formed {
+        cluster: ClusterId,
+        command: String,
+    },
+}
+
+#[derive(Debug)]
+struct Peer {
+    name: NodeName,
+    address: Address,
+    heard: Heard,
+    answered_at: Option<Time>,
+    said: Repeated,
+}
+
+/// An unformed node.
+#[derive(Debug)]
+pub(super) struct Forming {
+    ours: Introduction,
+    /// All listed peers but this node.
+    peers: Vec<Peer>,
+    next_introduction: Time,
+    patient_until: Time,
+    waiting_said: Repeated,
+    stranger_said: Repeated,
+}
+
+impl Forming {
+    pub(super) fn new(mut ours: Introduction, now: Time) -> Forming {
+        ours.formed = None;
+        let itself = (ours.name.clone(), ours.address.clone());
+        if !ours.peers.contains(&itself) {
+            ours.peers.push(itself);
+        }
+        ours.peers.sort();
+        let peers = ours.peers.iter().filter(|(name, _)| *name != ours.name);
+        Forming {
+            peers: peers.map(|(name, address)| Peer::new(name, address)).collect(),
+            next_introduction: now,
+            patient_until: now.after(PATIENCE),
+            waiting_said: Repeated::default(),
+            stranger_said: Repeated::default(),
+            ours,
+        }
+    }
+
+    /// When [`Forming::poll`] wants to be called next.
+    pub(super) fn next_deadline(&self) -> Time {
+        self.next_introduction
+    }
+
+    /// Someone tells who they are.
+    pub(super) fn meet(&mut self, now: Time, theirs: &Introduction, out: &mut Outbox) {
+        if theirs.identity == self.ours.identity {
+            // Our own echo; or a copied data directory, which must not count as a second node.
+            mark("introduction with our own identity ignored");
+            return;
+        }
+        match &theirs.formed {
+            Some(cluster) => self.meet_formed(now, theirs, cluster, out),
+            None => self.meet_unformed(now, theirs, out),
+        }
+    }
+
+    /// A formed node names us in its founding configuration.
+    pub(super) fn accept(&self, founding: &Founding) -> Option<Founded> {
+        match Founded::accept(founding, &self.ours) {
+            Ok(founded) => Some(founded),
+            Err(_) => {
+                mark("founding refused");
+                None
+            }
+        }
+    }
+
+    /// Repeats introductions and notices. `Some`: this node alone founds the cluster, now.
+    pub(super) fn poll(&mut self, now: Time, rng: &mut fastrand::Rng, out: &mut Outbox) -> Option<Founded> {
+        if now >= self.next_introduction {
+            let half_us = INTRODUCTION_INTERVAL.as_micros() as u64 / 2;
+            let jittered = Duration::from_micros(half_us + half_us / 2 + rng.u64(0..=half_us));
+            self.next_introduction = now.after(jittered);
+            for peer in &self.peers {
+                out.push(introduction(&self.ours, &peer.address));
+            }
+            self.say_who_is_missing(now, out);
+        }
+        let members = self.agreed_members(now)?;
+        Some(Founded::new(ClusterId(rng.u64(1..)), members))
+    }
+
+    /// Why there is no service yet, and what to do about it.
+    pub(super) fn explanation(&self, now: Time) -> String {
+        let formed = self.peers.iter().find_map(|peer| match &peer.heard {
+            Heard::Formed { cluster, command } => Some((peer, cluster, command)),
+            Heard::Nothing | Heard::Agrees { .. } | Heard::Differs => None,
+        });
+        if let Some((peer, cluster, command)) = formed {
+            return format!(
+                "{} is already in cluster {cluster}, which does not name this node; run: {command}",
+                peer.name
+            );
+        }
+        if let Some(peer) = self
+            .peers
+            .iter()
+            .find(|peer| matches!(peer.heard, Heard::Differs))
+        {
+            return format!(
+                "{} ({}) was given another --peers list; start all nodes with the same names and addresses",
+                peer.name, peer.address
+            );
+        }
+        let missing = self.missing(now);
+        if missing.is_empty() {
+            return "all peers have answered; the cluster is being formed".to_owned();
+        }
+        let missing: Vec<_> = missing
+            .iter()
+            .map(|(name, address)| format!("{name} ({address})"))
+            .collect();
+        format!(
+            "the cluster is not formed yet: waiting for {}; start them with the same --peers list",
+            missing.join(", ")
+        )
+    }
+
+    fn meet_formed(&mut self, now: Time, theirs: &Introduction, cluster: &FormedIn, out: &mut Outbox) {
+        let command = self.mending_command(theirs, cluster);
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == theirs.address) else {
+            let notice = Notice::ForeignPeer {
+                peer: theirs.name.clone(),
+                address: theirs.address.clone(),
+                cluster: cluster.cluster,
+            };
+            say(now, &mut self.stranger_said, notice, out);
+            return;
+        };
+        peer.heard = Heard::Formed {
+            cluster: cluster.cluster,
+            command: command.clone(),
+        };
+        mark("unformed node met a formed cluster without it");
+        let notice = Notice::NotAMember {
+            cluster: cluster.cluster,
+            command,
+        };
+        say(now, &mut peer.said, notice, out);
+    }
+
+    /// A formed node that wants us sends `Found`. One that introduces itself instead does not know our identity, or
+    /// knows that the log of this identity was lost.
+    fn mending_command(&self, theirs: &Introduction, cluster: &FormedIn) -> String {
+        let ours = &self.ours;
+        let is_known = |member: &Member| member.name == ours.name || member.identity == ours.identity;
+        match cluster.members.iter().find(|member| is_known(member)) {
+            Some(member) => format!("kvctl member replace {}", member.name),
+            None => format!(
+                "server --id {} --listen {} --join {}",
+                ours.name, ours.address, theirs.address
+            ),
+        }
+    }
+
+    fn meet_unformed(&mut self, now: Time, theirs: &Introduction, out: &mut Outbox) {
+        let mut their_list = theirs.peers.clone();
+        their_list.sort();
+        let lists_agree = their_list == self.ours.peers;
+        let known = |peer: &&mut Peer| peer.name == theirs.name || peer.address == theirs.address;
+        let peer = self.peers.iter_mut().find(known);
+        let said = match peer {
+            Some(peer) if lists_agree && peer.name == theirs.name && peer.address == theirs.address => {
+                peer.heard = Heard::Agrees {
+                    identity: theirs.identity,
+                    http: theirs.http.clone(),
+                    at: now,
+                };
+                let is_due = peer.answered_at.is_none_or(|at| now.since(at) >= ANSWER_INTERVAL);
+                if is_due {
+                    peer.answered_at = Some(now);
+                    out.push(introduction(&self.ours, &theirs.address));
+                }
+                return;
+            }
+            Some(peer) => {
+                peer.heard = Heard::Differs;
+                &mut peer.said
+            }
+            None => &mut self.stranger_said,
+        };
+        mark("peer lists differ");
+        let notice = Notice::PeerListsDiffer {
+            peer: theirs.name.clone(),
+            ours: self.ours.peers.clone(),
+            theirs: theirs.peers.clone(),
+        };
+        say(now, said, notice, out);
+    }
+
+    fn say_who_is_missing(&mut self, now: Time, out: &mut Outbox) {
+        let peers = self.missing(now);
+        if now >= self.patient_until && !peers.is_empty() {
+            say(now, &mut self.waiting_said, Notice::WaitingFor { peers }, out);
+        }
+    }
+
+    /// Listed peers that were not heard of (lately).
+    fn missing(&self, now: Time) -> Vec<(NodeName, Address)> {
+        let is_missing = |peer: &&Peer| match peer.heard {
+            Heard::Nothing => true,
+            Heard::Agrees { at, .. } => now.since(at) > FRESHNESS,
+            Heard::Differs | Heard::Formed { .. } => false,
+        };
+        let missing = self.peers.iter().filter(is_missing);
+        missing
+            .map(|peer| (peer.name.clone(), peer.address.clone()))
+            .collect()
+    }
+
+    /// All members, when every listed peer agrees and this node has the smallest name.
+    fn agreed_members(&self, now: Time) -> Option<Vec<Member>> {
+        if self.peers.iter().any(|peer| peer.name < self.ours.name) {
+            return None;
+        }
+        let agreed: Vec<_> = self.peers.iter().filter_map(|peer| peer.agreed(now)).collect();
+        let is_enough = if mutant("forming_without_every_peer") {
+            agreed.len() * 2 >= self.peers.len()
+        } else {
+            agreed.len() == self.peers.len()
+        };
+        let mut members = agreed;
+        members.push(Member {
+            name: self.ours.name.clone(),
+            identity: self.ours.identity,
+            address: self.ours.address.clone(),
+            http: self.ours.http.clone(),
+            voter: true,
+        });
+        (is_enough && has_distinct_identities(&members)).then_some(members)
+    }
+}
+
+impl Peer {
+    fn new(name: &NodeName, address: &Address) -> Peer {
+        Peer {
+            name: name.clone(),
+            address: address.clone(),
+            heard: Heard::Nothing,
+            answered_at: None,
+            said: Repeated::default(),
+        }
+    }
+
+    /// As a member, if it agreed lately.
+    fn agreed(&self, now: Time) -> Option<Member> {
+        match &self.heard {
+            Heard::Agrees { identity, http, at } if now.since(*at) <= FRESHNESS => Some(Member {
+                name: self.name.clone(),
+                identity: *identity,
+                address: self.address.clone(),
+                http: http.clone(),
+                voter: true,
+            }),
+            Heard::Nothing | Heard::Agrees { .. } | Heard::Differs | Heard::Formed { .. } => None,
+        }
+    }
+}
+
+fn introduction(ours: &Introduction, to: &Address) -> Effect {
+    Effect::Send {
+        to: to.clone(),
+        message: PeerMessage::Introduce(ours.clone()),
+    }
+}
+
+/// Two nodes on copies of one data directory are not two nodes.
+fn has_distinct_identities(members: &[Member]) -> bool {
+    let mut identities: Vec<_> = members.iter().map(|member| member.identity).collect();
+    identities.sort_unstable();
+    identities.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+fn say(now: Time, said: &mut Repeated, notice: Notice, out: &mut Outbox) {
+    if said.is_due(now, &notice) {
+        out.notice(notice);
+    }
+}

@@ -1,0 +1,162 @@
+//! Writes passed on to the leader: one hop, and retried only where they are known not to have been proposed.
+
+use std::collections::VecDeque;
+
+use raftkv_protocol::{ErrorCode, Request, Response};
+use raftkv_raft::Time;
+use raftkv_raft::simulation::{mark, mutant};
+
+use super::formed::Formed;
+use super::outbox::Outbox;
+use super::writes::WaitingWrite;
+use super::{Effect, ForwardOutcome, Hop, Token};
+
+/// Writes that were passed on and have no answer yet.
+///
+/// Tokens grow as requests arrive, so a queue in their order serves as a map: answers leave holes, which go when they
+/// come to the front.
+#[derive(Debug)]
+pub(super) struct Forwards {
+    sent: VecDeque<(Token, Option<WaitingWrite>)>,
+    /// At or before the first deadline.
+    until: Time,
+}
+
+impl Forwards {
+    pub(super) fn new() -> Forwards {
+        Forwards {
+            sent: VecDeque::new(),
+            until: Time::NEVER,
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Time {
+        self.until
+    }
+
+    fn insert(&mut self, write: WaitingWrite) {
+        self.until = self.until.min(write.deadline);
+        let token = write.token;
+        match self.sent.back() {
+            Some((last, _)) if *last >= token => {
+                match self.sent.binary_search_by_key(&token, |(token, _)| *token) {
+                    Ok(place) => self.sent[place].1 = Some(write),
+                    Err(place) => self.sent.insert(place, (token, Some(write))),
+                }
+            }
+            Some(_) | None => self.sent.push_back((token, Some(write))),
+        }
+    }
+
+    fn take(&mut self, token: Token) -> Option<WaitingWrite> {
+        let place = self.sent.binary_search_by_key(&token, |(token, _)| *token).ok()?;
+        let write = self.sent.get_mut(place)?.1.take();
+        self.drop_answered();
+        write
+    }
+
+    fn drop_answered(&mut self) {
+        while matches!(self.sent.front(), Some((_, None))) {
+            self.sent.pop_front();
+        }
+    }
+
+    /// Takes those whose deadline has come.
+    fn take_expired(&mut self, now: Time) -> Vec<Token> {
+        if now < self.until {
+            return Vec::new();
+        }
+        let mut expired = Vec::new();
+        self.until = Time::NEVER;
+        for (token, write) in &mut self.sent {
+            match write {
+                Some(write) if write.deadline > now => self.until = self.until.min(write.deadline),
+                Some(_) => {
+                    *write = None;
+                    expired.push(*token);
+                }
+                None => {}
+            }
+        }
+        self.drop_answered();
+        expired
+    }
+}
+
+impl Formed {
+    /// Passes a client's write on to the leader.
+    pub(super) fn forward(&mut self, write: WaitingWrite, out: &mut Outbox) {
+        let address = self.raft.leader().and_then(|leader| self.members.address(leader));
+        let (Some(address), Hop::First) = (address, write.hop) else {
+            self.wait_for_leader(write, out);
+            return;
+        };
+        out.push(Effect::Forward {
+            token: write.token,
+            to: address.clone(),
+            request: Request::Write(write.command.clone()),
+            deadline: write.deadline,
+        });
+        self.forwards.insert(write);
+    }
+
+    /// What became of a write that was passed on. Late news about one that was given up is ignored.
+    pub(super) fn forwarded(&mut self, now: Time, token: Token, outcome: ForwardOutcome, out: &mut Outbox) {
+        let Some(write) = self.forwards.take(token) else {
+            return;
+        };
+        match outcome {
+            ForwardOutcome::Answered(response) if is_not_leader(&response) => {
+                mark("forwarded write reached a node that does not lead");
+                self.retry_forward(now, write);
+            }
+            ForwardOutcome::Answered(response) => out.finish(token, self.passed_on(response)),
+            ForwardOutcome::NotSent => self.retry_forward(now, write),
+            ForwardOutcome::Lost if mutant("forwarded_write_retried_after_lost") => {
+                self.retry_forward(now, write)
+            }
+            ForwardOutcome::Lost => {
+                mark("forwarded write lost");
+                out.finish(
+                    token,
+                    self.unknown("the connection to the leader was lost after it was sent"),
+                );
+            }
+        }
+    }
+
+    /// Ends the forwarded writes whose time is over: they were sent, so they may have happened.
+    pub(super) fn expire_forwards(&mut self, now: Time, out: &mut Outbox) {
+        for token in self.forwards.take_expired(now) {
+            out.finish(
+                token,
+                self.unknown("its time was over before the leader answered"),
+            );
+        }
+    }
+
+    fn retry_forward(&mut self, now: Time, write: WaitingWrite) {
+        self.writes.delay_retry(now);
+        self.writes.park(write);
+    }
+
+    /// The leader's answer under this node's header. Term and revision are the greater of both nodes': this store may be
+    /// behind, and an answer's header is never older than the write it answers.
+    fn passed_on(&self, response: Response) -> Response {
+        let mut header = self.header();
+        if response.header.cluster != header.cluster {
+            mark("forwarded write answered by another cluster");
+            return self.unknown("a node of another cluster answered at the leader's address");
+        }
+        header.term = header.term.max(response.header.term);
+        header.revision = header.revision.max(response.header.revision);
+        Response {
+            header,
+            outcome: response.outcome,
+        }
+    }
+}
+
+fn is_not_leader(response: &Response) -> bool {
+    matches!(&response.outcome, Err(failure) if failure.code == ErrorCode::NotLeader)
+}

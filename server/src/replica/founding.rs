@@ -1,0 +1,111 @@
+//! Entry 1: made by one node alone, the same on all.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftkv_protocol::{Address, ClusterId, Founding, Introduction, Member, NodeId, NodeName};
+use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, HardState, Index, Stamp, Term};
+use thiserror::Error;
+
+use super::RestoredLog;
+use crate::membership::{Membership, UnreadableMembership};
+
+/// Why a [`Founding`] is not for this node.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum FoundingRefused {
+    #[error("it is meant for node {meant}")]
+    AnotherNode { meant: NodeId },
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableMembership),
+    #[error("it speaks of cluster {told} and carries the configuration of cluster {configured}")]
+    TwoClusters { told: ClusterId, configured: ClusterId },
+    #[error("its configuration does not name this node's identity")]
+    NotNamed,
+    #[error("its members are not those this node was told to form a cluster with")]
+    OtherMembers,
+}
+
+/// The first entry of a cluster's log, with what it says.
+#[derive(Clone, Debug)]
+pub(super) struct Founded {
+    pub(super) membership: Membership,
+    pub(super) entry: Entry,
+}
+
+impl Founded {
+    /// A new cluster of these voters.
+    pub(super) fn new(cluster: ClusterId, mut members: Vec<Member>) -> Founded {
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let membership = Membership { cluster, members };
+        let payload = membership.encode();
+        Founded::of(membership, payload)
+    }
+
+    /// Checks what a formed node sent: it must name this node, and be the cluster this node was told to form.
+    pub(super) fn accept(founding: &Founding, ours: &Introduction) -> Result<Founded, FoundingRefused> {
+        if founding.to != ours.identity {
+            return Err(FoundingRefused::AnotherNode { meant: founding.to });
+        }
+        let membership = Membership::decode(&founding.configuration)?;
+        if membership.cluster != founding.cluster {
+            return Err(FoundingRefused::TwoClusters {
+                told: founding.cluster,
+                configured: membership.cluster,
+            });
+        }
+        match membership.member(raft::NodeId(ours.identity.0)) {
+            Some(member) if member.name == ours.name && member.address == ours.address => {}
+            Some(_) | None => return Err(FoundingRefused::NotNamed),
+        }
+        if listed(&membership.members) != ours.peers {
+            return Err(FoundingRefused::OtherMembers);
+        }
+        // The very bytes of the founder: entry 1 is the same on every node.
+        let payload = Bytes::copy_from_slice(&founding.configuration);
+        Ok(Founded::of(membership, payload))
+    }
+
+    fn of(membership: Membership, payload: Bytes) -> Founded {
+        let entry = Entry {
+            id: EntryId {
+                term: Term(1),
+                index: Index::FIRST,
+            },
+            kind: EntryKind::Configuration,
+            stamp: Stamp::default(),
+            payload,
+            configuration: Some(Arc::new(membership.configuration())),
+        };
+        Founded { membership, entry }
+    }
+
+    /// The hard state a log begins with: nobody was voted for in term 1, which has no leader.
+    pub(super) fn hard_state(&self) -> HardState {
+        HardState {
+            term: self.entry.id.term,
+            vote: None,
+            commit: self.entry.id.index,
+        }
+    }
+
+    /// What recovery would find of a log that holds this entry alone.
+    pub(super) fn restored(&self) -> RestoredLog {
+        RestoredLog {
+            hard_state: self.hard_state(),
+            base: self.entry.id,
+            term_runs: Vec::new(),
+            last: self.entry.id,
+            configurations: vec![self.entry.clone()],
+        }
+    }
+}
+
+/// Names and addresses, sorted by name.
+pub(super) fn listed(members: &[Member]) -> Vec<(NodeName, Address)> {
+    let mut listed: Vec<_> = members
+        .iter()
+        .map(|member| (member.name.clone(), member.address.clone()))
+        .collect();
+    listed.sort();
+    listed
+}

@@ -1,0 +1,65 @@
+//! What operators are told, and how often.
+
+use std::time::Duration;
+
+use raftkv_protocol::{Address, NodeName};
+use raftkv_raft::{self as raft, Time};
+
+use crate::membership::Membership;
+
+/// What operators are told. The shell logs it; nothing decides by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Notice {
+    /// Role, leader or term changed.
+    Transition(raft::Transition),
+    /// The cluster was formed (by this node or through another one).
+    Formed(Membership),
+    /// A peer was told another list; nobody forms.
+    PeerListsDiffer {
+        peer: NodeName,
+        ours: Vec<(NodeName, Address)>,
+        theirs: Vec<(NodeName, Address)>,
+    },
+    /// Still unformed: these have not answered.
+    WaitingFor { peers: Vec<(NodeName, Address)> },
+    /// The cluster met does not name this node's identity; `command` mends it.
+    NotAMember {
+        cluster: raftkv_protocol::ClusterId,
+        command: String,
+    },
+    /// A node of another cluster speaks to this one.
+    ForeignPeer {
+        peer: NodeName,
+        address: Address,
+        cluster: raftkv_protocol::ClusterId,
+    },
+    /// The stored membership differs from the flags; stored wins.
+    FlagsIgnored {
+        stored: Vec<NodeName>,
+        flags: Vec<NodeName>,
+    },
+}
+
+/// How long a notice about a state that lasts is not repeated.
+pub(super) const NOTICE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Lets a notice through when it says something new, and each [`NOTICE_INTERVAL`] while it says the same.
+#[derive(Debug, Default)]
+pub(super) struct Repeated {
+    last: Option<(Notice, Time)>,
+}
+
+impl Repeated {
+    /// Should `notice` be given now?
+    pub(super) fn is_due(&mut self, now: Time, notice: &Notice) -> bool {
+        let is_due = match &self.last {
+            Some((last, at)) => last != notice || now.since(*at) >= NOTICE_INTERVAL,
+            None => true,
+        };
+        if is_due {
+            self.last = Some((notice.clone(), now));
+        }
+        is_due
+    }
+}

@@ -1,0 +1,245 @@
+//! Linearizable reads by ReadIndex (thesis 6.4), and readiness, which is such a read by the node itself.
+//!
+//! One batch is under way at a time; what arrives meanwhile gathers for the next, so that under load one confirmation round
+//! serves many reads.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftkv_protocol::{Answer, ErrorCode, Response};
+use raftkv_raft::simulation::{mark, mutant};
+use raftkv_raft::{Index, ReadError, ReadId, ReadOutcome, Time};
+
+use super::Token;
+use super::formed::Formed;
+use super::outbox::Outbox;
+
+/// A batch that found no confirmation is asked for again after this, or when a leader becomes known.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A linearizable read that waits.
+#[derive(Debug)]
+pub(super) struct PendingRead {
+    pub(super) token: Token,
+    /// Still a slice of the read buffer it came in; short-lived.
+    pub(super) key: Bytes,
+    pub(super) deadline: Time,
+    /// Waits for a leader until then; at most `deadline`.
+    pub(super) leader_deadline: Time,
+}
+
+/// How far this node is on the way to "knows a leader and has caught up".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    /// The next batch asks what the leader has committed.
+    Wanted,
+    /// The batch under way asks.
+    Asked,
+    /// Caught up once this is applied.
+    Until(Index),
+    CaughtUp,
+}
+
+/// All linearizable reads at this node.
+#[derive(Debug)]
+pub(super) struct Reads {
+    gathering: Vec<PendingRead>,
+    asked: Option<(ReadId, Vec<PendingRead>)>,
+    /// Ascending by index.
+    confirmed: VecDeque<(Index, Vec<PendingRead>)>,
+    next_id: ReadId,
+    retry_at: Time,
+    /// At or before the first moment at which one of them gives up.
+    until: Time,
+    readiness: Readiness,
+    /// An emptied batch, for its allocation.
+    spare: Vec<PendingRead>,
+}
+
+impl Reads {
+    pub(super) fn new() -> Reads {
+        Reads {
+            gathering: Vec::new(),
+            asked: None,
+            confirmed: VecDeque::new(),
+            next_id: ReadId(1),
+            retry_at: Time(0),
+            until: Time::NEVER,
+            readiness: Readiness::Wanted,
+            spare: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, read: PendingRead) {
+        self.until = self.until.min(read.leader_deadline);
+        self.gathering.push(read);
+    }
+
+    /// The leader changed: ask at once, and prove anew that this node has caught up.
+    pub(super) fn leader_changed(&mut self) {
+        self.retry_at = Time(0);
+        self.readiness = Readiness::Wanted;
+    }
+
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.readiness == Readiness::CaughtUp
+    }
+
+    /// When the first of them gives up, at the earliest.
+    pub(super) fn next_expiry(&self) -> Time {
+        self.until
+    }
+
+    /// When the next batch can be asked for, provided that a leader is known.
+    pub(super) fn next_question(&self) -> Time {
+        if self.has_question() {
+            self.retry_at
+        } else {
+            Time::NEVER
+        }
+    }
+
+    fn has_question(&self) -> bool {
+        let is_wanted = !self.gathering.is_empty() || self.readiness == Readiness::Wanted;
+        is_wanted && self.asked.is_none()
+    }
+
+    /// The batch for the question `id` is under way.
+    fn note_asked(&mut self) {
+        let batch = std::mem::replace(&mut self.gathering, std::mem::take(&mut self.spare));
+        self.asked = Some((self.next_id, batch));
+        self.next_id = ReadId(self.next_id.0 + 1);
+        if self.readiness == Readiness::Wanted {
+            self.readiness = Readiness::Asked;
+        }
+    }
+
+    /// Takes the batch under way if it is `id`.
+    fn take_asked(&mut self, id: ReadId) -> Option<Vec<PendingRead>> {
+        let (_, batch) = self.asked.take_if(|(asked, _)| *asked == id)?;
+        Some(batch)
+    }
+
+    fn note_confirmed(&mut self, index: Index, batch: Vec<PendingRead>) {
+        if self.readiness == Readiness::Asked {
+            self.readiness = Readiness::Until(index);
+        }
+        // A later batch's index may be lower only if it came from another leader; waiting longer is always right.
+        let index = self.confirmed.back().map_or(index, |(last, _)| index.max(*last));
+        self.confirmed.push_back((index, batch));
+    }
+
+    /// Nobody confirmed the batch: its reads gather again. They have changed nothing, so that is safe.
+    fn note_dropped(&mut self, now: Time, leader_wait: Duration, batch: Vec<PendingRead>) {
+        if self.readiness == Readiness::Asked {
+            self.readiness = Readiness::Wanted;
+        }
+        self.retry_at = now.after(RETRY_INTERVAL);
+        for read in batch {
+            let leader_deadline = read.deadline.min(now.after(leader_wait));
+            self.push(PendingRead {
+                leader_deadline,
+                ..read
+            });
+        }
+    }
+
+    /// The next batch that may be served with everything up to `applied` in the store.
+    fn take_servable(&mut self, applied: Index) -> Option<Vec<PendingRead>> {
+        if matches!(self.readiness, Readiness::Until(index) if index <= applied) {
+            self.readiness = Readiness::CaughtUp;
+        }
+        let (index, _) = self.confirmed.front()?;
+        if *index > applied && !mutant("read_served_before_applied") {
+            mark("confirmed read waits for apply");
+            return None;
+        }
+        self.confirmed.pop_front().map(|(_, batch)| batch)
+    }
+
+    /// Removes the reads that give up now.
+    fn take_expired(&mut self, now: Time) -> Vec<Token> {
+        let mut expired = Vec::new();
+        let mut until = Time::NEVER;
+        let mut keep = |read: &PendingRead, gives_up: Time| {
+            if gives_up <= now {
+                expired.push(read.token);
+            } else {
+                until = until.min(gives_up);
+            }
+            gives_up > now
+        };
+        self.gathering.retain(|read| keep(read, read.leader_deadline));
+        let under_way = self.asked.iter_mut().map(|(_, batch)| batch);
+        for batch in under_way.chain(self.confirmed.iter_mut().map(|(_, batch)| batch)) {
+            batch.retain(|read| keep(read, read.deadline));
+        }
+        self.until = until;
+        expired
+    }
+}
+
+impl Formed {
+    /// Asks for a read index for what has gathered, unless a batch is under way.
+    pub(super) fn submit_reads(&mut self, now: Time) {
+        if !self.reads.has_question() || now < self.reads.retry_at || self.raft.leader().is_none() {
+            return;
+        }
+        match self.raft.read(now, self.reads.next_id) {
+            Ok(()) => self.reads.note_asked(),
+            Err(ReadError::NoLeader | ReadError::Overloaded) => {
+                self.reads.retry_at = now.after(RETRY_INTERVAL)
+            }
+        }
+    }
+
+    /// A batch got its index, or lost it.
+    pub(super) fn read_outcome(&mut self, now: Time, outcome: ReadOutcome) {
+        match outcome {
+            ReadOutcome::Confirmed { id, index } => {
+                if let Some(batch) = self.reads.take_asked(id) {
+                    self.reads.note_confirmed(index, batch);
+                }
+            }
+            ReadOutcome::Dropped { id } => {
+                if let Some(batch) = self.reads.take_asked(id) {
+                    mark("read batch dropped and asked again");
+                    self.reads.note_dropped(now, self.config.leader_wait, batch);
+                }
+            }
+        }
+    }
+
+    /// Answers the confirmed reads whose index is applied (R69).
+    pub(super) fn serve_reads(&mut self, out: &mut Outbox) {
+        while let Some(mut batch) = self.reads.take_servable(self.applied()) {
+            let header = self.header();
+            for read in batch.drain(..) {
+                let outcome = Ok(self.lookup(&read.key));
+                out.finish(read.token, Response { header, outcome });
+            }
+            self.reads.spare = batch;
+        }
+    }
+
+    /// Ends the reads whose time is over.
+    pub(super) fn expire_reads(&mut self, now: Time, out: &mut Outbox) {
+        if now < self.reads.until {
+            return;
+        }
+        for token in self.reads.take_expired(now) {
+            let message =
+                "no leader confirmed in time that this node is up to date; reads change nothing, retry";
+            out.finish(token, self.refusal(ErrorCode::NoLeader, message));
+        }
+    }
+
+    /// From the local store.
+    pub(super) fn lookup(&self, key: &[u8]) -> Answer {
+        match self.store.get(key) {
+            Some(record) => Answer::Found(record),
+            None => Answer::NotFound,
+        }
+    }
+}

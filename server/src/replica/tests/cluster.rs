@@ -1,0 +1,569 @@
+//! N nodes in one thread: a network with loss and cuts, a disk that is durable at once (or holds its tongue).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftkv_protocol::{
+    Address, Answer, CheckedCommand, Command, Condition, Consistency, ErrorCode, Introduction, Limits,
+    NodeId, NodeName, PeerMessage, Record, Request, Response,
+};
+use raftkv_raft::{self as raft, Entry, EntryKind, Fetch, HardState, RoleName, Time, Write};
+
+use crate::membership::Membership;
+use crate::replica::{Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, RestoredLog, Token};
+
+/// What a node's disk keeps over a restart.
+#[derive(Default)]
+struct Disk {
+    log: Option<(HardState, Vec<Entry>)>,
+}
+
+impl Disk {
+    fn write(&mut self, write: &Write) {
+        let (hard_state, entries) = self.log.as_mut().expect("a formed node has a log");
+        *hard_state = write.hard_state;
+        if let Some(from) = write.truncate_from {
+            entries.retain(|entry| entry.id.index < from);
+        }
+        entries.extend(write.entries.iter().cloned());
+    }
+
+    fn read(&self, fetch: Fetch) -> Vec<Entry> {
+        let (_, entries) = self.log.as_ref().expect("a formed node has a log");
+        let wanted = entries
+            .iter()
+            .filter(|entry| (fetch.from..=fetch.to).contains(&entry.id.index));
+        wanted.take(3).cloned().collect()
+    }
+
+    fn restored(&self) -> Option<RestoredLog> {
+        let (hard_state, entries) = self.log.as_ref()?;
+        let mut term_runs: Vec<(raft::Index, raft::Term)> = Vec::new();
+        for entry in &entries[1..] {
+            if term_runs.last().is_none_or(|(_, term)| *term != entry.id.term) {
+                term_runs.push((entry.id.index, entry.id.term));
+            }
+        }
+        let configurations = entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Configuration);
+        Some(RestoredLog {
+            hard_state: *hard_state,
+            base: entries[0].id,
+            term_runs,
+            last: entries[entries.len() - 1].id,
+            configurations: configurations.cloned().collect(),
+        })
+    }
+}
+
+struct Machine {
+    config: NodeConfig,
+    node: Option<Node>,
+    disk: Disk,
+    /// Writes are kept back and not reported, as on a stalled disk.
+    stalled: bool,
+    /// `CreateLog` is not carried out.
+    holds_creation: bool,
+    unwritten: Vec<Write>,
+    seed: u64,
+}
+
+enum Delivery {
+    Event(Event),
+    /// A request on the forwarding connection from that node's request of that token.
+    Forwarded(usize, Token, Request, Time),
+}
+
+/// The cluster, its network, and what was answered.
+pub(super) struct Cluster {
+    pub(super) now: Time,
+    machines: Vec<Machine>,
+    in_flight: BTreeMap<(Time, u64), (usize, Delivery)>,
+    sequence: u64,
+    rng: fastrand::Rng,
+    /// Share of peer messages that are lost.
+    pub(super) loss: f64,
+    /// Cut off: neither sends nor receives.
+    isolated: BTreeSet<usize>,
+    /// Forwarding connections break right after they have delivered a request.
+    pub(super) breaks_forwards: bool,
+    /// Forwarding connections can not be made.
+    pub(super) refuses_forwards: bool,
+    answers: BTreeMap<Token, Response>,
+    /// Requests that stand for a forwarded one: origin and its token.
+    forwarded: BTreeMap<Token, (usize, Token)>,
+    /// How often each request was passed on.
+    pub(super) forwards: BTreeMap<Token, usize>,
+    pub(super) notices: Vec<(usize, Notice)>,
+    next_token: u64,
+}
+
+const DELAY: Duration = Duration::from_micros(200);
+
+pub(super) fn name(number: usize) -> NodeName {
+    NodeName::from(format!("node{number}").as_str())
+}
+
+pub(super) fn address(number: usize) -> Address {
+    Address::from(format!("127.0.0.1:700{number}").as_str())
+}
+
+/// Settings of node `number` that is told to form a cluster with `listed`.
+pub(super) fn config(number: usize, listed: &[usize]) -> NodeConfig {
+    NodeConfig {
+        introduction: Introduction {
+            name: name(number),
+            identity: NodeId(100 + number as u64),
+            address: address(number),
+            http: None,
+            peers: listed
+                .iter()
+                .map(|number| (name(*number), address(*number)))
+                .collect(),
+            formed: None,
+        },
+        raft: raft::Config::default(),
+        limits: Limits::default(),
+        max_pending_requests: 100,
+        leader_wait: Duration::from_secs(1),
+        version: "test".to_owned(),
+    }
+}
+
+pub(super) fn put(key: &str, value: &str) -> Request {
+    put_with_ttl(key, value, None)
+}
+
+pub(super) fn put_with_ttl(key: &str, value: &str, ttl_ms: Option<u64>) -> Request {
+    let command = Command::Put {
+        key: key.as_bytes(),
+        value: value.as_bytes(),
+        condition: Condition::Always,
+        ttl_ms,
+    };
+    Request::Write(CheckedCommand::new(&command, &Limits::default()).unwrap())
+}
+
+pub(super) fn delete(key: &str) -> Request {
+    let command = Command::Delete {
+        key: key.as_bytes(),
+        condition: Condition::Always,
+    };
+    Request::Write(CheckedCommand::new(&command, &Limits::default()).unwrap())
+}
+
+pub(super) fn get(key: &str, consistency: Consistency) -> Request {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    Request::Get { key, consistency }
+}
+
+pub(super) fn code(response: &Response) -> Option<ErrorCode> {
+    response.outcome.as_ref().err().map(|failure| failure.code)
+}
+
+pub(super) fn found(response: &Response) -> Option<&Record> {
+    match &response.outcome {
+        Ok(Answer::Found(record)) => Some(record),
+        Ok(Answer::NotFound) => None,
+        other => panic!("expected a read's answer, got {other:?}"),
+    }
+}
+
+impl Cluster {
+    /// Machines that are off, with these settings.
+    pub(super) fn new(configs: Vec<NodeConfig>, seed: u64) -> Cluster {
+        let machine = |(number, config)| Machine {
+            config,
+            node: None,
+            disk: Disk::default(),
+            stalled: false,
+            holds_creation: false,
+            unwritten: Vec::new(),
+            seed: seed * 1000 + number as u64,
+        };
+        Cluster {
+            now: Time(1_000_000),
+            machines: configs.into_iter().enumerate().map(machine).collect(),
+            in_flight: BTreeMap::new(),
+            sequence: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            loss: 0.0,
+            isolated: BTreeSet::new(),
+            breaks_forwards: false,
+            refuses_forwards: false,
+            answers: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
+            forwards: BTreeMap::new(),
+            notices: Vec::new(),
+            next_token: 1,
+        }
+    }
+
+    /// Three nodes that have formed and elected a leader.
+    pub(super) fn ready(seed: u64) -> Cluster {
+        let mut cluster = Cluster::new((1..=3).map(|number| config(number, &[1, 2, 3])).collect(), seed);
+        for machine in 0..3 {
+            cluster.start(machine);
+        }
+        cluster.run_until("all nodes are ready", |cluster| cluster.all_ready());
+        cluster
+    }
+
+    pub(super) fn start(&mut self, machine: usize) {
+        let now = self.now;
+        let m = &mut self.machines[machine];
+        m.seed += 1_000_000;
+        let node = Node::new(m.config.clone(), m.disk.restored(), m.seed, now).unwrap();
+        m.node = Some(node);
+        self.settle(machine);
+    }
+
+    /// The process dies: what it had not answered is lost, and forwarded requests break off.
+    pub(super) fn kill(&mut self, machine: usize) {
+        self.machines[machine].node = None;
+        self.machines[machine].unwritten.clear();
+        self.in_flight.retain(|_, (to, delivery)| {
+            *to != machine || matches!(delivery, Delivery::Event(Event::Peer(_)))
+        });
+        let lost: Vec<_> = self
+            .forwarded
+            .keys()
+            .copied()
+            .filter(|token| !self.answers.contains_key(token))
+            .collect();
+        for token in lost {
+            if self.at(token) == machine
+                && let Some((origin, origin_token)) = self.forwarded.remove(&token)
+            {
+                let outcome = ForwardOutcome::Lost;
+                self.deliver_soon(
+                    origin,
+                    Delivery::Event(Event::Forwarded {
+                        token: origin_token,
+                        outcome,
+                    }),
+                );
+            }
+        }
+        for other in 0..self.machines.len() {
+            if other != machine {
+                let reset = Event::PeerReset(self.machines[machine].config.introduction.address.clone());
+                self.deliver_soon(other, Delivery::Event(reset));
+            }
+        }
+    }
+
+    /// Its data directory is replaced by an empty one, with a new identity.
+    pub(super) fn wipe(&mut self, machine: usize) {
+        self.kill(machine);
+        self.machines[machine].disk = Disk::default();
+        self.machines[machine].config.introduction.identity.0 += 1000;
+    }
+
+    /// The log is lost, the identity stays.
+    pub(super) fn lose_log(&mut self, machine: usize) {
+        self.kill(machine);
+        self.machines[machine].disk = Disk::default();
+    }
+
+    pub(super) fn reconfigure(&mut self, machine: usize, config: NodeConfig) {
+        self.machines[machine].config = config;
+    }
+
+    pub(super) fn isolate(&mut self, machine: usize) {
+        self.isolated.insert(machine);
+    }
+
+    pub(super) fn rejoin(&mut self, machine: usize) {
+        self.isolated.remove(&machine);
+    }
+
+    pub(super) fn stall_disk(&mut self, machine: usize) {
+        self.machines[machine].stalled = true;
+    }
+
+    /// The log that the node asks for is not made: it will die before.
+    pub(super) fn hold_creation(&mut self, machine: usize, holds: bool) {
+        self.machines[machine].holds_creation = holds;
+    }
+
+    pub(super) fn drain(&mut self, machine: usize) {
+        self.handle(machine, Event::Drain);
+    }
+
+    pub(super) fn node(&self, machine: usize) -> &Node {
+        self.machines[machine].node.as_ref().expect("the node is up")
+    }
+
+    pub(super) fn is_up(&self, machine: usize) -> bool {
+        self.machines[machine].node.is_some()
+    }
+
+    pub(super) fn is_formed(&self, machine: usize) -> bool {
+        self.is_up(machine) && self.node(machine).raft().is_some()
+    }
+
+    pub(super) fn membership(&self, machine: usize) -> Option<Membership> {
+        let (_, entries) = self.machines[machine].disk.log.as_ref()?;
+        Some(Membership::decode(&entries[0].payload).unwrap())
+    }
+
+    pub(super) fn all_ready(&self) -> bool {
+        (0..self.machines.len())
+            .all(|machine| self.is_up(machine) && self.node(machine).status(self.now).ready)
+    }
+
+    /// The leader that a majority follows.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let leads = |machine: &usize| {
+            let raft = self.machines[*machine].node.as_ref().and_then(Node::raft);
+            raft.is_some_and(|raft| raft.role() == RoleName::Leader && raft.has_committed_in_term())
+        };
+        let leaders = (0..self.machines.len()).filter(|machine| !self.isolated.contains(machine));
+        leaders
+            .filter(leads)
+            .max_by_key(|machine| self.node(*machine).raft().map(raft::Raft::term))
+    }
+
+    pub(super) fn follower(&self) -> usize {
+        let leader = self.leader();
+        (0..self.machines.len())
+            .find(|machine| {
+                self.is_up(*machine) && Some(*machine) != leader && !self.isolated.contains(machine)
+            })
+            .expect("a follower is up")
+    }
+
+    /// Asks a node; the answer comes later.
+    pub(super) fn ask(&mut self, machine: usize, request: Request) -> Token {
+        self.ask_within(machine, request, Duration::from_secs(5))
+    }
+
+    pub(super) fn ask_within(&mut self, machine: usize, request: Request, patience: Duration) -> Token {
+        let token = self.enqueue(machine, request, Hop::First, patience);
+        self.settle(machine);
+        token
+    }
+
+    /// Asks a node as another node would that passes a request on.
+    pub(super) fn ask_last_hop(&mut self, machine: usize, request: Request) -> Token {
+        let token = self.enqueue(machine, request, Hop::Last, Duration::from_secs(5));
+        self.settle(machine);
+        token
+    }
+
+    /// Hands a request to a node without letting it act yet: several of these are one batch.
+    pub(super) fn enqueue(
+        &mut self,
+        machine: usize,
+        request: Request,
+        hop: Hop,
+        patience: Duration,
+    ) -> Token {
+        let token = Token(self.next_token * 16 + machine as u64);
+        self.next_token += 1;
+        let deadline = self.now.after(patience);
+        let event = Event::Request {
+            token,
+            request,
+            hop,
+            deadline,
+        };
+        let now = self.now;
+        if let Some(node) = &mut self.machines[machine].node {
+            node.handle(now, event);
+        }
+        token
+    }
+
+    /// The machine a token was asked at.
+    fn at(&self, token: Token) -> usize {
+        (token.0 % 16) as usize
+    }
+
+    pub(super) fn answer(&self, token: Token) -> Option<&Response> {
+        self.answers.get(&token)
+    }
+
+    /// Asks and waits.
+    pub(super) fn call(&mut self, machine: usize, request: Request) -> Response {
+        let token = self.ask(machine, request);
+        self.wait(token)
+    }
+
+    pub(super) fn wait(&mut self, token: Token) -> Response {
+        self.run_until("the request is answered", |cluster| {
+            cluster.answers.contains_key(&token)
+        });
+        self.answers[&token].clone()
+    }
+
+    /// Runs until `holds`, at most 30 seconds of virtual time.
+    pub(super) fn run_until(&mut self, what: &str, holds: impl Fn(&Cluster) -> bool) {
+        let end = self.now.after(Duration::from_secs(30));
+        while !holds(self) {
+            assert!(self.now < end, "30 s passed and not yet: {what}");
+            self.step(end);
+        }
+    }
+
+    pub(super) fn run_for(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        while self.now < end {
+            self.step(end);
+        }
+    }
+
+    /// One event: the next delivery or the next deadline of a node, whichever is first.
+    fn step(&mut self, end: Time) {
+        let delivery = self.in_flight.keys().next().map_or(Time::NEVER, |(at, _)| *at);
+        let deadlines = (0..self.machines.len()).filter_map(|machine| {
+            let node = self.machines[machine].node.as_ref()?;
+            Some((node.next_deadline(), machine))
+        });
+        let (deadline, machine) = deadlines.min().unwrap_or((Time::NEVER, 0));
+        if end < delivery.min(deadline) {
+            self.now = end;
+        } else if delivery <= deadline {
+            self.now = self.now.max(delivery);
+            if let Some((_, (to, delivery))) = self.in_flight.pop_first() {
+                self.deliver(to, delivery);
+            }
+        } else {
+            // A node must not ask to be called again for what it has just done.
+            self.now = self.now.max(deadline).after(Duration::from_micros(1));
+            self.settle(machine);
+        }
+    }
+
+    fn deliver(&mut self, to: usize, delivery: Delivery) {
+        match delivery {
+            Delivery::Event(event) => self.handle(to, event),
+            Delivery::Forwarded(origin, origin_token, request, deadline) => {
+                let patience = deadline.since(self.now);
+                let token = self.enqueue(to, request, Hop::Last, patience);
+                self.forwarded.insert(token, (origin, origin_token));
+                if self.breaks_forwards {
+                    self.forwarded.remove(&token);
+                    let outcome = ForwardOutcome::Lost;
+                    let event = Event::Forwarded {
+                        token: origin_token,
+                        outcome,
+                    };
+                    self.deliver_soon(origin, Delivery::Event(event));
+                }
+                self.settle(to);
+            }
+        }
+    }
+
+    fn handle(&mut self, machine: usize, event: Event) {
+        let now = self.now;
+        if let Some(node) = &mut self.machines[machine].node {
+            node.handle(now, event);
+            self.settle(machine);
+        }
+    }
+
+    /// Polls a node and carries its effects out.
+    pub(super) fn settle(&mut self, machine: usize) {
+        let now = self.now;
+        let mut effects = Vec::new();
+        if let Some(node) = &mut self.machines[machine].node {
+            node.poll(now, &mut effects);
+        }
+        for effect in effects {
+            self.carry_out(machine, effect);
+        }
+    }
+
+    fn carry_out(&mut self, machine: usize, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.send(machine, &to, message),
+            Effect::Write(write) => {
+                if self.machines[machine].stalled {
+                    self.machines[machine].unwritten.push(write);
+                    return;
+                }
+                self.machines[machine].disk.write(&write);
+                self.deliver_soon(machine, Delivery::Event(Event::Persisted(write.number)));
+            }
+            Effect::Fetch(fetch) => {
+                let entries = self.machines[machine].disk.read(fetch);
+                self.deliver_soon(machine, Delivery::Event(Event::Fetched { fetch, entries }));
+            }
+            Effect::CreateLog {
+                founding, hard_state, ..
+            } => {
+                if !self.machines[machine].holds_creation {
+                    assert!(self.machines[machine].disk.log.is_none(), "a log is made once");
+                    self.machines[machine].disk.log = Some((hard_state, vec![founding]));
+                    self.deliver_soon(machine, Delivery::Event(Event::LogCreated));
+                }
+            }
+            Effect::Answer { token, response } => self.take_answer(token, response),
+            Effect::Forward {
+                token,
+                to,
+                request,
+                deadline,
+            } => {
+                *self.forwards.entry(token).or_default() += 1;
+                match self
+                    .machine_at(&to)
+                    .filter(|to| self.is_up(*to) && !self.refuses_forwards)
+                {
+                    Some(to) => self.deliver_soon(to, Delivery::Forwarded(machine, token, request, deadline)),
+                    None => {
+                        let outcome = ForwardOutcome::NotSent;
+                        self.deliver_soon(machine, Delivery::Event(Event::Forwarded { token, outcome }));
+                    }
+                }
+            }
+            Effect::Notice(notice) => self.notices.push((machine, notice)),
+        }
+    }
+
+    fn take_answer(&mut self, token: Token, response: Response) {
+        if let Some((origin, origin_token)) = self.forwarded.remove(&token) {
+            let outcome = ForwardOutcome::Answered(response.clone());
+            let event = Event::Forwarded {
+                token: origin_token,
+                outcome,
+            };
+            self.deliver_soon(origin, Delivery::Event(event));
+        }
+        let former = self.answers.insert(token, response);
+        assert!(
+            former.is_none(),
+            "a request is answered once, {token:?} was answered twice"
+        );
+    }
+
+    fn send(&mut self, from: usize, to: &Address, message: PeerMessage) {
+        let Some(to) = self.machine_at(to) else { return };
+        let is_cut = self.isolated.contains(&from) || self.isolated.contains(&to);
+        if is_cut || self.rng.f64() < self.loss {
+            return;
+        }
+        self.deliver_soon(to, Delivery::Event(Event::Peer(message)));
+    }
+
+    /// Puts a peer message on the network as if someone had sent it.
+    pub(super) fn inject(&mut self, to: usize, message: PeerMessage) {
+        self.handle(to, Event::Peer(message));
+    }
+
+    fn deliver_soon(&mut self, to: usize, delivery: Delivery) {
+        self.sequence += 1;
+        self.in_flight
+            .insert((self.now.after(DELAY), self.sequence), (to, delivery));
+    }
+
+    fn machine_at(&self, address: &Address) -> Option<usize> {
+        let is_there = |machine: &Machine| machine.config.introduction.address == *address;
+        self.machines.iter().position(is_there)
+    }
+}

@@ -1,0 +1,8 @@
+//! Scenarios of whole nodes on a small deterministic harness; the big simulation stands in the tests crate.
+
+mod cluster;
+mod forming;
+mod reads;
+mod sources;
+mod ttl;
+mod writes;

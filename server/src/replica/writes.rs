@@ -1,0 +1,364 @@
+//! Writes: those that wait for a place in the log, and those that have one and wait to be applied.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use raftkv_protocol::{Answer, CheckedCommand, ErrorCode, Response, Revision};
+use raftkv_raft::simulation::{mark, mutant};
+use raftkv_raft::{EntryId, EntryKind, Index, Proposal, ProposeError, RoleName, Stamp, Term, Time};
+
+use super::formed::Formed;
+use super::outbox::Outbox;
+use super::{Hop, Token};
+
+/// A write that could not be passed on to the leader is tried again after this, or when a leader becomes known.
+const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// A write that has no place in any log yet.
+#[derive(Debug)]
+pub(super) struct WaitingWrite {
+    pub(super) token: Token,
+    pub(super) command: CheckedCommand,
+    pub(super) hop: Hop,
+    /// The client gives up then.
+    pub(super) deadline: Time,
+    /// Waits for a leader until then; at most `deadline`.
+    pub(super) leader_deadline: Time,
+}
+
+/// A write that this node put into its log as leader.
+#[derive(Debug)]
+struct Proposed {
+    index: Index,
+    term: Term,
+    token: Token,
+    deadline: Time,
+}
+
+/// All writes that wait at this node, but those passed on to the leader.
+#[derive(Debug)]
+pub(super) struct Writes {
+    /// Arrived since the last poll.
+    fresh: Vec<WaitingWrite>,
+    /// Found no leader.
+    parked: Vec<WaitingWrite>,
+    /// When parked writes are tried again, once a leader is known.
+    retry_at: Time,
+    /// At or before the first moment at which a parked write gives up.
+    parked_until: Time,
+    /// Ascending by index.
+    proposed: VecDeque<Proposed>,
+    /// At or before the first deadline of a proposed write.
+    proposed_until: Time,
+}
+
+/// What became of the write proposed at an index.
+enum Settled {
+    Applied(Token),
+    /// An entry of another term was applied in its place: it never will be.
+    Displaced(Token),
+    /// Its place was passed without its entry having been seen.
+    Unseen(Token),
+}
+
+impl Writes {
+    pub(super) fn new() -> Writes {
+        Writes {
+            fresh: Vec::new(),
+            parked: Vec::new(),
+            retry_at: Time(0),
+            parked_until: Time::NEVER,
+            proposed: VecDeque::new(),
+            proposed_until: Time::NEVER,
+        }
+    }
+
+    pub(super) fn push(&mut self, write: WaitingWrite) {
+        self.fresh.push(write);
+    }
+
+    /// Keeps a write until a leader takes it.
+    pub(super) fn park(&mut self, write: WaitingWrite) {
+        self.parked_until = self.parked_until.min(write.leader_deadline);
+        self.parked.push(write);
+    }
+
+    /// The leader was not reached: leave it a moment.
+    pub(super) fn delay_retry(&mut self, now: Time) {
+        self.retry_at = now.after(RETRY_INTERVAL);
+    }
+
+    /// A leader is known: try at once.
+    pub(super) fn retry_now(&mut self) {
+        self.retry_at = Time(0);
+    }
+
+    /// When the first of them gives up, at the earliest; at once, while new ones have not been looked at.
+    pub(super) fn next_expiry(&self) -> Time {
+        if self.fresh.is_empty() {
+            self.parked_until.min(self.proposed_until)
+        } else {
+            Time(0)
+        }
+    }
+
+    /// When parked writes are tried again, provided that a leader is known.
+    pub(super) fn next_retry(&self) -> Time {
+        if self.parked.is_empty() {
+            Time::NEVER
+        } else {
+            self.retry_at
+        }
+    }
+
+    /// Everything that can be tried now, oldest first.
+    fn take_batch(&mut self, now: Time) -> Vec<WaitingWrite> {
+        if self.parked.is_empty() || now < self.retry_at {
+            return std::mem::take(&mut self.fresh);
+        }
+        self.parked_until = Time::NEVER;
+        self.parked.append(&mut self.fresh);
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Takes the write that waits for the entry `id`, which is being applied.
+    fn settle(&mut self, id: EntryId) -> Option<Settled> {
+        let front = self.proposed.front().filter(|front| front.index <= id.index)?;
+        let (token, place) = (
+            front.token,
+            EntryId {
+                term: front.term,
+                index: front.index,
+            },
+        );
+        self.proposed.pop_front();
+        Some(match place {
+            _ if place == id => Settled::Applied(token),
+            _ if place.index == id.index => Settled::Displaced(token),
+            _ => Settled::Unseen(token),
+        })
+    }
+
+    fn note_proposed(&mut self, place: EntryId, write: &WaitingWrite) {
+        self.proposed_until = self.proposed_until.min(write.deadline);
+        self.proposed.push_back(Proposed {
+            index: place.index,
+            term: place.term,
+            token: write.token,
+            deadline: write.deadline,
+        });
+    }
+}
+
+impl Formed {
+    /// Gives every write that waits a place in the log, here or at the leader; or keeps it until there is one.
+    pub(super) fn submit_writes(&mut self, now: Time, out: &mut Outbox) {
+        let leader = self.raft.leader();
+        if self.writes.fresh.is_empty() && (self.writes.parked.is_empty() || leader.is_none()) {
+            return;
+        }
+        if self.raft.role() == RoleName::Leader {
+            let batch = self.writes.take_batch(now);
+            self.propose(now, batch, out);
+        } else if leader.is_some() {
+            for write in self.writes.take_batch(now) {
+                self.forward(write, out);
+            }
+        } else {
+            for write in std::mem::take(&mut self.writes.fresh) {
+                self.wait_for_leader(write, out);
+            }
+        }
+    }
+
+    /// Parks a write that no leader can take yet; one that was passed on already goes back where it came from.
+    pub(super) fn wait_for_leader(&mut self, write: WaitingWrite, out: &mut Outbox) {
+        match write.hop {
+            Hop::First => self.writes.park(write),
+            Hop::Last => {
+                let response = self.refusal(
+                    ErrorCode::NotLeader,
+                    "this node does not lead; nothing was proposed",
+                );
+                out.finish(write.token, response);
+            }
+        }
+    }
+
+    fn propose(&mut self, now: Time, batch: Vec<WaitingWrite>, out: &mut Outbox) {
+        if batch.is_empty() {
+            return;
+        }
+        let stamp = Stamp {
+            log_time_us: self.clock.stamp_us(now),
+            ..Stamp::default()
+        };
+        match self.raft.propose(now, proposals(&batch, stamp)) {
+            Ok(first) => self.note_proposed(first, &batch, out),
+            Err(ProposeError::NotLeader { .. }) => {
+                self.writes.delay_retry(now);
+                for write in batch {
+                    self.wait_for_leader(write, out);
+                }
+            }
+            Err(ProposeError::Overloaded { uncommitted_bytes }) => {
+                mark("proposals refused: overloaded");
+                let message = format!(
+                    "{uncommitted_bytes} bytes of writes wait for a majority of nodes; nothing was proposed, retry later"
+                );
+                for write in batch {
+                    let response = self.refusal(ErrorCode::Overloaded, &message);
+                    out.finish(write.token, response);
+                }
+            }
+        }
+    }
+
+    fn note_proposed(&mut self, first: EntryId, batch: &[WaitingWrite], out: &mut Outbox) {
+        for (offset, write) in batch.iter().enumerate() {
+            let place = EntryId {
+                term: first.term,
+                index: first.index.plus(offset as u64),
+            };
+            if mutant("X10_answer_before_commit") {
+                let revision = Revision(self.store.revision().0 + 1 + offset as u64);
+                let outcome = Ok(Answer::Put { revision });
+                let header = self.header();
+                out.finish(write.token, Response { header, outcome });
+                continue;
+            }
+            self.writes.note_proposed(place, write);
+        }
+    }
+
+    /// The entry `id` was applied with this answer: tells who waits for that index.
+    pub(super) fn settle_write(&mut self, id: EntryId, mut answer: Option<Answer>, out: &mut Outbox) {
+        while let Some(settled) = self.writes.settle(id) {
+            match settled {
+                Settled::Applied(token) => {
+                    let outcome = Ok(answer
+                        .take()
+                        .expect("puts and deletes, all that clients may propose, have answers"));
+                    let header = self.header();
+                    out.finish(token, Response { header, outcome });
+                }
+                Settled::Displaced(token) => {
+                    mark("waiting write displaced by another term");
+                    let response = self.refusal(
+                        ErrorCode::NoLeader,
+                        "leadership changed and another entry took this write's place: it was not applied and never will be",
+                    );
+                    out.finish(token, response);
+                }
+                Settled::Unseen(token) => {
+                    out.finish(token, self.unknown("its place in the log was passed unseen"))
+                }
+            }
+        }
+    }
+
+    /// This node leads again, from `noop` on: writes it proposed in earlier terms at or beyond that index are out of its
+    /// log. Another node may still hold and commit them if this one fails at once, so their end is not known.
+    pub(super) fn end_writes_cut_by(&mut self, term: Term, noop: Index, out: &mut Outbox) {
+        let is_cut = |write: &Proposed| write.term < term && write.index >= noop;
+        if !self.writes.proposed.iter().any(is_cut) {
+            return;
+        }
+        mark("waiting write cut by our own later election");
+        let response = self.unknown("leadership was lost while it waited for a majority");
+        self.writes.proposed.retain(|write| {
+            if is_cut(write) {
+                out.finish(write.token, response.clone());
+            }
+            !is_cut(write)
+        });
+    }
+
+    /// Ends the writes whose time is over.
+    pub(super) fn expire_writes(&mut self, now: Time, out: &mut Outbox) {
+        if now >= self.writes.parked_until {
+            let response = self.no_leader_in_time();
+            let parked = &mut self.writes.parked;
+            parked.retain(|write| {
+                if write.leader_deadline <= now {
+                    out.finish(write.token, response.clone());
+                }
+                write.leader_deadline > now
+            });
+            self.writes.parked_until = parked
+                .iter()
+                .map(|write| write.leader_deadline)
+                .min()
+                .unwrap_or(Time::NEVER);
+        }
+        if now >= self.writes.proposed_until {
+            let response = self.proposed_too_late();
+            let proposed = &mut self.writes.proposed;
+            proposed.retain(|write| {
+                if write.deadline <= now {
+                    out.finish(write.token, response.clone());
+                }
+                write.deadline > now
+            });
+            self.writes.proposed_until = proposed
+                .iter()
+                .map(|write| write.deadline)
+                .min()
+                .unwrap_or(Time::NEVER);
+        }
+    }
+
+    fn proposed_too_late(&self) -> Response {
+        mark("deadline passed after proposing");
+        if mutant("X30_timeout_reported_as_failure") {
+            return self.refusal(ErrorCode::NoLeader, "timed out");
+        }
+        self.unknown("its time was over before a majority of nodes confirmed it")
+    }
+
+    /// Keeps log time going while keys wait to expire.
+    pub(super) fn propose_tick(&mut self, now: Time) {
+        if now < self.next_tick() {
+            return;
+        }
+        let stamp = Stamp {
+            log_time_us: self.clock.stamp_us(now),
+            ..Stamp::default()
+        };
+        let payload = CheckedCommand::tick().encoded().clone();
+        let tick = Proposal {
+            kind: EntryKind::Command,
+            stamp,
+            payload,
+        };
+        // Refused: the next one is due half a second later, and log time waits, as it does without a leader.
+        if self.raft.propose(now, vec![tick]).is_ok() {
+            mark("tick proposed");
+        }
+    }
+
+    /// When log time must be told again; never, unless this node leads and keys wait to expire.
+    pub(super) fn next_tick(&self) -> Time {
+        match self.store.next_deadline_us() {
+            Some(deadline_us) if self.raft.role() == RoleName::Leader => self.clock.next_tick(deadline_us),
+            Some(_) | None => Time::NEVER,
+        }
+    }
+}
+
+/// The proposals of a batch, their payloads copied once into one block: the read buffers they came in are free again, and
+/// one allocation serves the whole batch. The block lives until its last entry leaves the log's tail in memory.
+fn proposals(batch: &[WaitingWrite], stamp: Stamp) -> Vec<Proposal> {
+    let size = batch.iter().map(|write| write.command.encoded().len()).sum();
+    let mut block = BytesMut::with_capacity(size);
+    for write in batch {
+        block.extend_from_slice(write.command.encoded());
+    }
+    let mut block: Bytes = block.freeze();
+    let proposal = |write: &WaitingWrite| Proposal {
+        kind: EntryKind::Command,
+        stamp,
+        payload: block.split_to(write.command.encoded().len()),
+    };
+    batch.iter().map(proposal).collect()
+}
