@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Address, CheckedCommand, ClusterId, HistoryEpoch, NodeId, NodeName, Revision};
+use crate::{Address, CheckedCommand, ClusterId, ErrorCode, HistoryEpoch, NodeId, NodeName, Revision};
 
 /// What a read promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,36 +73,9 @@ pub enum Answer {
     Status(Box<Status>),
 }
 
-/// The closed list of what can go wrong, the same at every door; later ones are only added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum ErrorCode {
-    /// The request itself is wrong; the same request will always be refused. HTTP 400.
-    BadRequest,
-    /// The key does not exist. HTTP 404.
-    KeyNotFound,
-    /// A condition did not hold. HTTP 409.
-    RevisionMismatch,
-    /// Key, value or request over the limits. HTTP 413.
-    TooLarge,
-    /// Refused early; nothing was proposed. Retry later. HTTP 429.
-    Overloaded,
-    /// No leader is known, or this node can not serve (unformed, replaced); nothing was proposed. HTTP 503.
-    NoLeader,
-    /// The disk is nearly full; nothing was proposed. HTTP 503.
-    NoSpace,
-    /// The write may or may not have happened, or may yet. HTTP 504.
-    OutcomeUnknown,
-    /// The revision asked for is no longer kept. HTTP 400.
-    Compacted,
-    /// The session has expired; the write was not applied. HTTP 409.
-    SessionExpired,
-    /// To a forwarding node only: the receiver does not lead; nothing was proposed.
-    NotLeader,
-}
-
 /// Why a request was not, or may not have been, executed.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("{code:?}: {message}")]
+#[error("{code}: {message}")]
 pub struct Failure {
     /// For programs.
     pub code: ErrorCode,
@@ -110,6 +83,17 @@ pub struct Failure {
     pub message: String,
     /// The leader as far as known: its name, native address and HTTP address.
     pub leader: Option<LeaderHint>,
+}
+
+impl Failure {
+    /// A failure that says nothing about the leader.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            message: message.into(),
+            leader: None,
+        }
+    }
 }
 
 /// Where the leader is.
@@ -202,25 +186,4 @@ pub struct Member {
     pub http: Option<Address>,
     /// Voter or learner.
     pub voter: bool,
-}
-
-/// Sizes that requests must keep to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest key, bytes.
-    pub key_bytes: usize,
-    /// Longest value, bytes.
-    pub value_bytes: usize,
-    /// Longest request (and frame from a client), bytes.
-    pub request_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            key_bytes: 4 << 10,
-            value_bytes: 2 << 20,
-            request_bytes: 8 << 20,
-        }
-    }
 }

@@ -1,0 +1,115 @@
+//! The closed list of failures a client can see, with one HTTP status and one meaning for retry each.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The closed list of what can go wrong, the same at every door; later ones are only added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The request itself is wrong; the same request will always be refused. HTTP 400.
+    BadRequest,
+    /// The key does not exist. HTTP 404.
+    KeyNotFound,
+    /// A condition did not hold. HTTP 409.
+    RevisionMismatch,
+    /// Key, value or request over the limits. HTTP 413.
+    TooLarge,
+    /// Refused early; nothing was proposed. Retry later. HTTP 429.
+    Overloaded,
+    /// No leader is known, or this node can not serve (unformed, replaced); nothing was proposed. HTTP 503.
+    NoLeader,
+    /// The disk is nearly full; nothing was proposed. HTTP 503.
+    NoSpace,
+    /// The write may or may not have happened, or may yet. HTTP 504.
+    OutcomeUnknown,
+    /// The revision asked for is no longer kept. HTTP 400.
+    Compacted,
+    /// The session has expired; the write was not applied. HTTP 409.
+    SessionExpired,
+    /// To a forwarding node only: the receiver does not lead; nothing was proposed. HTTP 503.
+    NotLeader,
+}
+
+/// What sending the same request again would mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing was applied and never will be; the same request may succeed later or elsewhere.
+    Safe,
+    /// It may have been applied: again may mean twice.
+    Unsafe,
+    /// Nothing was applied, and the same request would be refused again.
+    Never,
+}
+
+impl ErrorCode {
+    /// Every code.
+    pub const ALL: [ErrorCode; 11] = [
+        ErrorCode::BadRequest,
+        ErrorCode::KeyNotFound,
+        ErrorCode::RevisionMismatch,
+        ErrorCode::TooLarge,
+        ErrorCode::Overloaded,
+        ErrorCode::NoLeader,
+        ErrorCode::NoSpace,
+        ErrorCode::OutcomeUnknown,
+        ErrorCode::Compacted,
+        ErrorCode::SessionExpired,
+        ErrorCode::NotLeader,
+    ];
+
+    /// Its status at the HTTP door. 4xx, 429 and 503 promise: not applied, and never will be.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            ErrorCode::BadRequest | ErrorCode::Compacted => 400,
+            ErrorCode::KeyNotFound => 404,
+            ErrorCode::RevisionMismatch | ErrorCode::SessionExpired => 409,
+            ErrorCode::TooLarge => 413,
+            ErrorCode::Overloaded => 429,
+            ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader => 503,
+            ErrorCode::OutcomeUnknown => 504,
+        }
+    }
+
+    /// Its stable name, as in the `code` of an HTTP error.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ErrorCode::BadRequest => "bad_request",
+            ErrorCode::KeyNotFound => "key_not_found",
+            ErrorCode::RevisionMismatch => "revision_mismatch",
+            ErrorCode::TooLarge => "too_large",
+            ErrorCode::Overloaded => "overloaded",
+            ErrorCode::NoLeader => "no_leader",
+            ErrorCode::NoSpace => "no_space",
+            ErrorCode::OutcomeUnknown => "outcome_unknown",
+            ErrorCode::Compacted => "compacted",
+            ErrorCode::SessionExpired => "session_expired",
+            ErrorCode::NotLeader => "not_leader",
+        }
+    }
+
+    /// What sending the same request again would mean.
+    #[must_use]
+    pub const fn retry(self) -> Retry {
+        match self {
+            ErrorCode::Overloaded | ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader => {
+                Retry::Safe
+            }
+            ErrorCode::OutcomeUnknown => Retry::Unsafe,
+            ErrorCode::BadRequest
+            | ErrorCode::KeyNotFound
+            | ErrorCode::RevisionMismatch
+            | ErrorCode::TooLarge
+            | ErrorCode::Compacted
+            | ErrorCode::SessionExpired => Retry::Never,
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
