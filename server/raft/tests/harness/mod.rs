@@ -1,13 +1,16 @@
 //! A group of cores in virtual time, with a network and disks that the test controls.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod chaos;
+pub(crate) mod script;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_raft::{
-    Config, Configuration, Entry, EntryId, EntryKind, Envelope, Fetch, FetchPurpose, HardState, Index,
-    NodeId, Proposal, Raft, ReadId, ReadOutcome, Ready, Restored, Stamp, Term, Time, Transition, Write,
+    Config, Configuration, Entry, EntryId, EntryKind, Envelope, Fetch, HardState, Index, NodeId, Proposal,
+    Raft, ReadId, ReadOutcome, Ready, Restored, Stamp, Term, Time, Transition, Write,
 };
 
 pub(crate) fn index(number: u64) -> Index {
@@ -240,6 +243,8 @@ pub(crate) struct Group {
     pub(crate) cut: Vec<(u64, u64)>,
     /// Nodes whose disks do not finish writes.
     pub(crate) stalled: Vec<u64>,
+    /// Nodes whose timers do not fire.
+    pub(crate) late: Vec<u64>,
     seeds: u64,
     next_read: u64,
 }
@@ -261,6 +266,7 @@ impl Group {
             network: VecDeque::new(),
             cut: Vec::new(),
             stalled: Vec::new(),
+            late: Vec::new(),
             seeds: 1,
             next_read: 0,
         };
@@ -270,7 +276,7 @@ impl Group {
         group
     }
 
-    fn start(&mut self, node: u64, disk: Durable) {
+    pub(crate) fn start(&mut self, node: u64, disk: Durable) {
         self.seeds += 1;
         let started = Node::start(node, &self.config, disk, self.seeds * 1000 + node, self.now);
         self.nodes.insert(node, started);
@@ -327,22 +333,30 @@ impl Group {
         true
     }
 
+    /// Finishes what disks have to do, or delivers one message. Was there anything?
+    pub(crate) fn move_once(&mut self) -> bool {
+        let mut moved = false;
+        for (name, node) in &mut self.nodes {
+            if !self.stalled.contains(name) {
+                while node.persist_one(self.now) {
+                    moved = true;
+                }
+            }
+            moved |= node.fetch_one(self.now);
+        }
+        moved || self.deliver_one()
+    }
+
+    /// The next time at which some node wants to be woken.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.nodes.values().map(|node| node.raft.next_deadline()).min()
+    }
+
     /// Messages, disks and fetches, until nothing moves; no time passes.
     pub(crate) fn settle(&mut self) {
         for _ in 0..100_000 {
             self.drain();
-            let mut moved = false;
-            for (name, node) in &mut self.nodes {
-                if !self.stalled.contains(name) {
-                    while node.persist_one(self.now) {
-                        moved = true;
-                    }
-                }
-                moved |= node.fetch_one(self.now);
-            }
-            self.drain();
-            moved |= self.deliver_one();
-            if !moved {
+            if !self.move_once() {
                 return;
             }
         }
@@ -370,8 +384,8 @@ impl Group {
 
     pub(crate) fn tick_due(&mut self) {
         let now = self.now;
-        for node in self.nodes.values_mut() {
-            if node.raft.next_deadline() <= now {
+        for (name, node) in &mut self.nodes {
+            if !self.late.contains(name) && node.raft.next_deadline() <= now {
                 node.raft.tick(now);
             }
         }
@@ -432,8 +446,4 @@ impl Group {
             .map(|entry| String::from_utf8_lossy(&entry.payload).into_owned())
             .collect()
     }
-}
-
-pub(crate) fn is_for_apply(fetch: &Fetch) -> bool {
-    fetch.purpose == FetchPurpose::Apply
 }
