@@ -25,6 +25,11 @@
 //! | `reset N PEER` | N's connection to PEER is reset |
 //! | `status` | what every node is |
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test reads files; the core does not"
+)]
+
 mod harness;
 
 use std::fmt::Write as _;

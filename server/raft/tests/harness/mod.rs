@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod chaos;
+pub(crate) mod lone;
 pub(crate) mod script;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -84,6 +85,15 @@ impl Durable {
             ));
         }
         self.hard_state.term = self.hard_state.term.max(self.last().term);
+        self
+    }
+
+    /// With one more entry, which holds a configuration.
+    pub(crate) fn with_configuration(mut self, term: u64, configuration: Configuration) -> Durable {
+        self = self.with_terms(&[term]);
+        let entry = self.entries.last_mut().expect("added just now");
+        entry.kind = EntryKind::Configuration;
+        entry.configuration = Some(std::sync::Arc::new(configuration));
         self
     }
 
