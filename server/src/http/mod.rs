@@ -24,4 +24,3 @@ mod server;
 mod set_body;
 
 pub(crate) use server::{HttpServer, HttpSettings};
-

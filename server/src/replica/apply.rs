@@ -15,8 +15,8 @@ impl Formed {
         }
         if let Some(write) = ready.write {
             self.members.follow(&write);
-            if let Some(last) = write.entries.last() {
-                self.clock.observe(last.stamp.log_time_us, now);
+            if let Some(log_time_us) = write.entries.iter().map(|entry| entry.stamp.log_time_us).max() {
+                self.clock.observe(log_time_us, now);
             }
             // Before the messages: the disk starts while they are encoded.
             out.push(Effect::Write(write));

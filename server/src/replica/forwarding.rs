@@ -6,6 +6,7 @@ use raftkv_protocol::{ErrorCode, Request, Response};
 use raftkv_raft::Time;
 use raftkv_raft::simulation::{mark, mutant};
 
+use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::writes::WaitingWrite;
@@ -66,28 +67,22 @@ impl Forwards {
         if now < self.until {
             return Vec::new();
         }
-        let mut expired = Vec::new();
-        self.until = Time::NEVER;
+        let mut expiry = Expiry::at(now);
         for (token, write) in &mut self.sent {
-            match write {
-                Some(write) if write.deadline > now => self.until = self.until.min(write.deadline),
-                Some(_) => {
-                    *write = None;
-                    expired.push(*token);
-                }
-                None => {}
-            }
+            write.take_if(|write| !expiry.keeps(*token, write.deadline));
         }
+        self.until = expiry.until;
         self.drop_answered();
-        expired
+        expiry.expired
     }
 }
 
 impl Formed {
     /// Passes a client's write on to the leader.
-    pub(super) fn forward(&mut self, write: WaitingWrite, out: &mut Outbox) {
+    pub(super) fn forward(&mut self, now: Time, write: WaitingWrite, out: &mut Outbox) {
         let address = self.raft.leader().and_then(|leader| self.members.address(leader));
         let (Some(address), Hop::First) = (address, write.hop) else {
+            self.writes.delay_retry(now);
             self.wait_for_leader(write, out);
             return;
         };

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use raftkv_raft::Time;
+use raftkv_protocol::CheckedCommand;
+use raftkv_raft::simulation::mark;
+use raftkv_raft::{EntryKind, Proposal, RoleName, Stamp, Time};
+
+use super::formed::Formed;
 
 /// While TTLs exist, log time moves at least this often.
 pub(super) const TICK_INTERVAL: Duration = Duration::from_millis(500);
@@ -80,5 +84,36 @@ impl LogClock {
                 .saturating_add(next_deadline_us.saturating_sub(running.from_us)),
         );
         regular.min(due.max(self.stamped_at.after(DUE_TICK_INTERVAL)))
+    }
+}
+
+impl Formed {
+    /// Keeps log time going while keys wait to expire.
+    pub(super) fn propose_tick(&mut self, now: Time) {
+        if now < self.next_tick() {
+            return;
+        }
+        let stamp = Stamp {
+            log_time_us: self.clock.stamp_us(now),
+            ..Stamp::default()
+        };
+        let payload = CheckedCommand::tick().encoded().clone();
+        let tick = Proposal {
+            kind: EntryKind::Command,
+            stamp,
+            payload,
+        };
+        // Refused: the next one is due half a second later, and log time waits, as it does without a leader.
+        if self.raft.propose(now, vec![tick]).is_ok() {
+            mark("tick proposed");
+        }
+    }
+
+    /// When log time must be told again; never, unless this node leads and keys wait to expire.
+    pub(super) fn next_tick(&self) -> Time {
+        match self.store.next_deadline_us() {
+            Some(deadline_us) if self.raft.role() == RoleName::Leader => self.clock.next_tick(deadline_us),
+            Some(_) | None => Time::NEVER,
+        }
     }
 }

@@ -73,6 +73,15 @@ pub(super) fn ignored_flags(ours: &Introduction, stored: &Membership) -> Option<
     (!ours.peers.is_empty() && flags != stored).then_some(Notice::FlagsIgnored { stored, flags })
 }
 
+/// A log whose members do not include this node's identity gives it no say.
+pub(super) fn not_named(ours: &Introduction, stored: &Membership) -> Option<Notice> {
+    let is_named = stored.member(raft::NodeId(ours.identity.0)).is_some();
+    (!is_named).then(|| Notice::NotAMember {
+        cluster: stored.cluster,
+        command: format!("kvctl member replace {}", ours.name),
+    })
+}
+
 impl Formed {
     /// Someone tells who they are.
     pub(super) fn meet(&mut self, now: Time, theirs: &Introduction, out: &mut Outbox) {

@@ -33,12 +33,14 @@
 //! forwarding.rs   writes passed on to the leader                   reads.rs      linearizable reads, and readiness
 //! meeting.rs      nodes that are not (yet) of this cluster         members.rs    configurations in the log
 //! translate.rs    consensus messages to and from the wire          status.rs     status, headers, refusals
+//! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! ```
 //! Not here: snapshots, membership changes, leader leases.
 
 mod apply;
 mod config;
 mod event;
+mod expiry;
 mod formed;
 mod forming;
 mod forwarding;

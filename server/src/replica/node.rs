@@ -9,7 +9,7 @@ use raftkv_raft::{self as raft, RestoreError, Time};
 use super::formed::Formed;
 use super::forming::Forming;
 use super::founding::Founded;
-use super::meeting::ignored_flags;
+use super::meeting::{ignored_flags, not_named};
 use super::outbox::Outbox;
 use super::status::FIRST_EPOCH;
 use super::{Effect, Event, Hop, NodeConfig, Notice, RestoredLog, Token};
@@ -79,9 +79,15 @@ impl Node {
             None => Phase::Forming(Forming::new(config.introduction.clone(), now)),
             Some(log) => {
                 let formed = Formed::new(config.clone(), &log, rng.u64(..), now)?;
-                if let Some(notice) = ignored_flags(&config.introduction, formed.members.current()) {
-                    out.notice(notice);
-                }
+                let stored = formed.members.current();
+                let notices = [
+                    ignored_flags(&config.introduction, stored),
+                    not_named(&config.introduction, stored),
+                ];
+                notices
+                    .into_iter()
+                    .flatten()
+                    .for_each(|notice| out.notice(notice));
                 Phase::Formed(Box::new(formed))
             }
         };

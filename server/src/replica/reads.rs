@@ -12,6 +12,7 @@ use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Index, ReadError, ReadId, ReadOutcome, Time};
 
 use super::Token;
+use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
 
@@ -160,23 +161,19 @@ impl Reads {
 
     /// Removes the reads that give up now.
     fn take_expired(&mut self, now: Time) -> Vec<Token> {
-        let mut expired = Vec::new();
-        let mut until = Time::NEVER;
-        let mut keep = |read: &PendingRead, gives_up: Time| {
-            if gives_up <= now {
-                expired.push(read.token);
-            } else {
-                until = until.min(gives_up);
-            }
-            gives_up > now
-        };
-        self.gathering.retain(|read| keep(read, read.leader_deadline));
-        let under_way = self.asked.iter_mut().map(|(_, batch)| batch);
-        for batch in under_way.chain(self.confirmed.iter_mut().map(|(_, batch)| batch)) {
-            batch.retain(|read| keep(read, read.deadline));
+        if now < self.until {
+            return Vec::new();
         }
-        self.until = until;
-        expired
+        let mut expiry = Expiry::at(now);
+        self.gathering
+            .retain(|read| expiry.keeps(read.token, read.leader_deadline));
+        let asked = self.asked.iter_mut().map(|(_, batch)| batch);
+        let confirmed = self.confirmed.iter_mut().map(|(_, batch)| batch);
+        for batch in asked.chain(confirmed) {
+            batch.retain(|read| expiry.keeps(read.token, read.deadline));
+        }
+        self.until = expiry.until;
+        expiry.expired
     }
 }
 
@@ -225,9 +222,6 @@ impl Formed {
 
     /// Ends the reads whose time is over.
     pub(super) fn expire_reads(&mut self, now: Time, out: &mut Outbox) {
-        if now < self.reads.until {
-            return;
-        }
         for token in self.reads.take_expired(now) {
             let message =
                 "no leader confirmed in time that this node is up to date; reads change nothing, retry";

@@ -7,6 +7,7 @@ use raftkv_protocol::{Answer, CheckedCommand, ErrorCode, Response, Revision};
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{EntryId, EntryKind, Index, Proposal, ProposeError, RoleName, Stamp, Term, Time};
 
+use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::{Hop, Token};
@@ -139,6 +140,38 @@ impl Writes {
         })
     }
 
+    /// Writes that found no leader in time.
+    fn take_expired_parked(&mut self, now: Time) -> Vec<Token> {
+        if now < self.parked_until {
+            return Vec::new();
+        }
+        let mut expiry = Expiry::at(now);
+        self.parked
+            .retain(|write| expiry.keeps(write.token, write.leader_deadline));
+        self.parked_until = expiry.until;
+        expiry.expired
+    }
+
+    /// Writes that were proposed and not applied in time. Their entries may still commit.
+    fn take_expired_proposed(&mut self, now: Time) -> Vec<Token> {
+        if now < self.proposed_until {
+            return Vec::new();
+        }
+        let mut expiry = Expiry::at(now);
+        self.proposed
+            .retain(|write| expiry.keeps(write.token, write.deadline));
+        self.proposed_until = expiry.until;
+        expiry.expired
+    }
+
+    /// An emptied batch, for its allocation.
+    fn give_back(&mut self, mut batch: Vec<WaitingWrite>) {
+        if self.fresh.capacity() == 0 {
+            batch.clear();
+            self.fresh = batch;
+        }
+    }
+
     fn note_proposed(&mut self, place: EntryId, write: &WaitingWrite) {
         self.proposed_until = self.proposed_until.min(write.deadline);
         self.proposed.push_back(Proposed {
@@ -162,7 +195,7 @@ impl Formed {
             self.propose(now, batch, out);
         } else if leader.is_some() {
             for write in self.writes.take_batch(now) {
-                self.forward(write, out);
+                self.forward(now, write, out);
             }
         } else {
             for write in std::mem::take(&mut self.writes.fresh) {
@@ -194,7 +227,10 @@ impl Formed {
             ..Stamp::default()
         };
         match self.raft.propose(now, proposals(&batch, stamp)) {
-            Ok(first) => self.note_proposed(first, &batch, out),
+            Ok(first) => {
+                self.note_proposed(first, &batch, out);
+                self.writes.give_back(batch);
+            }
             Err(ProposeError::NotLeader { .. }) => {
                 self.writes.delay_retry(now);
                 for write in batch {
@@ -276,35 +312,11 @@ impl Formed {
 
     /// Ends the writes whose time is over.
     pub(super) fn expire_writes(&mut self, now: Time, out: &mut Outbox) {
-        if now >= self.writes.parked_until {
-            let response = self.no_leader_in_time();
-            let parked = &mut self.writes.parked;
-            parked.retain(|write| {
-                if write.leader_deadline <= now {
-                    out.finish(write.token, response.clone());
-                }
-                write.leader_deadline > now
-            });
-            self.writes.parked_until = parked
-                .iter()
-                .map(|write| write.leader_deadline)
-                .min()
-                .unwrap_or(Time::NEVER);
+        for token in self.writes.take_expired_parked(now) {
+            out.finish(token, self.no_leader_in_time());
         }
-        if now >= self.writes.proposed_until {
-            let response = self.proposed_too_late();
-            let proposed = &mut self.writes.proposed;
-            proposed.retain(|write| {
-                if write.deadline <= now {
-                    out.finish(write.token, response.clone());
-                }
-                write.deadline > now
-            });
-            self.writes.proposed_until = proposed
-                .iter()
-                .map(|write| write.deadline)
-                .min()
-                .unwrap_or(Time::NEVER);
+        for token in self.writes.take_expired_proposed(now) {
+            out.finish(token, self.proposed_too_late());
         }
     }
 
@@ -314,35 +326,6 @@ impl Formed {
             return self.refusal(ErrorCode::NoLeader, "timed out");
         }
         self.unknown("its time was over before a majority of nodes confirmed it")
-    }
-
-    /// Keeps log time going while keys wait to expire.
-    pub(super) fn propose_tick(&mut self, now: Time) {
-        if now < self.next_tick() {
-            return;
-        }
-        let stamp = Stamp {
-            log_time_us: self.clock.stamp_us(now),
-            ..Stamp::default()
-        };
-        let payload = CheckedCommand::tick().encoded().clone();
-        let tick = Proposal {
-            kind: EntryKind::Command,
-            stamp,
-            payload,
-        };
-        // Refused: the next one is due half a second later, and log time waits, as it does without a leader.
-        if self.raft.propose(now, vec![tick]).is_ok() {
-            mark("tick proposed");
-        }
-    }
-
-    /// When log time must be told again; never, unless this node leads and keys wait to expire.
-    pub(super) fn next_tick(&self) -> Time {
-        match self.store.next_deadline_us() {
-            Some(deadline_us) if self.raft.role() == RoleName::Leader => self.clock.next_tick(deadline_us),
-            Some(_) | None => Time::NEVER,
-        }
     }
 }
 

@@ -284,6 +284,16 @@ impl Cluster {
         self.machines[machine].stalled = true;
     }
 
+    /// The disk catches up with everything it was asked for.
+    pub(super) fn resume_disk(&mut self, machine: usize) {
+        let m = &mut self.machines[machine];
+        m.stalled = false;
+        for write in std::mem::take(&mut m.unwritten) {
+            self.machines[machine].disk.write(&write);
+            self.deliver_soon(machine, Delivery::Event(Event::Persisted(write.number)));
+        }
+    }
+
     /// The log that the node asks for is not made: it will die before.
     pub(super) fn hold_creation(&mut self, machine: usize, holds: bool) {
         self.machines[machine].holds_creation = holds;

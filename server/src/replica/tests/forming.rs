@@ -63,7 +63,7 @@ fn node_without_peers_forms_alone_at_once() {
 }
 
 #[test]
-fn two_of_three_do_not_form_and_say_who_is_missing() {
+pub(super) fn two_of_three_do_not_form_and_say_who_is_missing() {
     let mut cluster = three_unformed(2);
     cluster.start(0);
     cluster.start(1);
@@ -293,6 +293,7 @@ fn founding_that_does_not_fit_is_refused() {
             .collect(),
         ..membership.clone()
     };
+    let to_accept = good.clone();
     let wrong = [
         Founding {
             to: raftkv_protocol::NodeId(1),
@@ -308,7 +309,7 @@ fn founding_that_does_not_fit_is_refused() {
         },
         Founding {
             configuration: payload(&another_identity),
-            ..good.clone()
+            ..good
         },
     ];
     let mut other = Cluster::new(vec![config(1, &[1]), config(2, &[2]), config(3, &[1, 2, 3])], 14);
@@ -318,7 +319,7 @@ fn founding_that_does_not_fit_is_refused() {
         other.run_for(Duration::from_millis(10));
         assert!(!other.is_formed(2));
     }
-    other.inject(2, PeerMessage::Found(good));
+    other.inject(2, PeerMessage::Found(to_accept));
     other.run_for(Duration::from_millis(10));
     assert!(other.is_formed(2));
 }

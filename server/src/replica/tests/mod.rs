@@ -2,6 +2,8 @@
 
 mod cluster;
 mod forming;
+#[cfg(feature = "simulation")]
+mod planted;
 mod reads;
 mod sources;
 mod ttl;

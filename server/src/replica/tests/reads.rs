@@ -36,6 +36,22 @@ fn linearizable_read_on_a_lagging_follower_waits_until_it_has_applied_the_index(
 }
 
 #[test]
+pub(super) fn confirmed_read_waits_for_entries_that_are_not_applied_here_yet() {
+    let mut cluster = Cluster::ready(9);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.stall_disk(follower);
+    assert!(cluster.call(leader, put("k", "v")).outcome.is_ok());
+    let token = cluster.ask(follower, get("k", Consistency::Linearizable));
+    cluster.run_for(Duration::from_millis(200));
+    assert!(
+        cluster.answer(token).is_none(),
+        "the index is known, its entry is not durable here"
+    );
+    cluster.resume_disk(follower);
+    assert!(found(&cluster.wait(token)).is_some());
+}
+
+#[test]
 fn isolated_old_leader_serves_no_stale_read_as_linearizable() {
     let mut cluster = Cluster::ready(3);
     let old = cluster.leader().unwrap();

@@ -16,7 +16,7 @@ fn is_present(cluster: &Cluster, machine: usize, key: &str) -> bool {
 }
 
 #[test]
-fn key_expires_on_all_nodes_without_any_request() {
+pub(super) fn key_expires_on_all_nodes_without_any_request() {
     let mut cluster = Cluster::ready(1);
     assert!(
         cluster

@@ -112,7 +112,7 @@ fn all_killed_at_once_come_back_with_everything_acknowledged() {
 }
 
 #[test]
-fn answer_comes_only_after_a_majority_has_it() {
+pub(super) fn answer_comes_only_after_a_majority_has_it() {
     let mut cluster = Cluster::ready(3);
     let leader = cluster.leader().unwrap();
     for machine in (0..3).filter(|machine| *machine != leader) {
@@ -124,7 +124,7 @@ fn answer_comes_only_after_a_majority_has_it() {
 }
 
 #[test]
-fn deadline_passed_after_proposing_is_outcome_unknown() {
+pub(super) fn deadline_passed_after_proposing_is_outcome_unknown() {
     let mut cluster = Cluster::ready(4);
     let leader = cluster.leader().unwrap();
     cluster.isolate(leader);
@@ -203,7 +203,7 @@ fn last_hop_at_a_node_that_does_not_lead_is_refused_at_once() {
 }
 
 #[test]
-fn forwarded_write_lost_on_the_way_is_unknown_and_never_sent_again() {
+pub(super) fn forwarded_write_lost_on_the_way_is_unknown_and_never_sent_again() {
     let mut cluster = Cluster::ready(9);
     let follower = cluster.follower();
     cluster.breaks_forwards = true;

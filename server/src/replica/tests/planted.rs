@@ -1,0 +1,35 @@
+//! Each planted bug is caught by a scenario of this folder: a test that can not fail proves nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raftkv_raft::simulation::set_mutant;
+
+use super::{forming, reads, ttl, writes};
+use crate::replica::MUTANTS;
+
+/// The scenario that must fail with the planted bug.
+fn catcher(mutant: &str) -> fn() {
+    match mutant {
+        "X10_answer_before_commit" => writes::answer_comes_only_after_a_majority_has_it,
+        "X26_local_clock_in_apply" => ttl::key_expires_on_all_nodes_without_any_request,
+        "X30_timeout_reported_as_failure" => writes::deadline_passed_after_proposing_is_outcome_unknown,
+        "read_served_before_applied" => reads::confirmed_read_waits_for_entries_that_are_not_applied_here_yet,
+        "forwarded_write_retried_after_lost" => {
+            writes::forwarded_write_lost_on_the_way_is_unknown_and_never_sent_again
+        }
+        "forming_without_every_peer" => forming::two_of_three_do_not_form_and_say_who_is_missing,
+        unknown => panic!("no scenario is named for {unknown}"),
+    }
+}
+
+#[test]
+fn every_planted_bug_is_caught() {
+    for mutant in MUTANTS {
+        let scenario = catcher(mutant);
+        scenario();
+        set_mutant(Some(mutant));
+        let outcome = catch_unwind(AssertUnwindSafe(scenario));
+        set_mutant(None);
+        assert!(outcome.is_err(), "{mutant} was not caught");
+    }
+}
