@@ -1,3 +1,6 @@
 //! What crosses crates: the simulator, the harness for real processes, the linearizability checker.
 
+pub mod harness;
 pub mod linearizability;
+pub mod proxy;
+pub mod workload;

@@ -1,0 +1,95 @@
+//! The programs under test.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::HarnessError;
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// The server.
+    pub server: PathBuf,
+    /// The command line client.
+    pub kvctl: PathBuf,
+}
+
+impl Binaries {
+    /// The programs in `RAFTKV_BIN_DIR`; without it, the product of this tree, built on first use into a target
+    /// directory of its own. Processes that ask at the same time wait for one build.
+    ///
+    /// # Panics
+    /// When there is nothing to test.
+    #[must_use]
+    pub fn get() -> &'static Binaries {
+        static BINARIES: OnceLock<Binaries> = OnceLock::new();
+        BINARIES.get_or_init(|| match find_or_build() {
+            Ok(binaries) => binaries,
+            Err(error) => panic!("{error}"),
+        })
+    }
+}
+
+fn find_or_build() -> Result<Binaries, HarnessError> {
+    let directory = match std::env::var_os("RAFTKV_BIN_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => build()?,
+    };
+    let binary = |name: &str| {
+        let path = directory.join(name);
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(HarnessError::NoBinary { path })
+        }
+    };
+    Ok(Binaries {
+        server: binary("server")?,
+        kvctl: binary("kvctl")?,
+    })
+}
+
+/// Builds the product's crates alone: with this crate among them, cargo would unify its feature `simulation` into them.
+fn build() -> Result<PathBuf, HarnessError> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."));
+    let target = target_directory(workspace).join("product");
+    std::fs::create_dir_all(&target)
+        .map_err(HarnessError::system("making the product's target directory"))?;
+    let lock =
+        File::create(target.join("build.lock")).map_err(HarnessError::system("making the build lock"))?;
+    lock.lock()
+        .map_err(HarnessError::system("waiting for the build lock"))?;
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "raftkv-server",
+            "-p",
+            "raftkv-client",
+            "--bins",
+        ])
+        .arg("--manifest-path")
+        .arg(workspace.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .map_err(HarnessError::system("starting cargo"))?;
+    if status.success() {
+        Ok(target.join("debug"))
+    } else {
+        Err(HarnessError::Build { status })
+    }
+}
+
+/// The target directory that this test itself was built into: `TARGET/debug/deps/test-binary`.
+fn target_directory(workspace: &Path) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    own.as_deref()
+        .and_then(|path| path.ancestors().nth(3))
+        .map_or_else(|| workspace.join("target"), Path::to_path_buf)
+}
