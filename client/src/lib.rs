@@ -1,1 +1,64 @@
-//! The native client.
+//! The native client of raftkv.
+//!
+//! ```no_run
+//! use raftkv_client::{Applied, Client, Consistency};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), raftkv_client::Error> {
+//! // One endpoint is enough, the others are learnt from it.
+//! let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+//!
+//! let revision = client.set("colour", "blue").await?;
+//! let record = client.get("colour").await?.expect("it was set just now");
+//! assert_eq!(record.value, "blue");
+//!
+//! // Only if nobody changed it meanwhile.
+//! match client.set("colour", "green").if_revision(revision).await {
+//!     Ok(revision) => println!("now green, at revision {revision}"),
+//!     Err(error) if error.applied() == Applied::No => println!("still what it was: {error}"),
+//!     Err(error) => println!("read it before writing again: {error}"),
+//! }
+//!
+//! // From the node that is asked, possibly old.
+//! let old = client.get("colour").consistency(Consistency::Stale).await?;
+//! client.delete("colour").await?;
+//! # drop(old);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One connection, many tasks
+//! A [`Client`] is cheap to clone, and meant to be shared: requests of all tasks travel pipelined over one connection per
+//! server (or a few, [`ClientBuilder::connections`]), gathered into one write, and answers come in any order. What does
+//! not fit in flight waits, bounded, with its time-out running. Dropping a request's future is safe at any point: what was
+//! not sent is not sent, and what was sent is forgotten with its answer.
+//!
+//! # What is tried again
+//! A read, always. A write, only when it is known not to have been applied: no connection, no leader, an overloaded
+//! server. Each within the request's time-out and a number of attempts, with a back-off. A write whose answer was lost is
+//! [`Error::OutcomeUnknown`], and never tried again by itself: it may have happened. [`Error::applied`] tells the two
+//! apart for every error.
+//!
+//! # What is not here
+//! Sessions that make retries exactly-once, transactions, scans and watches.
+
+mod backoff;
+mod builder;
+mod call;
+mod client;
+pub mod connection;
+mod endpoints;
+mod error;
+mod in_flight;
+mod lane;
+mod request;
+mod retry;
+
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use error::{Applied, Error, UnknownReason};
+pub use raftkv_protocol::{
+    Address, Consistency, ErrorCode, Failure, LeaderHint, Member, NodeName, Record, Revision, RoleName,
+    Status,
+};
+pub use request::{Delete, Deleted, Get, Set};

@@ -1,0 +1,129 @@
+//! How a client is described.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use raftkv_protocol::Address;
+
+use crate::client::Client;
+use crate::error::Error;
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More connections bring no more, and each costs the server a read and a write per batch.
+const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Enough to live through an election with back-off; the time-out ends it in any case.
+const DEFAULT_ATTEMPTS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
+
+/// Describes a [`Client`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClientBuilder {
+    endpoints: Vec<String>,
+    timeout: Duration,
+    connections: NonZeroUsize,
+    attempts: NonZeroUsize,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new() -> ClientBuilder {
+        ClientBuilder {
+            endpoints: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            connections: DEFAULT_CONNECTIONS,
+            attempts: DEFAULT_ATTEMPTS,
+        }
+    }
+
+    /// Servers to begin with, as `host:port`. One is enough, the others are learnt from it; naming more helps when that
+    /// one is down.
+    pub fn endpoints<S: Into<String>>(mut self, endpoints: impl IntoIterator<Item = S>) -> ClientBuilder {
+        self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// How long a request may take in all, its further attempts included. 5 s unless said.
+    pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connections to each server that is used, which take turns. 1 unless said: thousands of tasks share it well.
+    pub fn connections(mut self, connections: NonZeroUsize) -> ClientBuilder {
+        self.connections = connections;
+        self
+    }
+
+    /// How often a request may be tried in all, where trying again is safe. 16 unless said.
+    pub fn attempts(mut self, attempts: NonZeroUsize) -> ClientBuilder {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Makes the client. It connects when it is first used.
+    ///
+    /// # Errors
+    /// If no endpoint was given, or one is not `host:port`.
+    pub fn build(self) -> Result<Client, Error> {
+        let endpoints = self
+            .endpoints
+            .iter()
+            .map(|text| address(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() {
+            return Err(Error::NoEndpoints);
+        }
+        Ok(Client::new(
+            &endpoints,
+            self.connections,
+            self.attempts,
+            self.timeout,
+        ))
+    }
+}
+
+fn address(text: &str) -> Result<Address, Error> {
+    let is_valid = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
+    match is_valid {
+        true => Ok(Address::from(text)),
+        false => Err(Error::InvalidEndpoint {
+            endpoint: text.to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port() {
+        for valid in ["127.0.0.1:7001", "node1.example:1", "[::1]:7001"] {
+            assert!(address(valid).is_ok(), "{valid}");
+        }
+        for invalid in [
+            "",
+            "7001",
+            ":7001",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            "http://host:80/",
+        ] {
+            assert!(
+                matches!(address(invalid), Err(Error::InvalidEndpoint { .. })),
+                "{invalid}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_needs_an_endpoint() {
+        let outcome = ClientBuilder::new().build();
+        assert!(matches!(outcome, Err(Error::NoEndpoints)));
+    }
+}

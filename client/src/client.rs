@@ -1,0 +1,192 @@
+//! The client: requests in, typed answers out.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftkv_protocol::{Address, Answer, Request, Response, Status};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::backoff::Backoff;
+use crate::builder::ClientBuilder;
+use crate::call::{Delivery, Undelivered};
+use crate::endpoints::{Endpoint, Endpoints};
+use crate::error::{Applied, Error};
+use crate::request::{Delete, Get, Set};
+use crate::retry::{Again, Kind, Verdict, Whom, judge, name};
+
+/// The wait before asking again a cluster that can not serve now, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_LONGEST: Duration = Duration::from_millis(500);
+
+/// How long a server may take to tell who leads.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A handle to a cluster. Cheap to clone; all clones share the connections, however many tasks use them.
+///
+/// Use it within a tokio runtime with time and I/O enabled: its connections are tasks of the runtime on which they are
+/// first used, and end with it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    endpoints: Mutex<Endpoints>,
+    timeout: Duration,
+    attempts: NonZeroUsize,
+}
+
+impl Client {
+    /// Begins to describe a client.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    pub(crate) fn new(
+        given: &[Address],
+        connections: NonZeroUsize,
+        attempts: NonZeroUsize,
+        timeout: Duration,
+    ) -> Client {
+        let endpoints = Mutex::new(Endpoints::new(given, connections));
+        Client {
+            shared: Arc::new(Shared {
+                endpoints,
+                timeout,
+                attempts,
+            }),
+        }
+    }
+
+    /// Reads a key: `None` when it does not exist. Linearizable, unless another consistency is asked for.
+    pub fn get(&self, key: impl Into<Bytes>) -> Get<'_> {
+        Get::new(self, key.into())
+    }
+
+    /// Sets a key, and returns the revision it made.
+    pub fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Set<'_> {
+        Set::new(self, key.into(), value.into())
+    }
+
+    /// Deletes a key.
+    pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
+        Delete::new(self, key.into())
+    }
+
+    /// Asks a node about itself and its cluster: the first of the given endpoints that can be reached.
+    ///
+    /// # Errors
+    /// If none answers in time.
+    pub async fn status(&self) -> Result<Status, Error> {
+        match self.execute(Request::Status).await? {
+            Answer::Status(status) => {
+                self.endpoints(|endpoints| endpoints.learn(&status));
+                Ok(*status)
+            }
+            other => Err(unexpected("a status", &other, Applied::No)),
+        }
+    }
+
+    /// Executes one request, with as many attempts as are allowed and safe.
+    pub(crate) async fn execute(&self, request: Request) -> Result<Answer, Error> {
+        let (kind, timeout) = (Kind::of(&request), self.shared.timeout);
+        let deadline = Instant::now() + timeout;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        let mut attempts_left = self.shared.attempts.get();
+        loop {
+            let delivery = self.attempt(kind, request.clone(), deadline).await;
+            let again = match judge(kind, delivery, timeout) {
+                Verdict::Done(outcome) => return outcome.and_then(answer),
+                Verdict::Again(again) => again,
+            };
+            attempts_left -= 1;
+            if attempts_left == 0 || deadline <= Instant::now() {
+                return Err(again.error);
+            }
+            self.prepare(again, &mut backoff, deadline).await?;
+        }
+    }
+
+    /// One attempt, at whoever is preferred now.
+    async fn attempt(&self, kind: Kind, request: Request, deadline: Instant) -> Delivery {
+        let now = Instant::now();
+        let (endpoint, ask) = self.endpoints(|endpoints| {
+            let ask = kind != Kind::Local && endpoints.should_ask(now);
+            (endpoints.choose(kind.preference(), now), ask)
+        });
+        if ask {
+            tokio::spawn(self.clone().ask_who_leads(Arc::clone(&endpoint)));
+        }
+        let left = deadline.saturating_duration_since(now);
+        let delivery = endpoint.call(request, now + kind.attempt_time(left)).await;
+        self.note(endpoint.address(), &delivery);
+        delivery
+    }
+
+    /// Remembers who answers and who does not.
+    fn note(&self, address: &Address, delivery: &Delivery) {
+        self.endpoints(|endpoints| match delivery {
+            Ok(response) => endpoints.answered(address, response.header.term),
+            Err(Undelivered::NotSent(_) | Undelivered::Unanswered(_) | Undelivered::ExpiredSent) => {
+                endpoints.failed(address, Instant::now());
+            }
+            // These say nothing about the server.
+            Err(Undelivered::Refused(_) | Undelivered::ExpiredUnsent | Undelivered::Closed) => {}
+        });
+    }
+
+    /// Gets ready for a further attempt: waits, if that is what helps. Gives up when the deadline comes first.
+    async fn prepare(&self, again: Again, backoff: &mut Backoff, deadline: Instant) -> Result<(), Error> {
+        match again.whom {
+            Whom::Leader(address) => {
+                self.endpoints(|endpoints| endpoints.leads(address));
+                // Two nodes that each take the other for the leader would be asked in a tight loop without this.
+                tokio::task::yield_now().await;
+                return Ok(());
+            }
+            Whom::Another if self.endpoints(|endpoints| endpoints.has_free(Instant::now())) => return Ok(()),
+            Whom::Another | Whom::AnyoneLater => {}
+        }
+        let pause = sleep(backoff.next(fastrand::u32(..)));
+        timeout_at(deadline, pause).await.map_err(|_| again.error)
+    }
+
+    /// Learns the members and the leader, beside the request that found them unknown.
+    async fn ask_who_leads(self, endpoint: Arc<Endpoint>) {
+        let delivery = endpoint.call(Request::Status, Instant::now() + ASK_TIMEOUT).await;
+        if let Ok(Response {
+            outcome: Ok(Answer::Status(status)),
+            ..
+        }) = delivery
+        {
+            self.endpoints(|endpoints| endpoints.learn(&status));
+        }
+    }
+
+    fn endpoints<T>(&self, action: impl FnOnce(&mut Endpoints) -> T) -> T {
+        // What is in there is only a hint about whom to ask; a panic of another task can not make it unsafe.
+        action(
+            &mut self
+                .shared
+                .endpoints
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+}
+
+fn answer(response: Response) -> Result<Answer, Error> {
+    response.outcome.map_err(Error::from_failure)
+}
+
+pub(crate) fn unexpected(expected: &'static str, got: &Answer, applied: Applied) -> Error {
+    Error::UnexpectedAnswer {
+        expected,
+        got: name(got),
+        applied,
+    }
+}

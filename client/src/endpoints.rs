@@ -1,0 +1,334 @@
+//! Which servers are known, which of them leads, and whom to ask next.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use raftkv_protocol::{Address, Status};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::call::{Call, Delivery, Undelivered};
+use crate::lane;
+
+/// An endpoint that failed is passed over for so long while there are others.
+const AVOID: Duration = Duration::from_millis(500);
+
+/// A leader that is not known is asked for no more often.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// One server's address and the connections to it, made when they are first needed.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    address: Address,
+    lanes: Box<[OnceLock<mpsc::Sender<Call>>]>,
+    next: AtomicUsize,
+}
+
+impl Endpoint {
+    fn new(address: Address, connections: NonZeroUsize) -> Arc<Endpoint> {
+        let lanes = (0..connections.get()).map(|_| OnceLock::new()).collect();
+        Arc::new(Endpoint {
+            address,
+            lanes,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Makes one attempt of one request.
+    pub(crate) async fn call(&self, request: raftkv_protocol::Request, deadline: Instant) -> Delivery {
+        let (answer, delivery) = oneshot::channel();
+        let call = Call {
+            request,
+            deadline,
+            answer,
+        };
+        let lane = self.lane();
+        if let Err(full) = lane.try_send(call) {
+            let mpsc::error::TrySendError::Full(call) = full else {
+                return Err(Undelivered::Closed);
+            };
+            match tokio::time::timeout_at(deadline, lane.send(call)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Undelivered::Closed),
+                Err(_) => return Err(Undelivered::ExpiredUnsent),
+            }
+        }
+        delivery.await.unwrap_or(Err(Undelivered::Closed))
+    }
+
+    /// The connections take turns.
+    fn lane(&self) -> &mpsc::Sender<Call> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+        self.lanes[turn].get_or_init(|| {
+            let (sender, calls) = mpsc::channel(lane::QUEUE_LIMIT);
+            tokio::spawn(lane::run(self.address.clone(), calls));
+            sender
+        })
+    }
+}
+
+/// Whom a request wants to meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preference {
+    /// The leader, as any other node has to ask it; if it is not known, anyone.
+    Leader,
+    /// The endpoints the user named, in their order: a stale read or a status is about the node that answers.
+    AsGiven,
+}
+
+/// The servers that were named by the user or learnt from one.
+///
+/// Invariants: `known` is never empty; the endpoints that the user named stand first and stay.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    known: Vec<Known>,
+    given: usize,
+    leader: Option<Address>,
+    /// The newest term that an answer named: an older one does not change the leader.
+    term: u64,
+    /// The term whose leader was asked for last, and when.
+    asked: Option<(u64, Instant)>,
+    connections: NonZeroUsize,
+}
+
+#[derive(Debug)]
+struct Known {
+    endpoint: Arc<Endpoint>,
+    avoid_until: Option<Instant>,
+}
+
+impl Known {
+    fn new(address: Address, connections: NonZeroUsize) -> Known {
+        Known {
+            endpoint: Endpoint::new(address, connections),
+            avoid_until: None,
+        }
+    }
+}
+
+impl Endpoints {
+    /// # Panics
+    /// If `given` is empty.
+    pub(crate) fn new(given: &[Address], connections: NonZeroUsize) -> Endpoints {
+        assert!(!given.is_empty(), "expected at least one endpoint");
+        Endpoints {
+            known: given
+                .iter()
+                .map(|address| Known::new(address.clone(), connections))
+                .collect(),
+            given: given.len(),
+            leader: None,
+            term: 0,
+            asked: None,
+            connections,
+        }
+    }
+
+    /// Whom to ask now: by preference, but not one that failed a moment ago while there are others.
+    pub(crate) fn choose(&self, preference: Preference, now: Instant) -> Arc<Endpoint> {
+        let leader = match preference {
+            Preference::Leader => self
+                .known
+                .iter()
+                .find(|known| Some(known.endpoint.address()) == self.leader.as_ref()),
+            Preference::AsGiven => None,
+        };
+        let is_free = |known: &&Known| known.avoid_until.is_none_or(|until| until <= now);
+        let in_order = self.known.iter();
+        let first_free = leader.into_iter().chain(in_order.clone()).find(is_free);
+        // All failed: the one that failed first has had most time to recover.
+        let chosen = first_free.or_else(|| in_order.min_by_key(|known| known.avoid_until));
+        Arc::clone(
+            &chosen
+                .expect("at least one endpoint is known, by construction")
+                .endpoint,
+        )
+    }
+
+    /// Is there someone to ask who did not fail a moment ago?
+    pub(crate) fn has_free(&self, now: Instant) -> bool {
+        self.known
+            .iter()
+            .any(|known| known.avoid_until.is_none_or(|until| until <= now))
+    }
+
+    /// An attempt at `address` failed.
+    pub(crate) fn failed(&mut self, address: &Address, now: Instant) {
+        if let Some(known) = self
+            .known
+            .iter_mut()
+            .find(|known| known.endpoint.address() == address)
+        {
+            known.avoid_until = Some(now + AVOID);
+        }
+        if self.leader.as_ref() == Some(address) {
+            self.leader = None;
+        }
+    }
+
+    /// An attempt at `address` was answered, in `term`.
+    pub(crate) fn answered(&mut self, address: &Address, term: u64) {
+        if let Some(known) = self
+            .known
+            .iter_mut()
+            .find(|known| known.endpoint.address() == address)
+        {
+            known.avoid_until = None;
+        }
+        if term > self.term {
+            self.term = term;
+            self.leader = None;
+        }
+    }
+
+    /// Someone who knows says that `address` leads.
+    pub(crate) fn leads(&mut self, address: Address) {
+        if !self
+            .known
+            .iter()
+            .any(|known| *known.endpoint.address() == address)
+        {
+            self.known.push(Known::new(address.clone(), self.connections));
+        }
+        self.leader = Some(address);
+    }
+
+    /// Is it time to ask who leads? Says so to one caller per interval.
+    pub(crate) fn should_ask(&mut self, now: Instant) -> bool {
+        let is_due = self
+            .asked
+            .is_none_or(|(term, at)| term < self.term || now - at >= ASK_INTERVAL);
+        let ask = self.leader.is_none() && is_due;
+        if ask {
+            self.asked = Some((self.term, now));
+        }
+        ask
+    }
+
+    /// A node told about its cluster: its members take the place of those learnt before.
+    pub(crate) fn learn(&mut self, status: &Status) {
+        if status.term < self.term {
+            return;
+        }
+        self.term = status.term;
+        let mut learnt: BTreeMap<Address, Known> = self
+            .known
+            .drain(self.given..)
+            .map(|known| (known.endpoint.address().clone(), known))
+            .collect();
+        for member in &status.members {
+            if self
+                .known
+                .iter()
+                .any(|known| *known.endpoint.address() == member.address)
+            {
+                continue;
+            }
+            let known = learnt.remove(&member.address);
+            self.known
+                .push(known.unwrap_or_else(|| Known::new(member.address.clone(), self.connections)));
+        }
+        let leader = status
+            .members
+            .iter()
+            .find(|member| Some(&member.name) == status.leader.as_ref());
+        self.leader = leader.map(|member| member.address.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_protocol::{Member, NodeId, NodeName, Revision, RoleName};
+
+    fn endpoints(given: &[&str]) -> Endpoints {
+        let given: Vec<Address> = given.iter().map(|text| Address::from(*text)).collect();
+        Endpoints::new(&given, NonZeroUsize::MIN)
+    }
+
+    fn status(term: u64, leader: &str, members: &[&str]) -> Status {
+        let member = |text: &&str| Member {
+            name: NodeName::from(*text),
+            identity: NodeId(1),
+            address: Address::from(*text),
+            http: None,
+            voter: true,
+        };
+        Status {
+            name: NodeName::from("a:1"),
+            role: RoleName::Follower,
+            leader: Some(NodeName::from(leader)),
+            term,
+            commit_index: 1,
+            applied_index: 1,
+            revision: Revision(1),
+            cluster: None,
+            version: String::new(),
+            members: members.iter().map(member).collect(),
+            ready: true,
+            not_ready_because: None,
+        }
+    }
+
+    fn chosen(endpoints: &Endpoints, preference: Preference, now: Instant) -> String {
+        endpoints.choose(preference, now).address().to_string()
+    }
+
+    #[test]
+    fn writes_go_to_the_leader_and_stale_reads_to_the_node_that_was_named() {
+        let mut endpoints = endpoints(&["a:1", "b:1"]);
+        let now = Instant::now();
+        assert_eq!(chosen(&endpoints, Preference::Leader, now), "a:1");
+        endpoints.learn(&status(2, "c:1", &["a:1", "b:1", "c:1"]));
+        assert_eq!(chosen(&endpoints, Preference::Leader, now), "c:1");
+        assert_eq!(chosen(&endpoints, Preference::AsGiven, now), "a:1");
+    }
+
+    #[test]
+    fn an_endpoint_that_failed_is_passed_over_for_a_while_and_forgotten_as_leader() {
+        let mut endpoints = endpoints(&["a:1", "b:1"]);
+        let now = Instant::now();
+        endpoints.leads(Address::from("b:1"));
+        endpoints.failed(&Address::from("b:1"), now);
+        assert_eq!(chosen(&endpoints, Preference::Leader, now), "a:1");
+        endpoints.failed(&Address::from("a:1"), now + Duration::from_millis(1));
+        assert_eq!(
+            chosen(&endpoints, Preference::Leader, now),
+            "b:1",
+            "all failed, this one first"
+        );
+        assert!(!endpoints.has_free(now));
+        assert!(endpoints.has_free(now + AVOID));
+    }
+
+    #[test]
+    fn a_newer_term_makes_the_leader_unknown_and_an_older_status_changes_nothing() {
+        let mut endpoints = endpoints(&["a:1"]);
+        let now = Instant::now();
+        endpoints.learn(&status(2, "b:1", &["a:1", "b:1"]));
+        assert!(!endpoints.should_ask(now), "the leader is known");
+        endpoints.answered(&Address::from("a:1"), 3);
+        assert!(endpoints.should_ask(now));
+        assert!(!endpoints.should_ask(now), "someone else asks already");
+        endpoints.learn(&status(2, "b:1", &["a:1", "b:1"]));
+        assert_eq!(chosen(&endpoints, Preference::Leader, now), "a:1");
+    }
+
+    #[test]
+    fn members_that_left_are_forgotten_and_those_that_stay_keep_their_connections() {
+        let mut endpoints = endpoints(&["a:1"]);
+        endpoints.learn(&status(2, "b:1", &["a:1", "b:1", "c:1"]));
+        let before = endpoints.choose(Preference::Leader, Instant::now());
+        endpoints.learn(&status(3, "b:1", &["b:1"]));
+        let after = endpoints.choose(Preference::Leader, Instant::now());
+        assert!(Arc::ptr_eq(&before, &after));
+        assert_eq!(endpoints.known.len(), 2, "the endpoint that the user named stays");
+    }
+}
