@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::key::Key;
+
 /// Deadlines of keys with a TTL, in (deadline, key) order. Holds exactly one deadline for each record that has one.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    due: BTreeSet<(u64, Box<[u8]>)>,
+    due: BTreeSet<(u64, Key)>,
 }
 
 impl Deadlines {
@@ -25,7 +27,7 @@ impl Deadlines {
     }
 
     /// Takes the first key whose deadline is at or before `log_time_us`.
-    pub(super) fn take_due(&mut self, log_time_us: u64) -> Option<(u64, Box<[u8]>)> {
+    pub(super) fn take_due(&mut self, log_time_us: u64) -> Option<(u64, Key)> {
         self.next_us().filter(|&deadline_us| deadline_us <= log_time_us)?;
         self.due.pop_first()
     }

@@ -200,13 +200,13 @@ impl Store {
             let Some((deadline_us, key)) = self.deadlines.take_due(self.log_time_us) else {
                 return;
             };
-            let stored = self.records.remove(&key);
+            let stored = self.records.remove(key.as_bytes());
             assert_eq!(
                 stored.and_then(|stored| stored.deadline_us),
                 Some(deadline_us),
                 "each deadline in the index belongs to a record that has it"
             );
-            self.count_removal(effect::EXPIRED, &key);
+            self.count_removal(effect::EXPIRED, key.as_bytes());
             mark("key expired");
         }
         if self

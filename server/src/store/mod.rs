@@ -18,6 +18,7 @@
 //! ```text
 //! machine.rs     Store: order of entries, revisions, conditions, expiry
 //! overlay.rs     the ordered map that holds the records
+//! key.rs         a key's own copy, short ones inside the map's nodes
 //! deadlines.rs   which keys expire, in (deadline, key) order; a hint, the record itself is checked
 //! effects.rs     the chained hash of everything applied
 //! ```
@@ -26,6 +27,7 @@
 
 mod deadlines;
 mod effects;
+mod key;
 mod machine;
 mod overlay;
 #[cfg(test)]

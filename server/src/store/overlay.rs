@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raftkv_protocol::{Record, Revision};
 
+use super::key::Key;
+
 /// A record as the store keeps it: what a reader sees, and the deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
@@ -32,7 +34,7 @@ impl Stored {
 /// All records, in key order.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    records: BTreeMap<Box<[u8]>, Stored>,
+    records: BTreeMap<Key, Stored>,
 }
 
 impl Overlay {
@@ -58,6 +60,6 @@ impl Overlay {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Stored)> {
-        self.records.iter().map(|(key, record)| (&**key, record))
+        self.records.iter().map(|(key, record)| (key.as_bytes(), record))
     }
 }

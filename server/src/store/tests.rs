@@ -235,6 +235,25 @@ fn kept_values_share_nothing_with_the_entry() {
 }
 
 #[test]
+fn keys_of_every_length_are_found_and_come_in_byte_order() {
+    let mut a = Applier::new();
+    let mut keys: Vec<Vec<u8>> = (1..60)
+        .flat_map(|length| [vec![7; length], vec![0; length]])
+        .collect();
+    for key in &keys {
+        a.apply(0, &put(key, b"v", Condition::Always, Some(1000)));
+    }
+    keys.sort();
+    assert_eq!(
+        a.store.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>(),
+        keys
+    );
+    assert!(keys.iter().all(|key| a.store.get(key).is_some()));
+    a.apply(1000, &Command::Tick);
+    assert_eq!(a.store.iter().count(), 0);
+}
+
+#[test]
 #[should_panic(expected = "a newer version of this program may have written it")]
 fn unreadable_command_halts_rather_than_diverges() {
     let mut a = Applier::new();

@@ -1,0 +1,67 @@
+//! Keys as the ordered map holds them.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+
+/// Longest key that is kept inside the map's nodes. Makes [`Key`] as large as the pointer, length and capacity it replaces.
+const SHORT_BYTES: usize = 22;
+
+/// A key's own copy. Short ones live in the map's nodes: a search compares some 25 keys on its way down, and with every
+/// key behind a pointer most of these are cache misses.
+#[derive(Clone, Debug)]
+pub(super) enum Key {
+    Short { length: u8, bytes: [u8; SHORT_BYTES] },
+    Long(Box<[u8]>),
+}
+
+const _: () = assert!(size_of::<Key>() == 24, "a key is three words");
+
+impl Key {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Key::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Key::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl From<&[u8]> for Key {
+    fn from(key: &[u8]) -> Key {
+        if key.len() > SHORT_BYTES {
+            return Key::Long(key.into());
+        }
+        let mut bytes = [0; SHORT_BYTES];
+        bytes[..key.len()].copy_from_slice(key);
+        Key::Short {
+            length: key.len() as u8,
+            bytes,
+        }
+    }
+}
+
+/// Lookups by plain bytes; equality and order are therefore those of the bytes.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
