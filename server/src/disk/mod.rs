@@ -1,10 +1,18 @@
 //! The little that our own on-disk formats ask of a disk. The real one is `real.rs`; the simulator has a twin that loses
 //! unsynced writes, tears them at sector borders, flips bits, fills up and fails.
 
+#[cfg(any(test, feature = "simulation"))]
+mod simulated;
+
 use std::io;
 
+#[cfg(any(test, feature = "simulation"))]
+pub use simulated::{
+    DurableImage, SimulatedCrash, SimulatedDisk, SimulatedFile, UnsyncedSectors, WriteFault,
+};
+
 /// A flat directory of files. One per data directory; names have no separators.
-pub trait Disk: Clone + Send + 'static {
+pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
 
@@ -27,6 +35,7 @@ pub trait Disk: Clone + Send + 'static {
 /// An open file, usable from several threads (reads beside writes).
 pub trait DiskFile: Send + Sync + 'static {
     /// Current length in bytes.
+    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;
     /// Fills `buffer` from `offset` on.
     ///
