@@ -85,3 +85,64 @@ fn ended(action: &Action, reply: &Reply) -> Ended {
     };
     Ended::Answered(outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn reply(status: u16, body: Value) -> Reply {
+        Reply {
+            status,
+            body,
+            node_identity: None,
+        }
+    }
+
+    fn put() -> Action {
+        Action::Put {
+            value: Bytes::from("v"),
+            condition: Condition::Always,
+        }
+    }
+
+    #[test]
+    fn answers_become_outcomes() {
+        let found = Outcome::Found {
+            value: Bytes::from("v"),
+            mod_revision: Revision(3),
+        };
+        let answered = |outcome| Ended::Answered(outcome);
+        assert_eq!(
+            ended(&Action::Get, &reply(200, json!({"value": "v", "revision": 3}))),
+            answered(found)
+        );
+        assert_eq!(
+            ended(&Action::Get, &reply(404, json!({}))),
+            answered(Outcome::NotFound)
+        );
+        let set = Outcome::Put {
+            revision: Revision(4),
+        };
+        assert_eq!(ended(&put(), &reply(200, json!({"revision": 4}))), answered(set));
+        for (revision, current) in [(0, None), (7, Some(Revision(7)))] {
+            let refused = ended(&put(), &reply(409, json!({"revision": revision})));
+            assert_eq!(refused, answered(Outcome::ConditionFailed { current }));
+        }
+    }
+
+    #[test]
+    fn only_what_promises_no_effect_is_a_failure() {
+        for status in [429, 503] {
+            assert_eq!(ended(&put(), &reply(status, json!({}))), Ended::Failed);
+        }
+        assert_eq!(ended(&put(), &reply(504, json!({}))), Ended::Unknown);
+    }
+
+    #[test]
+    #[should_panic(expected = "was answered 500")]
+    fn broken_contract_is_no_outcome() {
+        let _ = ended(&put(), &reply(500, json!({})));
+    }
+}

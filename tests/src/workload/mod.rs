@@ -5,14 +5,18 @@
 
 mod door;
 mod mix;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::Revision;
 
+use crate::harness::{Cluster, Deadline, HttpClient, Node, wait_for};
 use crate::linearizability::{
     Action, ClientId, History, Operation, Outcome, SharedRecorder, StepLimit, check,
 };
@@ -47,17 +51,17 @@ pub enum Keys {
 pub struct Workload {
     recorder: Arc<SharedRecorder>,
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Workload {
-    /// Starts the clients. `open` gives each its doors, one per node.
+    /// Starts the clients. `open` gives each its doors: one per node, or one that finds the right node by itself.
     ///
     /// # Panics
     /// When threads can not be started.
     #[must_use]
-    pub fn start<D: Door>(plan: Plan, open: impl Fn(ClientId) -> Vec<D>) -> Workload {
+    pub fn start(plan: Plan, open: impl Fn(ClientId) -> Vec<Box<dyn Door>>) -> Workload {
         Workload::resume(plan, Arc::default(), open)
     }
 
@@ -66,12 +70,12 @@ impl Workload {
     /// # Panics
     /// When threads can not be started.
     #[must_use]
-    pub fn resume<D: Door>(
+    pub fn resume(
         plan: Plan,
         recorder: Arc<SharedRecorder>,
-        open: impl Fn(ClientId) -> Vec<D>,
+        open: impl Fn(ClientId) -> Vec<Box<dyn Door>>,
     ) -> Workload {
-        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = |number| {
             let client = Client {
                 id: ClientId(number),
@@ -79,7 +83,7 @@ impl Workload {
                 plan,
                 rng: fastrand::Rng::with_seed(plan.seed ^ (u64::from(number) << 32)),
                 recorder: Arc::clone(&recorder),
-                acknowledged: Arc::clone(&acknowledged),
+                answered: Arc::clone(&answered),
             };
             let stop = Arc::clone(&stop);
             let thread = std::thread::Builder::new().name(format!("client {number}"));
@@ -91,15 +95,24 @@ impl Workload {
         Workload {
             recorder,
             stop,
-            acknowledged,
+            answered,
             clients,
         }
     }
 
-    /// Writes acknowledged so far.
-    #[must_use]
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+    /// Waits until so many more requests were answered.
+    ///
+    /// # Panics
+    /// When they are not by the deadline.
+    #[track_caller]
+    pub fn wait_for_answers(&self, more: u64, deadline: Deadline) {
+        let wanted = self.answered.load(Ordering::Relaxed) + more;
+        wait_for("answers", deadline, || {
+            match self.answered.load(Ordering::Relaxed) {
+                now if now >= wanted => Ok(()),
+                now => Err(format!("{} of {more}", (now + more).saturating_sub(wanted))),
+            }
+        });
     }
 
     /// Stops the clients, each after the answer it waits for, and returns what they recorded.
@@ -123,22 +136,22 @@ impl Drop for Workload {
 }
 
 /// One client.
-struct Client<D> {
+struct Client {
     id: ClientId,
-    doors: Vec<D>,
+    doors: Vec<Box<dyn Door>>,
     plan: Plan,
     rng: fastrand::Rng,
     recorder: Arc<SharedRecorder>,
-    acknowledged: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
 }
 
 /// Chance that a client goes to another node after an answer.
 const MOVES: f64 = 0.1;
 
 /// How long a client that was refused waits, so that refusals do not become the load.
-const REFUSED_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
+const REFUSED_WAIT: Duration = Duration::from_millis(5);
 
-impl<D: Door> Client<D> {
+impl Client {
     fn run(mut self, stop: &AtomicBool) {
         let mut door = self.rng.usize(0..self.doors.len());
         let mut seen_revision = 0;
@@ -157,7 +170,7 @@ impl<D: Door> Client<D> {
                 Ended::Answered(outcome) => {
                     seen_revision = mix::revision_of(&outcome).unwrap_or(seen_revision);
                     self.recorder.answered(id, outcome);
-                    self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    self.answered.fetch_add(1, Ordering::Relaxed);
                 }
                 Ended::Failed => {
                     self.recorder.failed(id);
@@ -172,6 +185,13 @@ impl<D: Door> Client<D> {
             }
         }
     }
+}
+
+/// The doors of one client of this cluster: one per node, none of which waits longer than this for an answer.
+#[must_use]
+pub fn doors(cluster: &Cluster, timeout: Duration) -> Vec<Box<dyn Door>> {
+    let door = |node: &Node| Box::new(HttpDoor(HttpClient::new(node.http_port(), timeout))) as Box<dyn Door>;
+    cluster.nodes().iter().map(door).collect()
 }
 
 /// A put that was acknowledged.
