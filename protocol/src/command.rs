@@ -157,3 +157,127 @@ pub fn decode_command(encoded: &[u8]) -> Result<Command<'_>, CommandError> {
         count => Err(CommandError::TrailingBytes { count }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        key_bytes: 4,
+        value_bytes: 8,
+        request_bytes: 64,
+    };
+
+    fn put<'a>(key: &'a [u8], value: &'a [u8], ttl_ms: Option<u64>) -> Command<'a> {
+        Command::Put {
+            key,
+            value,
+            condition: Condition::Always,
+            ttl_ms,
+        }
+    }
+
+    /// What both ways to check a command say of it.
+    fn refusal(command: &Command<'_>) -> (ErrorCode, String) {
+        let new = CheckedCommand::new(command, &LIMITS).expect_err("refused when made");
+        let received =
+            CheckedCommand::from_client(encode(command), &LIMITS).expect_err("refused when received");
+        assert_eq!(new, received);
+        (new.code, new.message)
+    }
+
+    #[test]
+    fn commands_at_the_limits_are_taken() {
+        for command in [
+            put(b"k", b"", None),
+            put(b"kkkk", b"vvvvvvvv", Some(1)),
+            put(b"k", b"v", Some(u64::MAX)),
+        ] {
+            let checked = CheckedCommand::new(&command, &LIMITS).unwrap();
+            assert_eq!(decode_command(checked.encoded()).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn what_a_client_sent_is_kept_and_not_copied() {
+        let sent = encode(&put(b"k", b"v", None));
+        let checked = CheckedCommand::from_client(sent.clone(), &LIMITS).unwrap();
+        assert_eq!(checked.encoded().as_ptr_range(), sent.as_ptr_range());
+    }
+
+    #[test]
+    fn an_empty_key_is_a_bad_request() {
+        for command in [
+            put(b"", b"v", None),
+            Command::Delete {
+                key: b"",
+                condition: Condition::Always,
+            },
+        ] {
+            assert_eq!(refusal(&command).0, ErrorCode::BadRequest);
+        }
+    }
+
+    #[test]
+    fn an_over_long_key_or_value_is_too_large_and_the_sentence_has_the_numbers() {
+        let (code, message) = refusal(&put(b"kkkkk", b"v", None));
+        assert_eq!(
+            (code, message.as_str()),
+            (ErrorCode::TooLarge, "the key has 5 bytes, the limit is 4 bytes")
+        );
+        let (code, message) = refusal(&put(b"k", b"vvvvvvvvv", None));
+        assert_eq!(
+            (code, message.as_str()),
+            (ErrorCode::TooLarge, "the value has 9 bytes, the limit is 8 bytes")
+        );
+    }
+
+    #[test]
+    fn a_request_over_its_limit_is_too_large_though_key_and_value_are_not() {
+        let limits = Limits {
+            request_bytes: 5,
+            ..LIMITS
+        };
+        let command = put(b"k", b"vvvv", None);
+        let new = CheckedCommand::new(&command, &limits).unwrap_err();
+        let received = CheckedCommand::from_client(encode(&command), &limits).unwrap_err();
+        assert_eq!(
+            (new.code, received.code),
+            (ErrorCode::TooLarge, ErrorCode::TooLarge)
+        );
+    }
+
+    #[test]
+    fn a_time_to_live_of_nothing_is_a_bad_request() {
+        assert_eq!(refusal(&put(b"k", b"v", Some(0))).0, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn a_tick_is_the_leaders_alone() {
+        assert_eq!(refusal(&Command::Tick).0, ErrorCode::BadRequest);
+        assert_eq!(
+            decode_command(CheckedCommand::tick().encoded()),
+            Ok(Command::Tick)
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_exactly_one_command_are_a_bad_request() {
+        let whole = encode(&put(b"k", b"v", None));
+        let mut longer = whole.to_vec();
+        longer.push(0);
+        assert_eq!(
+            decode_command(&longer),
+            Err(CommandError::TrailingBytes { count: 1 })
+        );
+        for bytes in [
+            longer,
+            whole[..whole.len() - 1].to_vec(),
+            Vec::new(),
+            vec![0xff; 9],
+        ] {
+            let failure = CheckedCommand::from_client(bytes.into(), &LIMITS).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::BadRequest);
+        }
+    }
+}

@@ -2,8 +2,7 @@
 
 use thiserror::Error;
 
-use crate::GroupId;
-use crate::handshake::Foreign;
+use crate::{Foreign, GroupId};
 
 /// A frame arrived whole but its body is not the message that was expected. It ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -113,3 +113,39 @@ impl fmt::Display for ErrorCode {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_its_name_status_and_meaning_for_retry() {
+        let expected = [
+            (ErrorCode::BadRequest, "bad_request", 400, Retry::Never),
+            (ErrorCode::KeyNotFound, "key_not_found", 404, Retry::Never),
+            (
+                ErrorCode::RevisionMismatch,
+                "revision_mismatch",
+                409,
+                Retry::Never,
+            ),
+            (ErrorCode::TooLarge, "too_large", 413, Retry::Never),
+            (ErrorCode::Overloaded, "overloaded", 429, Retry::Safe),
+            (ErrorCode::NoLeader, "no_leader", 503, Retry::Safe),
+            (ErrorCode::NoSpace, "no_space", 503, Retry::Safe),
+            (ErrorCode::OutcomeUnknown, "outcome_unknown", 504, Retry::Unsafe),
+            (ErrorCode::Compacted, "compacted", 400, Retry::Never),
+            (ErrorCode::SessionExpired, "session_expired", 409, Retry::Never),
+            (ErrorCode::NotLeader, "not_leader", 503, Retry::Safe),
+        ];
+        let actual = ErrorCode::ALL.map(|code| (code, code.name(), code.http_status(), code.retry()));
+        assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn only_an_unknown_outcome_is_unsafe_to_retry_and_only_it_is_a_504() {
+        for code in ErrorCode::ALL {
+            assert_eq!(code.retry() == Retry::Unsafe, code.http_status() == 504, "{code}");
+        }
+    }
+}

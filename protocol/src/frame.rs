@@ -18,7 +18,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use tokio_util::codec::Decoder;
 
-use crate::handshake::{Foreign, MAGIC};
+use crate::Foreign;
+use crate::handshake::MAGIC;
 
 /// Bytes before the body: length and checksum.
 pub const FRAME_HEADER_BYTES: usize = 8;
@@ -27,9 +28,14 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 /// HTTP and TLS, read as a length, are beyond it: such a speaker is told at once, not waited for.
 pub const HANDSHAKE_BYTES: usize = 16 << 10;
 
-/// How far ahead of what has arrived the buffer of an incomplete frame grows, bytes. Large enough that a long frame takes
+/// How far ahead of what has arrived the buffer of an incomplete frame grows at least, bytes; beyond that it doubles. Large enough that a long frame takes
 /// few reads, small enough that announcing a length costs us nothing worth attacking.
 pub const RESERVE_STEP_BYTES: usize = 64 << 10;
+
+/// Room that makes a read worth its system call, bytes.
+const READ_BYTES: usize = 4 << 10;
+
+const _: () = assert!(READ_BYTES <= RESERVE_STEP_BYTES);
 
 /// A TLS record begins `16 03 01`: as a length at least 0x010316.
 const _: () = assert!(HANDSHAKE_BYTES < 0x01_0316);
@@ -94,6 +100,15 @@ pub fn write_frame(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     header[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
 }
 
+/// Makes room for the next read of an incomplete body. A body that comes byte by byte must not make it each time: the
+/// buffer doubles when it grows.
+fn make_room(source: &mut BytesMut, missing: usize) {
+    let room = source.capacity() - source.len();
+    if room < missing.min(READ_BYTES) {
+        source.reserve(missing.min(RESERVE_STEP_BYTES));
+    }
+}
+
 /// What the next bytes of the stream are.
 #[derive(Clone, Copy, Debug)]
 enum Expecting {
@@ -152,7 +167,7 @@ impl FrameDecoder {
         };
         self.expecting = Expecting::Body { length, checksum };
         if source.len() < length {
-            source.reserve((length - source.len()).min(RESERVE_STEP_BYTES));
+            make_room(source, length - source.len());
             return Ok(None);
         }
         let body = source.split_to(length).freeze();
@@ -185,13 +200,20 @@ impl FrameDecoder {
         if length == 0 {
             return Err(FrameError::Empty);
         }
-        if let Expecting::Handshake = self.expecting {
-            let begin = source.get(FRAME_HEADER_BYTES..).unwrap_or_default();
-            if begin.iter().zip(MAGIC).any(|(came, expected)| *came != expected) {
-                return Err(FrameError::Foreign(Foreign::Unrecognised));
+        let needed = match self.expecting {
+            Expecting::Handshake => FRAME_HEADER_BYTES + MAGIC.len(),
+            Expecting::First | Expecting::Header | Expecting::Body { .. } | Expecting::Nothing => {
+                FRAME_HEADER_BYTES
             }
+        };
+        let begin = source
+            .get(FRAME_HEADER_BYTES..needed.min(source.len()))
+            .unwrap_or_default();
+        let is_foreign = length < needed - FRAME_HEADER_BYTES || begin != &MAGIC[..begin.len()];
+        if is_foreign {
+            return Err(FrameError::Foreign(Foreign::Unrecognised));
         }
-        if source.len() < FRAME_HEADER_BYTES {
+        if source.len() < needed {
             return Ok(None);
         }
         source.advance(4);

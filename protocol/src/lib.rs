@@ -37,9 +37,11 @@
 mod command;
 mod error;
 mod error_code;
+mod foreign;
 mod frame;
 mod handshake;
 mod limits;
+mod negotiate;
 mod peer;
 mod request;
 mod types;
@@ -48,14 +50,16 @@ mod wire;
 pub use command::{CheckedCommand, Command, CommandError, Condition, decode_command};
 pub use error::{EntriesError, ProtocolError};
 pub use error_code::{ErrorCode, Retry};
+pub use foreign::Foreign;
 pub use frame::{
     FRAME_HEADER_BYTES, FrameDecoder, FrameError, HANDSHAKE_BYTES, RESERVE_STEP_BYTES, write_frame,
 };
 pub use handshake::{
-    Availability, Foreign, HandshakeReply, Hello, KNOWN_FEATURES, Listener, MAGIC, PROTOCOL_VERSIONS,
-    REQUIRED_FEATURES, Rejection, RejectionCode, Speaker, Welcome, negotiate,
+    HandshakeReply, Hello, KNOWN_FEATURES, MAGIC, PROTOCOL_VERSIONS, REQUIRED_FEATURES, Rejection,
+    RejectionCode, Speaker, Welcome,
 };
 pub use limits::Limits;
+pub use negotiate::{Availability, Listener, negotiate};
 pub use peer::{
     FormedIn, Founding, Introduction, PeerMessage, RaftBody, RaftMessage, WireEntry, WireEntryId,
 };

@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use super::{append, take};
-use crate::handshake::{Foreign, HandshakeReply, Hello, MAGIC, Rejection, RejectionCode, Speaker, Welcome};
-use crate::{ClusterId, HistoryEpoch, Limits, NodeId, ProtocolError, write_frame};
+use crate::handshake::{HandshakeReply, Hello, MAGIC, Rejection, RejectionCode, Speaker, Welcome};
+use crate::{ClusterId, Foreign, HistoryEpoch, Limits, NodeId, ProtocolError, write_frame};
 
 #[derive(Serialize, Deserialize)]
 struct HelloBody<'a> {

@@ -6,6 +6,7 @@
 //! what a decoder returns are slices of the frame.
 
 mod client;
+mod entries;
 mod handshake;
 mod peer;
 

@@ -4,25 +4,19 @@
 //! all but Append   PeerHeader
 //! Append           PeerHeader, EntryHeader * count, payload * count
 //! ```
-//! The header of an append tells the length of all payloads together, so that one pass over the entry headers cuts the
-//! payloads out of the frame.
+//! What stands behind the header of an append is the matter of `entries`.
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use super::entries::{append_entries, payload_bytes, take_entries};
 use super::{append, expect_end, take};
 use crate::{
-    ClusterId, EntriesError, Founding, GroupId, Introduction, NodeId, PeerMessage, ProtocolError, RaftBody,
-    RaftMessage, WireEntry, WireEntryId, write_frame,
+    ClusterId, Founding, GroupId, Introduction, NodeId, PeerMessage, ProtocolError, RaftBody, RaftMessage,
+    WireEntry, WireEntryId, write_frame,
 };
 
 const EXPECTED: &str = "a message between nodes";
-
-/// Fewest bytes of an [`EntryHeader`]: one per field.
-const MIN_ENTRY_HEADER_BYTES: usize = 7;
-
-/// Most entries that room is made for before their headers were read.
-const MAX_ENTRIES_AHEAD: usize = 1024;
 
 /// `I` and `F` are references when written, and owned when read.
 #[derive(Serialize, Deserialize)]
@@ -103,17 +97,6 @@ enum BodyHeader {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-struct EntryHeader {
-    term: u64,
-    kind: u8,
-    log_time_us: u64,
-    session: u64,
-    sequence: u64,
-    first_unacknowledged: u64,
-    payload_bytes: u64,
-}
-
 /// Appends a message between nodes as one frame.
 pub fn encode_peer(out: &mut BytesMut, message: &PeerMessage) {
     write_frame(out, |out| match message {
@@ -129,11 +112,12 @@ fn append_header(out: &mut BytesMut, message: MessageHeader<&Introduction, &Foun
 }
 
 fn append_raft(out: &mut BytesMut, message: &RaftMessage) {
-    let entries: &[WireEntry] = match &message.body {
-        RaftBody::Append { entries, .. } => entries,
-        _ => &[],
+    let entries: &[WireEntry] = if let RaftBody::Append { entries, .. } = &message.body {
+        entries
+    } else {
+        &[]
     };
-    let payload_bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+    let payload_bytes = payload_bytes(entries);
     let header = PeerHeader::<(), ()> {
         group: message.group,
         message: MessageHeader::Raft(RaftHeader {
@@ -145,25 +129,7 @@ fn append_raft(out: &mut BytesMut, message: &RaftMessage) {
         }),
     };
     append(out, &header);
-    for entry in entries {
-        append(out, &entry_header(entry));
-    }
-    out.reserve(payload_bytes);
-    for entry in entries {
-        out.extend_from_slice(&entry.payload);
-    }
-}
-
-fn entry_header(entry: &WireEntry) -> EntryHeader {
-    EntryHeader {
-        term: entry.term,
-        kind: entry.kind,
-        log_time_us: entry.log_time_us,
-        session: entry.session,
-        sequence: entry.sequence,
-        first_unacknowledged: entry.first_unacknowledged,
-        payload_bytes: entry.payload.len() as u64,
-    }
+    append_entries(out, entries, payload_bytes);
 }
 
 fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
@@ -262,7 +228,7 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
                 session,
                 prev,
                 commit,
-                entries: entries(frame, rest, count, payload_bytes)?,
+                entries: take_entries(frame, rest, count, payload_bytes)?,
             });
         }
         BodyHeader::PreVoteRequest { campaign_term, last } => {
@@ -302,49 +268,4 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
     };
     expect_end(EXPECTED, rest)?;
     Ok(body)
-}
-
-/// Reads `count` entries from `rest`, the end of `frame`: headers, then payloads of `payload_bytes` together.
-fn entries(
-    frame: &Bytes,
-    rest: &[u8],
-    count: u64,
-    payload_bytes: u64,
-) -> Result<Vec<WireEntry>, ProtocolError> {
-    let headers_length = usize::try_from(payload_bytes)
-        .ok()
-        .and_then(|bytes| rest.len().checked_sub(bytes));
-    let Some(headers_length) = headers_length else {
-        let (announced, available) = (payload_bytes, rest.len());
-        return Err(EntriesError::PayloadsMissing { announced, available }.into());
-    };
-    let (mut headers, mut payloads) = rest.split_at(headers_length);
-    let most = (headers.len() / MIN_ENTRY_HEADER_BYTES).min(MAX_ENTRIES_AHEAD);
-    let mut entries = Vec::with_capacity(usize::try_from(count).map_or(most, |count| count.min(most)));
-    for position in 0..count {
-        let (header, later) = take::<EntryHeader>("an entry's header", headers)?;
-        let length = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
-        let Some((payload, later_payloads)) = payloads.split_at_checked(length) else {
-            return Err(EntriesError::PayloadTooLong { position }.into());
-        };
-        (headers, payloads) = (later, later_payloads);
-        entries.push(wire_entry(&header, frame.slice_ref(payload)));
-    }
-    expect_end("the entry headers of an append", headers)?;
-    match payloads.len() {
-        0 => Ok(entries),
-        count => Err(EntriesError::PayloadLeftOver { count }.into()),
-    }
-}
-
-fn wire_entry(header: &EntryHeader, payload: Bytes) -> WireEntry {
-    WireEntry {
-        term: header.term,
-        kind: header.kind,
-        log_time_us: header.log_time_us,
-        session: header.session,
-        sequence: header.sequence,
-        first_unacknowledged: header.first_unacknowledged,
-        payload,
-    }
 }

@@ -1,0 +1,396 @@
+//! Version 1, byte by byte: frames as released programs write and read them, and commands as they stand in logs.
+//!
+//! `golden_v1.txt` only grows. A line that differs means that a released struct changed: give the change a new variant or a
+//! new protocol version instead.
+
+use std::fmt::Write as _;
+
+use bytes::{Bytes, BytesMut};
+use raftkv_protocol::{
+    Answer, CheckedCommand, ClusterId, Command, Condition, Consistency, ErrorCode, Failure, FormedIn,
+    Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch, Introduction, LeaderHint, Limits, Member,
+    NodeId, PeerMessage, RaftBody, RaftMessage, Record, Rejection, RejectionCode, Request, RequestId,
+    Response, Revision, RoleName, Speaker, Status, Welcome, WireEntry, WireEntryId, decode_command,
+    encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
+};
+
+use crate::messages::CONTEXT;
+
+const GOLDEN: &str = include_str!("golden_v1.txt");
+
+/// A name and the bytes that go with it.
+type Line = (String, Bytes);
+
+fn line(name: impl std::fmt::Display, encode: impl FnOnce(&mut BytesMut)) -> Line {
+    let mut out = BytesMut::new();
+    encode(&mut out);
+    (name.to_string(), out.freeze())
+}
+
+fn handshakes() -> Vec<Line> {
+    let hello = |speaker| Hello {
+        versions: 1..=1,
+        features: 0,
+        ..Hello::new(speaker, None, None)
+    };
+    let full = Hello {
+        versions: 1..=300,
+        features: 1 << 40,
+        speaker: Speaker::Peer,
+        cluster: Some(ClusterId(0x1122_3344_5566_7788)),
+        node: Some(NodeId(5)),
+        authentication: Some(b"secret".to_vec()),
+    };
+    let welcome = HandshakeReply::Welcome(Welcome {
+        version: 1,
+        features: 0,
+        cluster: Some(ClusterId(0x1122_3344_5566_7788)),
+        node: NodeId(5),
+        epoch: HistoryEpoch(1),
+        limits: Limits {
+            key_bytes: 4 << 10,
+            value_bytes: 2 << 20,
+            request_bytes: 8 << 20,
+        },
+    });
+    let rejection = HandshakeReply::Rejection(Rejection {
+        code: RejectionCode::WrongCluster,
+        message: "why".to_owned(),
+    });
+    vec![
+        line("hello_client", |out| encode_hello(out, &hello(Speaker::Client))),
+        line("hello_peer", |out| encode_hello(out, &hello(Speaker::Peer))),
+        line("hello_forwarder", |out| {
+            encode_hello(out, &hello(Speaker::Forwarder))
+        }),
+        line("hello_full", |out| encode_hello(out, &full)),
+        line("welcome", |out| encode_handshake_reply(out, &welcome)),
+        line("rejection", |out| encode_handshake_reply(out, &rejection)),
+    ]
+}
+
+/// A command of each kind, with each condition.
+fn commands() -> Vec<(&'static str, Command<'static>)> {
+    let put = |condition, ttl_ms| Command::Put {
+        key: b"key",
+        value: b"value",
+        condition,
+        ttl_ms,
+    };
+    let delete = Command::Delete {
+        key: b"key",
+        condition: Condition::Always,
+    };
+    vec![
+        ("command_put", put(Condition::Always, None)),
+        ("command_put_absent", put(Condition::Absent, None)),
+        (
+            "command_put_revision",
+            put(Condition::ModRevision(Revision(300)), Some(1000)),
+        ),
+        ("command_delete", delete),
+    ]
+}
+
+fn checked(command: &Command<'_>) -> CheckedCommand {
+    CheckedCommand::new(command, &Limits::default()).expect("within the limits")
+}
+
+fn encoded_commands() -> Vec<Line> {
+    let mut lines: Vec<Line> = commands()
+        .iter()
+        .map(|(name, command)| (name.to_string(), checked(command).encoded().clone()))
+        .collect();
+    lines.push((
+        "command_tick".to_owned(),
+        CheckedCommand::tick().encoded().clone(),
+    ));
+    lines
+}
+
+fn requests() -> Vec<Line> {
+    let get = |consistency| Request::Get {
+        key: Bytes::from_static(b"key"),
+        consistency,
+    };
+    let write = Request::Write(checked(&commands()[0].1));
+    [
+        ("request_get", get(Consistency::Linearizable)),
+        ("request_get_stale", get(Consistency::Stale)),
+        ("request_write", write),
+        ("request_status", Request::Status),
+    ]
+    .into_iter()
+    .map(|(name, request)| line(name, |out| encode_request(out, RequestId(300), 1000, &request)))
+    .collect()
+}
+
+fn response(outcome: Result<Answer, Failure>) -> impl FnOnce(&mut BytesMut) {
+    let header = Header {
+        cluster: CONTEXT.cluster,
+        node: CONTEXT.node,
+        term: 3,
+        revision: Revision(200),
+        epoch: CONTEXT.epoch,
+    };
+    move |out| encode_response(out, RequestId(300), &Response { header, outcome })
+}
+
+fn member() -> Member {
+    Member {
+        name: "n1".into(),
+        identity: NodeId(5),
+        address: "127.0.0.1:7001".into(),
+        http: Some("127.0.0.1:8080".into()),
+        voter: true,
+    }
+}
+
+fn status(role: RoleName) -> Answer {
+    Answer::Status(Box::new(Status {
+        name: "n1".into(),
+        role,
+        leader: Some("n2".into()),
+        term: 3,
+        commit_index: 10,
+        applied_index: 9,
+        revision: Revision(7),
+        cluster: Some(ClusterId(6)),
+        version: "0.1.0".to_owned(),
+        members: vec![member()],
+        ready: false,
+        not_ready_because: Some("why".to_owned()),
+    }))
+}
+
+fn answers() -> Vec<Line> {
+    let found = Answer::Found(Record {
+        value: Bytes::from_static(b"value"),
+        create_revision: Revision(2),
+        mod_revision: Revision(200),
+        version: 4,
+    });
+    let deleted = Answer::Deleted {
+        existed: true,
+        revision: Revision(200),
+    };
+    let current = Some(Revision(9));
+    let mut lines = vec![
+        line("answer_found", response(Ok(found))),
+        line("answer_not_found", response(Ok(Answer::NotFound))),
+        line(
+            "answer_put",
+            response(Ok(Answer::Put {
+                revision: Revision(200),
+            })),
+        ),
+        line("answer_deleted", response(Ok(deleted))),
+        line(
+            "answer_condition_failed",
+            response(Ok(Answer::ConditionFailed { current })),
+        ),
+    ];
+    for role in [
+        RoleName::Leader,
+        RoleName::Follower,
+        RoleName::Candidate,
+        RoleName::Learner,
+    ] {
+        lines.push(line(
+            format!("answer_status_{role:?}").to_lowercase(),
+            response(Ok(status(role))),
+        ));
+    }
+    for code in ErrorCode::ALL {
+        let leader = (code == ErrorCode::NotLeader).then(|| LeaderHint {
+            name: "n2".into(),
+            address: "127.0.0.1:7002".into(),
+            http: None,
+        });
+        let message = "why".to_owned();
+        lines.push(line(
+            format!("failure_{code}"),
+            response(Err(Failure {
+                code,
+                message,
+                leader,
+            })),
+        ));
+    }
+    lines
+}
+
+/// One append of two entries, and all other consensus messages.
+fn raft_bodies() -> Vec<(&'static str, RaftBody)> {
+    let id = WireEntryId { term: 2, index: 300 };
+    let entry = |kind, payload: &'static [u8]| WireEntry {
+        term: 3,
+        kind,
+        log_time_us: 1_000_000,
+        session: 4,
+        sequence: 5,
+        first_unacknowledged: 6,
+        payload: Bytes::from_static(payload),
+    };
+    let append = RaftBody::Append {
+        session: 1,
+        prev: id,
+        commit: 299,
+        entries: vec![entry(0, b""), entry(1, b"payload")],
+    };
+    let (session, round) = (1, 8);
+    let heartbeat = |commit| RaftBody::Heartbeat {
+        session,
+        commit,
+        round,
+    };
+    vec![
+        (
+            "pre_vote_request",
+            RaftBody::PreVoteRequest {
+                campaign_term: 4,
+                last: id,
+            },
+        ),
+        (
+            "pre_vote_reply",
+            RaftBody::PreVoteReply {
+                campaign_term: 4,
+                granted: true,
+            },
+        ),
+        (
+            "vote_request",
+            RaftBody::VoteRequest {
+                last: id,
+                transfer: true,
+            },
+        ),
+        ("vote_reply", RaftBody::VoteReply { granted: false }),
+        ("append", append),
+        (
+            "append_accepted",
+            RaftBody::AppendAccepted {
+                session,
+                matched: 302,
+            },
+        ),
+        (
+            "append_refused",
+            RaftBody::AppendRefused {
+                session,
+                refused: 300,
+                hint: id,
+            },
+        ),
+        ("heartbeat", heartbeat(Some(299))),
+        ("heartbeat_without_commit", heartbeat(None)),
+        ("heartbeat_reply", RaftBody::HeartbeatReply { session, round }),
+        ("read_index_request", RaftBody::ReadIndexRequest { id: 7 }),
+        (
+            "read_index_reply",
+            RaftBody::ReadIndexReply {
+                id: 7,
+                index: Some(299),
+            },
+        ),
+    ]
+}
+
+fn peer_messages() -> Vec<Line> {
+    let introduction = |formed| {
+        PeerMessage::Introduce(Introduction {
+            name: "n1".into(),
+            identity: NodeId(5),
+            address: "127.0.0.1:7001".into(),
+            http: None,
+            peers: vec![
+                ("n1".into(), "127.0.0.1:7001".into()),
+                ("n2".into(), "127.0.0.1:7002".into()),
+            ],
+            formed,
+        })
+    };
+    let formed = FormedIn {
+        cluster: ClusterId(6),
+        members: vec![member()],
+    };
+    let founding = PeerMessage::Found(Founding {
+        to: NodeId(5),
+        cluster: ClusterId(6),
+        configuration: b"entry 1".to_vec(),
+    });
+    let mut lines = vec![
+        line("introduce_unformed", |out| encode_peer(out, &introduction(None))),
+        line("introduce_formed", |out| {
+            encode_peer(out, &introduction(Some(formed)))
+        }),
+        line("found", |out| encode_peer(out, &founding)),
+    ];
+    for (name, body) in raft_bodies() {
+        let message = PeerMessage::Raft(RaftMessage {
+            cluster: ClusterId(0x1122_3344_5566_7788),
+            group: GroupId(0),
+            from: NodeId(5),
+            to: NodeId(0x8877_6655_4433_2211),
+            term: 3,
+            body,
+        });
+        lines.push(line(name, |out| encode_peer(out, &message)));
+    }
+    lines
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
+}
+
+#[test]
+fn released_bytes_never_change() {
+    let lines = [
+        handshakes(),
+        encoded_commands(),
+        requests(),
+        answers(),
+        peer_messages(),
+    ]
+    .concat();
+    let written: Vec<String> = lines
+        .iter()
+        .map(|(name, bytes)| format!("{name} {}", hex(bytes)))
+        .collect();
+    let golden: Vec<&str> = GOLDEN.lines().collect();
+    for line in &golden {
+        assert!(
+            written.iter().any(|written| written == line),
+            "a released message changed, it was\n{line}"
+        );
+    }
+    let new: Vec<&str> = written
+        .iter()
+        .map(String::as_str)
+        .filter(|line| !golden.contains(line))
+        .collect();
+    assert!(
+        new.is_empty(),
+        "new messages; append them to golden_v1.txt:\n{}",
+        new.join("\n")
+    );
+}
+
+/// The file is not only what this program writes: two of its lines, taken apart by hand.
+#[test]
+fn golden_lines_mean_what_the_documentation_draws() {
+    let put = [&b"\0\x03key\x05value"[..], b"\0\0"].concat(); // variant, length, key, length, value, always, no ttl
+    assert!(GOLDEN.contains(&format!("command_put {}\n", hex(&put))));
+    assert!(decode_command(&put).is_ok());
+
+    let body = [&b"\0\xac\x02\xe8\x07\x01"[..], &put].concat(); // group 0, id 300, 1000 ms, write
+    let mut frame = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    frame.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+    frame.extend_from_slice(&body);
+    assert!(GOLDEN.contains(&format!("request_write {}\n", hex(&frame))));
+}
