@@ -5,7 +5,7 @@ use std::path::Path;
 use raftkv_protocol::NodeId;
 use tempfile::TempDir;
 
-use super::{Deadline, Node, NodeFlags, PortBlock, Status, wait_for};
+use super::{Binaries, Deadline, Node, NodeFlags, PortBlock, Status, wait_for};
 use crate::proxy::Network;
 
 /// Names of the nodes, in order.
@@ -63,6 +63,8 @@ impl Cluster {
     /// When the system refuses ports or directories.
     #[must_use]
     pub fn prepare(count: usize, links: Links) -> Cluster {
+        // Building them, if that is needed, must not count as the time that a node takes to start.
+        let _ = Binaries::get();
         assert!(
             (1..=NODE_NAMES.len()).contains(&count),
             "a cluster of {count} nodes"

@@ -5,6 +5,7 @@
 
 mod door;
 mod mix;
+mod native_door;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::linearizability::{
 
 pub use door::{Door, Ended, HttpDoor};
 pub use mix::Mix;
+pub use native_door::NativeDoor;
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug)]
@@ -187,11 +189,18 @@ impl Client {
     }
 }
 
-/// The doors of one client of this cluster: one per node, none of which waits longer than this for an answer.
+/// The doors of one client of this cluster, none of which waits longer than this for an answer. Every other client uses
+/// the native library, which knows the whole cluster; the others have the HTTP API of each node.
 #[must_use]
-pub fn doors(cluster: &Cluster, timeout: Duration) -> Vec<Box<dyn Door>> {
-    let door = |node: &Node| Box::new(HttpDoor(HttpClient::new(node.http_port(), timeout))) as Box<dyn Door>;
-    cluster.nodes().iter().map(door).collect()
+pub fn doors(cluster: &Cluster, client: ClientId, timeout: Duration) -> Vec<Box<dyn Door>> {
+    let nodes = cluster.nodes().iter();
+    if client.0 % 2 == 1 {
+        let ports: Vec<u16> = nodes.map(Node::native_port).collect();
+        return vec![Box::new(NativeDoor::new(&ports, timeout))];
+    }
+    nodes
+        .map(|node| Box::new(HttpDoor(HttpClient::new(node.http_port(), timeout))) as Box<dyn Door>)
+        .collect()
 }
 
 /// A put that was acknowledged.
