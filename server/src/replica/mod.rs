@@ -51,6 +51,7 @@ mod members;
 mod node;
 mod notice;
 mod outbox;
+#[cfg(any(test, feature = "simulation"))]
 mod planted;
 mod reads;
 mod status;
@@ -63,5 +64,5 @@ pub use config::{NodeConfig, RestoredLog};
 pub use event::{Effect, Event, ForwardOutcome, Hop, Token};
 pub use node::Node;
 pub use notice::Notice;
-#[cfg(feature = "simulation")]
-pub use planted::MUTANTS;
+#[cfg(any(test, feature = "simulation"))]
+pub use planted::{MARKS, MUTANTS};

@@ -1,12 +1,60 @@
-//! The planted bugs of store and replica, by name. Each must be caught by the simulator.
+//! The planted bugs and the marks of store and replica, by name. A test compares the lists with the sources.
 
-/// Names for [`raftkv_raft::simulation::set_mutant`].
-#[cfg(feature = "simulation")]
-pub const MUTANTS: &[&str] = &[
-    "X10_answer_before_commit",
-    "X26_local_clock_in_apply",
-    "X30_timeout_reported_as_failure",
-    "read_served_before_applied",
-    "forwarded_write_retried_after_lost",
-    "forming_without_every_peer",
+/// The planted bugs of store and replica, and what each one does; names for
+/// [`raftkv_raft::simulation::set_mutant`]. Each must be caught by the simulator.
+pub const MUTANTS: &[(&str, &str)] = &[
+    (
+        "X10_answer_before_commit",
+        "a write is answered when it is proposed (R31)",
+    ),
+    (
+        "X26_local_clock_in_apply",
+        "deadlines count from a clock of the node's own (R73, R74)",
+    ),
+    (
+        "X30_timeout_reported_as_failure",
+        "a proposed write whose time is over is told as never applied (I18)",
+    ),
+    (
+        "read_served_before_applied",
+        "a confirmed read does not wait until its index is applied (R69)",
+    ),
+    (
+        "forwarded_write_retried_after_lost",
+        "a write whose forwarding connection broke is sent again (R76)",
+    ),
+    (
+        "forming_without_every_peer",
+        "a cluster is founded when half of the listed peers agree",
+    ),
+];
+
+/// Situations in store and replica that must occur now and then, or the simulator does not test what it seems to.
+pub const MARKS: &[&str] = &[
+    "cluster founded",
+    "confirmed read waits for apply",
+    "consensus message to an unformed node dropped",
+    "deadline passed after proposing",
+    "event ignored while the log is created",
+    "expiry backlog",
+    "foreign cluster met",
+    "forwarded write answered by another cluster",
+    "forwarded write lost",
+    "forwarded write reached a node that does not lead",
+    "founding ignored by a formed node",
+    "founding refused",
+    "introduction with our own identity ignored",
+    "key expired",
+    "log created twice",
+    "malformed consensus message dropped",
+    "member came back without its log",
+    "message for another node or of another cluster dropped",
+    "peer lists differ",
+    "proposals refused: overloaded",
+    "read batch dropped and asked again",
+    "request refused: too many wait",
+    "tick proposed",
+    "unformed node met a formed cluster without it",
+    "waiting write cut by our own later election",
+    "waiting write displaced by another term",
 ];

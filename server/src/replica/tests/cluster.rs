@@ -442,9 +442,13 @@ impl Cluster {
                 self.deliver(to, delivery);
             }
         } else {
-            // A node must not ask to be called again for what it has just done.
-            self.now = self.now.max(deadline).after(Duration::from_micros(1));
+            self.now = self.now.max(deadline);
             self.settle(machine);
+            let next = self.machines[machine].node.as_ref().map(Node::next_deadline);
+            assert!(
+                next.is_none_or(|next| next > self.now),
+                "a node that has acted must not ask to be called at once"
+            );
         }
     }
 

@@ -6,5 +6,6 @@ mod forming;
 mod planted;
 mod reads;
 mod sources;
+mod translate;
 mod ttl;
 mod writes;

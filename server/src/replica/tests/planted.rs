@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use raftkv_raft::simulation::set_mutant;
 
 use super::{forming, reads, ttl, writes};
-use crate::replica::MUTANTS;
+use crate::replica::planted::MUTANTS;
 
 /// The scenario that must fail with the planted bug.
 fn catcher(mutant: &str) -> fn() {
@@ -24,7 +24,7 @@ fn catcher(mutant: &str) -> fn() {
 
 #[test]
 fn every_planted_bug_is_caught() {
-    for mutant in MUTANTS {
+    for (mutant, _) in MUTANTS {
         let scenario = catcher(mutant);
         scenario();
         set_mutant(Some(mutant));

@@ -1,6 +1,9 @@
 //! The deterministic parts name nothing that reaches the world: this reads their sources.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use crate::replica::planted::{MARKS, MUTANTS};
 
 /// All Rust files below `folder`, its tests excluded: those may build temporary directories.
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -22,15 +25,19 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.trim_start().starts_with("//"))
 }
 
-fn offences(folder: &str, banned: &[&str]) -> Vec<String> {
+fn files_of(folder: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     sources(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder),
         &mut files,
     );
     assert!(!files.is_empty(), "src/{folder} holds sources");
+    files
+}
+
+fn offences(folder: &str, banned: &[&str]) -> Vec<String> {
     let mut offences = Vec::new();
-    for file in files {
+    for file in files_of(folder) {
         let text = std::fs::read_to_string(&file).unwrap();
         for line in code_lines(&text) {
             for word in banned.iter().filter(|word| line.contains(**word)) {
@@ -65,6 +72,33 @@ fn store_and_replica_reach_no_clock_no_disk_no_network_and_no_hash_order() {
 #[test]
 fn log_reaches_no_clock_no_network_and_no_file_but_through_its_disk() {
     assert_eq!(offences("log", &WORLD), Vec::<String>::new());
+}
+
+/// The first arguments of all calls of `function` in store and replica.
+fn named_in_calls(function: &str) -> BTreeSet<String> {
+    let call = format!("{function}(");
+    let mut names = BTreeSet::new();
+    for file in ["store", "replica"].into_iter().flat_map(files_of) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let calls = text.split(&call).skip(1);
+        let arguments = calls.filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        names.extend(
+            arguments
+                .filter_map(|rest| rest.split('"').next())
+                .map(str::to_owned),
+        );
+    }
+    names
+}
+
+#[test]
+fn planted_bugs_and_marks_are_listed_and_the_lists_are_true() {
+    let listed = |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(
+        named_in_calls("mutant"),
+        listed(&mut MUTANTS.iter().map(|(name, _)| *name))
+    );
+    assert_eq!(named_in_calls("mark"), listed(&mut MARKS.iter().copied()));
 }
 
 #[test]
