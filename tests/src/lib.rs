@@ -3,4 +3,5 @@
 pub mod harness;
 pub mod linearizability;
 pub mod proxy;
+pub mod simulation;
 pub mod workload;

@@ -1,0 +1,52 @@
+//! Whole clusters in one thread, every failure replayable from a seed.
+//!
+//! The real replica (forming, consensus, log format, state machine) runs against a simulated world: clocks that drift,
+//! networks that lose, double, delay and cut, disks that forget what was not synced, tear it, fill up, fail and rot,
+//! processes that die between any two effects and inside any call to the disk, clients that time out and retry. An
+//! observer that shares no code with the system checks the invariants after every event.
+//!
+//! ```text
+//! seed -> Plan (all options) + Schedule (timed faults and operations, as data) = Scenario
+//! Scenario -> World::run -> Outcome { trace hash, violations, marks, statistics }
+//! ```
+//! The same scenario gives the same trace, byte for byte, on every machine. A failing one is shrunk by dropping steps
+//! while the same invariant breaks ([`shrink`]), and saved as a file that outlives the code that drew it.
+//!
+//! ```text
+//! plan.rs swarm.rs fault.rs schedule.rs   what a run is made of, and how it is drawn from a seed
+//! queue.rs clock.rs network.rs            time and the network
+//! world/                                  machines, disk executor, forwarding, clients, faults, coming to rest
+//! observer/                               the invariants, by name (I1 to I22)
+//! run.rs shrink.rs sweep.rs               one run; a smaller failure; a crash at every effect
+//! mutants.rs marks.rs speed.rs            is the simulator itself any good?
+//! ```
+//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; snapshots,
+//! membership changes, sessions, leases and watches, which come with those parts as further actions, invariants and
+//! mutants.
+
+mod clock;
+mod fault;
+pub mod marks;
+pub mod mutants;
+mod network;
+mod observer;
+mod plan;
+mod queue;
+mod random;
+mod run;
+mod schedule;
+mod search;
+mod shrink;
+pub mod speed;
+mod swarm;
+pub mod sweep;
+mod trace;
+mod world;
+
+pub use fault::FaultKind;
+pub use observer::Violation;
+pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, WorkloadPlan};
+pub use run::{Options, Outcome, Statistics, run};
+pub use schedule::{Action, Asked, DiskCall, NodeSet, Remains, Scenario, ScheduleError, Step};
+pub use search::{Found, search};
+pub use shrink::shrink;

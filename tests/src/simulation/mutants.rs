@@ -1,0 +1,80 @@
+//! Planted bugs: each must be found, or the simulator has a hole.
+
+use raftkv_raft::simulation as core;
+
+use super::search::search;
+
+/// The simulator's own planted bug: an operator puts an empty disk in, and the node's old identity on it (R44).
+pub(crate) const WIPED_DISK_KEEPS_IDENTITY: &str = "X22_wiped_disk_keeps_identity";
+
+/// Those of the simulator.
+const OWN: &[(&str, &str)] = &[(
+    WIPED_DISK_KEEPS_IDENTITY,
+    "a wiped disk rejoins under the old identity (R44)",
+)];
+
+/// Those that can not show yet, and the part that they wait for. They join the search with it.
+pub const WAITING: &[(&str, &str)] = &[
+    (
+        "X09_ack_of_another_session_accepted",
+        "membership changes: a removed peer that is added again",
+    ),
+    ("X14_configuration_kept_over_truncation", "membership changes"),
+    (
+        "X14_votes_counted_by_an_older_configuration",
+        "membership changes",
+    ),
+    ("X16_joint_quorum_of_the_new_half", "membership changes"),
+    ("X16_joint_quorum_of_the_union", "membership changes"),
+    ("X27_transfer_flag_ignored", "transfer of leadership"),
+];
+
+/// How long one mutant is looked for.
+pub const MOST_SEEDS: u64 = 4_000;
+
+/// All planted bugs that the simulator must find: name, and what each does.
+#[must_use]
+pub fn all() -> Vec<(&'static str, &'static str)> {
+    let lists = [core::MUTANTS, raftkv_server::replica::MUTANTS, OWN];
+    let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
+    all.retain(|(name, _)| !WAITING.iter().any(|(waiting, _)| waiting == name));
+    all
+}
+
+/// How a mutant was found.
+#[derive(Clone, Debug)]
+pub struct Kill {
+    /// The first seed that broke something.
+    pub seed: u64,
+    /// How many seeds that took.
+    pub seeds: u64,
+    /// CPU seconds that took.
+    pub cpu_seconds: f64,
+    /// The invariant that broke.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// Looks for one mutant, over at most so many seeds.
+///
+/// # Errors
+/// The CPU seconds spent in vain.
+pub fn hunt(name: &'static str, most_seeds: u64, jobs: usize) -> Result<Kill, f64> {
+    let found = search(0..most_seeds, jobs, 1, Some(name), &|_| {});
+    let Some((seed, outcome)) = found.failures.into_iter().next() else {
+        return Err(found.cpu_seconds);
+    };
+    let violation = outcome
+        .violations
+        .into_iter()
+        .next()
+        .expect("a failure has a violation");
+    Ok(Kill {
+        seed,
+        seeds: found.runs,
+        cpu_seconds: found.cpu_seconds,
+        invariant: violation.invariant,
+        what: violation.what,
+    })
+}

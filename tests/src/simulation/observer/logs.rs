@@ -1,0 +1,356 @@
+//! Logs and commitment: I3 to I6, I8 to I12 as far as they concern entries.
+
+use raftkv_raft::{Entry, EntryKind, HardState, Index, Raft, RoleName, Write, WriteNumber};
+use raftkv_server::replica::RestoredLog;
+
+use super::Observer;
+use super::view::{Mirrored, PendingWrite};
+use crate::simulation::random::{mix, mix_bytes};
+
+impl Observer {
+    /// A node asks for a write: its log is this from now on.
+    pub(super) fn write_asked(&mut self, view: usize, write: &Write) {
+        let truncate_from = write.truncate_from.map(Index::get);
+        if let Some(from) = truncate_from {
+            self.truncated(view, from, write.hard_state.term.0);
+        }
+        let mut entries = Vec::with_capacity(write.entries.len());
+        for entry in &write.entries {
+            entries.push(self.appended(view, entry));
+        }
+        self.views[view].pending.push_back(PendingWrite {
+            number: write.number,
+            hard_state: write.hard_state,
+            truncate_from,
+            entries,
+        });
+    }
+
+    fn truncated(&mut self, view: usize, from: u64, term: u64) {
+        let node = &mut self.views[view];
+        node.log.truncate(from as usize - 1);
+        node.configurations.retain(|(index, _)| *index < from);
+        let (leads, commit) = (node.leads, node.commit);
+        if leads == Some(term) {
+            self.violate_at(
+                "I3",
+                view,
+                format!("cut its log from {from} on while it leads term {term}"),
+            );
+        }
+        if from <= commit {
+            self.violate_at(
+                "I3",
+                view,
+                format!("cut its log from {from} on, below its commit {commit}"),
+            );
+        }
+    }
+
+    fn appended(&mut self, view: usize, entry: &Entry) -> Mirrored {
+        let (index, term) = (entry.id.index.get(), entry.id.term.0);
+        let node = &mut self.views[view];
+        let last = node.log.last().copied().unwrap_or(Mirrored { term: 0, chain: 0 });
+        let mirrored = Mirrored {
+            term,
+            chain: chain_of(last.chain, entry),
+        };
+        let expected = node.log.len() as u64 + 1;
+        node.log.push(mirrored);
+        if let Some(configuration) = &entry.configuration {
+            node.configurations.push((index, configuration.clone()));
+        }
+        if index != expected || term < last.term {
+            let what = format!("appended {} after {}@{}", entry.id, expected - 1, last.term);
+            self.violate_at("I5", view, what);
+        }
+        match self.chains.insert((index, term), mirrored.chain) {
+            None => {
+                self.undecided.insert(mirrored.chain, entry.clone());
+            }
+            Some(known) if known != mirrored.chain => {
+                let what = format!(
+                    "entry {} differs from the one another log holds under that id",
+                    entry.id
+                );
+                self.violate_at("I4", view, what);
+            }
+            Some(_) => {}
+        }
+        mirrored
+    }
+
+    /// All writes up to `number` are durable.
+    pub(crate) fn persisted(&mut self, slot: usize, number: WriteNumber) {
+        let view = self.current[slot];
+        while let Some(write) = self.views[view]
+            .pending
+            .pop_front_if(|write| write.number <= number)
+        {
+            let node = &mut self.views[view];
+            if let Some(from) = write.truncate_from {
+                node.durable.truncate(from as usize - 1);
+            }
+            node.durable.extend(write.entries);
+            self.hard_state_durable(view, write.hard_state);
+        }
+    }
+
+    fn hard_state_durable(&mut self, view: usize, hard_state: HardState) {
+        let before = self.views[view].durable_hard_state.replace(hard_state);
+        if let Some(before) = before
+            && (hard_state.term < before.term
+                || hard_state.term == before.term && before.vote.is_some() && hard_state.vote != before.vote)
+        {
+            let what = format!("the hard state went from {before:?} to {hard_state:?}");
+            let invariant = if hard_state.term < before.term { "I8" } else { "I2" };
+            self.violate_at(invariant, view, what);
+        }
+        if let Some(candidate) = hard_state.vote {
+            self.voted(view, hard_state.term.0, candidate.0);
+        }
+        let last = self.views[view].durable.last().map_or(0, |entry| entry.term);
+        if last > hard_state.term.0 {
+            let what = format!(
+                "an entry of term {last} is durable before its term ({})",
+                hard_state.term
+            );
+            self.violate_at("I8", view, what);
+        }
+    }
+
+    /// A node asks for a log with this founding entry. A crash may leave it made without a word.
+    pub(crate) fn log_asked(&mut self, founding: &Entry) {
+        let chain = chain_of(0, founding);
+        if self
+            .chains
+            .insert((founding.id.index.get(), founding.id.term.0), chain)
+            .is_none()
+        {
+            self.undecided.insert(chain, founding.clone());
+        }
+    }
+
+    /// A node made its log, durable.
+    pub(crate) fn log_created(&mut self, slot: usize, founding: &Entry, hard_state: HardState) {
+        let view = self.current[slot];
+        let mirrored = self.appended(view, founding);
+        self.views[view].durable.push(mirrored);
+        self.hard_state_durable(view, hard_state);
+        self.founded(view, mirrored);
+    }
+
+    fn founded(&mut self, view: usize, mirrored: Mirrored) {
+        if self.decided.is_empty() {
+            self.decide(mirrored);
+        } else if self.decided[0] != mirrored.chain {
+            self.violate_at(
+                "I7",
+                view,
+                "founded a second cluster: its entry 1 is another one".to_owned(),
+            );
+        }
+    }
+
+    /// A node is gone: what was not durable may be lost.
+    pub(crate) fn crashed(&mut self, slot: usize) {
+        let view = self.current[slot];
+        self.views[view].leads = None;
+    }
+
+    /// A node starts on what its disk holds.
+    pub(crate) fn started(&mut self, slot: usize, restored: Option<&RestoredLog>) {
+        let view = self.current[slot];
+        let Some(restored) = restored else {
+            if self.views[view].is_formed() {
+                self.violate_at(
+                    "I8",
+                    view,
+                    "came back without the log it had made durable".to_owned(),
+                );
+            }
+            return;
+        };
+        self.check_restored_hard_state(view, restored.hard_state);
+        self.check_restored_log(view, restored);
+        let node = &mut self.views[view];
+        node.pending.clear();
+        node.durable = node.log.clone();
+        node.durable_hard_state = Some(restored.hard_state);
+        node.applied = 0;
+        node.commit = 0;
+        node.term = restored.hard_state.term.0;
+        if let Some(&founding) = node.log.first() {
+            self.founded(view, founding);
+        }
+    }
+
+    fn check_restored_hard_state(&mut self, view: usize, restored: HardState) {
+        let node = &self.views[view];
+        let written = node
+            .durable_hard_state
+            .iter()
+            .chain(node.pending.iter().map(|write| &write.hard_state));
+        // A log that was created in the moment of the crash leaves no record here.
+        if node.durable_hard_state.is_some() && !written.into_iter().any(|known| *known == restored) {
+            let what = format!(
+                "started with {restored:?}, durable was {:?}",
+                node.durable_hard_state
+            );
+            self.violate_at("I8", view, what);
+        }
+    }
+
+    fn check_restored_log(&mut self, view: usize, restored: &RestoredLog) {
+        let mut log = Vec::with_capacity(restored.last.index.get() as usize);
+        let mut runs = restored.term_runs.iter().peekable();
+        let mut term = restored.base.term.0;
+        for index in 1..=restored.last.index.get() {
+            while let Some((_, next)) = runs.next_if(|(first, _)| first.get() <= index) {
+                term = next.0;
+            }
+            let Some(&chain) = self.chains.get(&(index, term)) else {
+                self.violate_at(
+                    "I4",
+                    view,
+                    format!("started with entry {index}@{term} that nobody wrote"),
+                );
+                break;
+            };
+            log.push(Mirrored { term, chain });
+        }
+        let node = &mut self.views[view];
+        let cut = node.pending.iter().filter_map(|write| write.truncate_from).min();
+        let kept = cut.map_or(node.durable.len(), |from| {
+            node.durable.len().min(from as usize - 1)
+        });
+        let lost = kept > log.len() || kept > 0 && node.durable[kept - 1] != log[kept - 1];
+        node.configurations = restored
+            .configurations
+            .iter()
+            .filter_map(|entry| Some((entry.id.index.get(), entry.configuration.clone()?)))
+            .collect();
+        let found = log.len();
+        node.log = log;
+        if lost {
+            self.violate_at(
+                "I8",
+                view,
+                format!("durable up to {kept} before the crash, {found} after it"),
+            );
+        }
+    }
+
+    pub(super) fn check_commit(&mut self, view: usize, raft: &Raft) {
+        let commit = raft.commit().get();
+        let (before, led, length) = {
+            let node = &self.views[view];
+            (node.commit, node.leads, node.log.len() as u64)
+        };
+        let leads = (raft.role() == RoleName::Leader).then_some(raft.term().0);
+        self.views[view].leads = leads;
+        if commit == before {
+            return;
+        }
+        self.views[view].commit = commit;
+        if commit < before {
+            self.violate_at("I8", view, format!("commit fell from {before} to {commit}"));
+        }
+        if commit > length {
+            self.violate_at(
+                "I9",
+                view,
+                format!("commit {commit} is beyond its last entry {length}"),
+            );
+            return;
+        }
+        if commit > self.decided.len() as u64 {
+            match leads.or(led) {
+                Some(term) => self.check_commit_legality(view, term, commit),
+                None => {
+                    let what = format!(
+                        "commit {commit}, but no leader decided more than {}",
+                        self.decided.len()
+                    );
+                    self.violate_at("I10", view, what);
+                }
+            }
+            return;
+        }
+        if self.views[view].chain_at(commit) != Some(self.decided[commit as usize - 1]) {
+            self.violate_at(
+                "I7",
+                view,
+                format!("holds another entry than the decided one at {commit}"),
+            );
+        }
+    }
+
+    /// A leader decides: is there a true quorum of durable copies, and is the entry of its own term (paper §5.4.2)?
+    fn check_commit_legality(&mut self, view: usize, term: u64, commit: u64) {
+        let node = &self.views[view];
+        let entry = node.log[commit as usize - 1];
+        let Some(configuration) = node.configuration() else {
+            self.violate_at("I10", view, format!("decided {commit} without any configuration"));
+            return;
+        };
+        if entry.term != term {
+            let what = format!(
+                "leader of term {term} decided {commit}, an entry of term {}, by counting",
+                entry.term
+            );
+            self.violate_at("I10", view, what);
+        }
+        let holds = |id: &raftkv_raft::NodeId| {
+            let view = self.by_identity.get(&id.0).map(|&view| &self.views[view]);
+            view.is_some_and(|view| view.durable_chain_at(commit) == Some(entry.chain))
+        };
+        for half in std::iter::once(&configuration.voters).chain(&configuration.outgoing) {
+            let copies = half.iter().filter(|id| holds(id)).count();
+            if copies <= half.len() / 2 {
+                let what = format!(
+                    "decided {commit} with {copies} durable copies among {} voters",
+                    half.len()
+                );
+                self.violate_at("I10", view, what);
+                break;
+            }
+        }
+        for index in self.decided.len()..commit as usize {
+            let entry = self.views[view].log[index];
+            self.decide(entry);
+        }
+    }
+
+    fn decide(&mut self, entry: Mirrored) {
+        self.decided.push(entry.chain);
+        let Some(content) = self.undecided.remove(&entry.chain) else {
+            self.violate(
+                "I7",
+                None,
+                format!("entry {} was decided twice", self.decided.len()),
+            );
+            return;
+        };
+        let attempt = self.model.apply(&content);
+        if let Some(attempt) = attempt
+            && self.failed_attempts.contains(&attempt)
+        {
+            let what = format!(
+                "{attempt:?} was reported as failed and is decided at {}",
+                self.decided.len()
+            );
+            self.violate("I18", None, what);
+        }
+    }
+}
+
+fn chain_of(before: u64, entry: &Entry) -> u64 {
+    let kind = match entry.kind {
+        EntryKind::Noop => 0,
+        EntryKind::Command => 1,
+        EntryKind::Configuration => 2,
+    };
+    let hash = mix(mix(before, entry.id.term.0), entry.id.index.get() << 2 | kind);
+    mix_bytes(mix(hash, entry.stamp.log_time_us), &entry.payload)
+}

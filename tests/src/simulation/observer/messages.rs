@@ -1,0 +1,86 @@
+//! What may be said: I11 (durable before visible), I2, I9, I19.
+
+use raftkv_protocol::{RaftBody, RaftMessage};
+
+use super::Observer;
+
+impl Observer {
+    /// A node sends a consensus message: all of it must be implied by what a power failure would leave.
+    pub(crate) fn sends(&mut self, slot: usize, message: &RaftMessage) {
+        let view = self.current[slot];
+        let durable_term = self.views[view]
+            .durable_hard_state
+            .map_or(0, |state| state.term.0);
+        if message.term > durable_term {
+            let what = format!(
+                "shows term {} while {durable_term} is durable: {:?}",
+                message.term, message.body
+            );
+            self.violate_at("I11", view, what);
+        }
+        match &message.body {
+            RaftBody::VoteReply { granted: true } => self.check_vote(view, message),
+            RaftBody::AppendAccepted { matched, .. } => self.check_ack(view, message, *matched),
+            RaftBody::Append { entries, .. } => {
+                let bytes: usize = entries
+                    .iter()
+                    .rev()
+                    .skip(1)
+                    .map(|entry| entry.payload.len())
+                    .sum();
+                if entries.len() > self.limits.entries || bytes > self.limits.bytes {
+                    let what = format!(
+                        "an append of {} entries, {bytes} bytes before its last",
+                        entries.len()
+                    );
+                    self.violate_at("I19", view, what);
+                }
+            }
+            RaftBody::VoteReply { granted: false }
+            | RaftBody::PreVoteRequest { .. }
+            | RaftBody::PreVoteReply { .. }
+            | RaftBody::VoteRequest { .. }
+            | RaftBody::AppendRefused { .. }
+            | RaftBody::Heartbeat { .. }
+            | RaftBody::HeartbeatReply { .. }
+            | RaftBody::ReadIndexRequest { .. }
+            | RaftBody::ReadIndexReply { .. } => {}
+        }
+    }
+
+    fn check_vote(&mut self, view: usize, message: &RaftMessage) {
+        let durable = self.views[view].durable_hard_state;
+        let is_implied = durable.is_some_and(|state| {
+            state.term.0 > message.term
+                || state.term.0 == message.term && state.vote.map(|id| id.0) == Some(message.to.0)
+        });
+        if !is_implied {
+            let what = format!(
+                "votes for {} in term {}, durable is {durable:?}",
+                message.to, message.term
+            );
+            self.violate_at("I11", view, what);
+        }
+        self.voted(view, message.term, message.to.0);
+    }
+
+    fn check_ack(&mut self, view: usize, message: &RaftMessage, matched: u64) {
+        let node = &self.views[view];
+        let (durable, own) = (node.durable_chain_at(matched), node.chain_at(matched));
+        if matched > node.durable.len() as u64 {
+            let what = format!("acknowledges {matched} while {} is durable", node.durable.len());
+            self.violate_at("I11", view, what);
+            return;
+        }
+        let leader = self.leaders.get(&message.term).map(|&view| &self.views[view]);
+        let led = leader.filter(|leader| leader.leads == Some(message.term));
+        let is_leaders = led.is_none_or(|leader| leader.chain_at(matched) == durable);
+        if durable != own || !is_leaders {
+            let what = format!(
+                "acknowledges {matched} in term {}, but holds another log",
+                message.term
+            );
+            self.violate_at("I9", view, what);
+        }
+    }
+}

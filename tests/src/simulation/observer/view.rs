@@ -1,0 +1,84 @@
+//! The observer's picture of one node.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use raftkv_raft::{Configuration, HardState, WriteNumber};
+
+/// An entry as the observer keeps it: `chain` hashes it together with all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mirrored {
+    pub(crate) term: u64,
+    pub(crate) chain: u64,
+}
+
+/// A write that was asked for and is not known durable.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingWrite {
+    pub(crate) number: WriteNumber,
+    pub(crate) hard_state: HardState,
+    /// Index of the first entry that is cut.
+    pub(crate) truncate_from: Option<u64>,
+    pub(crate) entries: Vec<Mirrored>,
+}
+
+/// One node identity: what it holds, what of it is durable, what it was last seen to be.
+#[derive(Debug)]
+pub(crate) struct NodeView {
+    pub(crate) slot: usize,
+    /// The log as the node sees it, index 1 first.
+    pub(crate) log: Vec<Mirrored>,
+    /// The log as a power failure would leave it, at the least.
+    pub(crate) durable: Vec<Mirrored>,
+    pub(crate) durable_hard_state: Option<HardState>,
+    pub(crate) pending: VecDeque<PendingWrite>,
+    /// Configurations in `log`, by index.
+    pub(crate) configurations: Vec<(u64, Arc<Configuration>)>,
+    pub(crate) term: u64,
+    pub(crate) commit: u64,
+    pub(crate) applied: u64,
+    /// The term it leads.
+    pub(crate) leads: Option<u64>,
+}
+
+impl NodeView {
+    pub(crate) fn new(slot: usize) -> NodeView {
+        NodeView {
+            slot,
+            log: Vec::new(),
+            durable: Vec::new(),
+            durable_hard_state: None,
+            pending: VecDeque::new(),
+            configurations: Vec::new(),
+            term: 0,
+            commit: 0,
+            applied: 0,
+            leads: None,
+        }
+    }
+
+    /// Has it a log at all?
+    pub(crate) fn is_formed(&self) -> bool {
+        self.durable_hard_state.is_some()
+    }
+
+    pub(crate) fn chain_at(&self, index: u64) -> Option<u64> {
+        at(&self.log, index).map(|entry| entry.chain)
+    }
+
+    pub(crate) fn durable_chain_at(&self, index: u64) -> Option<u64> {
+        at(&self.durable, index).map(|entry| entry.chain)
+    }
+
+    /// The latest configuration in its log.
+    pub(crate) fn configuration(&self) -> Option<Arc<Configuration>> {
+        self.configurations
+            .last()
+            .map(|(_, configuration)| Arc::clone(configuration))
+    }
+}
+
+/// The entry at an index of a mirrored log.
+pub(crate) fn at(log: &[Mirrored], index: u64) -> Option<&Mirrored> {
+    log.get(usize::try_from(index.checked_sub(1)?).ok()?)
+}

@@ -1,0 +1,223 @@
+//! All options of a run. Drawn from the seed, printed with a failure, saved with a schedule. Whole numbers only, so that
+//! what is saved reads back exactly.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::FaultKind;
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// It just stops: safety only.
+    Abrupt,
+    /// A quorum is healed, all other faults become permanent, and the cluster must come to rest (I20).
+    Settled,
+    /// There were no faults: it must come to rest, and no election may happen after the first (I20, I21).
+    Calm,
+}
+
+/// Settings of the consensus core for this run; the names are those of [`raftkv_raft::Config`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct RaftPlan {
+    pub heartbeat_interval_us: u64,
+    pub election_timeout_us: u64,
+    pub reset_campaign_jitter_us: u64,
+    pub max_append_entries: usize,
+    pub max_append_bytes: usize,
+    pub max_inflight_appends: usize,
+    pub max_inflight_bytes: usize,
+    pub max_uncommitted_bytes: usize,
+    pub tail_bytes: usize,
+    pub max_apply_bytes: usize,
+    pub max_pending_reads: usize,
+}
+
+impl RaftPlan {
+    /// What the core is given.
+    #[must_use]
+    pub fn config(&self) -> raftkv_raft::Config {
+        raftkv_raft::Config {
+            heartbeat_interval: Duration::from_micros(self.heartbeat_interval_us),
+            election_timeout: Duration::from_micros(self.election_timeout_us),
+            reset_campaign_jitter: Duration::from_micros(self.reset_campaign_jitter_us),
+            max_append_entries: self.max_append_entries,
+            max_append_bytes: self.max_append_bytes,
+            max_inflight_appends: self.max_inflight_appends,
+            max_inflight_bytes: self.max_inflight_bytes,
+            max_uncommitted_bytes: self.max_uncommitted_bytes,
+            tail_bytes: self.tail_bytes,
+            max_apply_bytes: self.max_apply_bytes,
+            max_pending_reads: self.max_pending_reads,
+        }
+    }
+}
+
+/// The network between nodes, and from clients to nodes. Probabilities in parts per million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlan {
+    /// Least delay of a message, microseconds.
+    pub delay_us: u64,
+    /// Mean of what comes on top of it (exponentially distributed).
+    pub jitter_us: u64,
+    /// Messages lost.
+    pub lost_ppm: u32,
+    /// Messages delivered twice.
+    pub doubled_ppm: u32,
+    /// Messages delivered late, after up to `reorder_us`.
+    pub reordered_ppm: u32,
+    /// How late.
+    pub reorder_us: u64,
+    /// Messages kept, and delivered again up to ten seconds later.
+    pub replayed_ppm: u32,
+    /// Messages with a flipped bit below the frame's checksum: the receiver must drop them.
+    pub corrupted_ppm: u32,
+    /// Client requests and answers lost, with their connection.
+    pub client_lost_ppm: u32,
+    /// Are all messages really encoded and decoded?
+    pub encoded: bool,
+    /// Do the peers of a killed process learn of it by a reset connection?
+    pub resets_told: bool,
+}
+
+/// The disks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPlan {
+    /// Least time a sync takes, microseconds.
+    pub sync_us: u64,
+    /// Mean of what comes on top of it (exponentially distributed).
+    pub jitter_us: u64,
+    /// Size of a segment of the log.
+    pub segment_size_bytes: u64,
+    /// Segments kept ready.
+    pub spare_segments: usize,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadPlan {
+    /// How many clients, each with one operation at a time.
+    pub clients: usize,
+    /// Keys they share.
+    pub keys: u8,
+    /// Operations a second, all clients together.
+    pub operations_per_second: u64,
+    /// Padding of each value, bytes.
+    pub value_bytes: usize,
+    /// A client gives up an attempt after this long.
+    pub timeout_us: u64,
+}
+
+/// All options of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where all randomness of the run comes from.
+    pub seed: u64,
+    /// Nodes in the cluster, 1 to 7.
+    pub nodes: usize,
+    /// How long faults and operations go on, microseconds of virtual time.
+    pub length_us: u64,
+    /// How the run ends.
+    pub ending: Ending,
+    /// Which faults can happen at all.
+    pub kinds: Vec<FaultKind>,
+    /// Consensus.
+    pub raft: RaftPlan,
+    /// Most requests that wait at a node.
+    pub max_pending_requests: usize,
+    /// How long a request waits for a leader.
+    pub leader_wait_us: u64,
+    /// A node acts on what came in after this long, so that events gather.
+    pub gather_us: u64,
+    /// Each node's clock rate is drawn from 10^6 plus or minus this, parts per million.
+    pub clock_drift_ppm: u64,
+    /// The network.
+    pub network: NetworkPlan,
+    /// The disks.
+    pub disk: DiskPlan,
+    /// The clients.
+    pub workload: WorkloadPlan,
+    /// Is rare but legal behaviour forced at named points of the code?
+    pub buggify: bool,
+    /// Crash whichever node carries out this effect, counted over the whole cluster (crash-point sweep).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash_point: Option<CrashPoint>,
+}
+
+/// One point of a crash-point sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashPoint {
+    /// Just before the so many-th effect of the run.
+    pub effect: u64,
+    /// What the disk still holds.
+    pub remains: super::schedule::Remains,
+    /// How long the node stays down.
+    pub down_us: u64,
+}
+
+impl Plan {
+    /// A five-node cluster in health, under a steady load: what `--speed` measures, and where swarm plans start from.
+    #[must_use]
+    pub fn healthy(seed: u64) -> Plan {
+        Plan {
+            seed,
+            nodes: 5,
+            length_us: 30_000_000,
+            ending: Ending::Calm,
+            kinds: Vec::new(),
+            raft: RaftPlan {
+                heartbeat_interval_us: 50_000,
+                election_timeout_us: 300_000,
+                reset_campaign_jitter_us: 20_000,
+                max_append_entries: 4096,
+                max_append_bytes: 1 << 20,
+                max_inflight_appends: 64,
+                max_inflight_bytes: 16 << 20,
+                max_uncommitted_bytes: 64 << 20,
+                tail_bytes: 1 << 20,
+                max_apply_bytes: 4 << 20,
+                max_pending_reads: 4096,
+            },
+            max_pending_requests: 4096,
+            leader_wait_us: 1_000_000,
+            gather_us: 20,
+            clock_drift_ppm: 100,
+            network: NetworkPlan {
+                delay_us: 100,
+                jitter_us: 100,
+                lost_ppm: 0,
+                doubled_ppm: 0,
+                reordered_ppm: 0,
+                reorder_us: 0,
+                replayed_ppm: 0,
+                corrupted_ppm: 0,
+                client_lost_ppm: 0,
+                encoded: false,
+                resets_told: true,
+            },
+            disk: DiskPlan {
+                sync_us: 200,
+                jitter_us: 200,
+                segment_size_bytes: 64 << 10,
+                spare_segments: 1,
+            },
+            workload: WorkloadPlan {
+                clients: 8,
+                keys: 8,
+                operations_per_second: 20,
+                value_bytes: 16,
+                timeout_us: 2_000_000,
+            },
+            buggify: false,
+            crash_point: None,
+        }
+    }
+
+    /// How many nodes may lose what they stored, so that a majority of good copies stays.
+    #[must_use]
+    pub fn expendable_nodes(&self) -> usize {
+        (self.nodes - 1) / 2
+    }
+}

@@ -1,0 +1,173 @@
+//! Draws a scenario from a seed: which kinds of faults exist, how often they happen, and limits down to absurdly small.
+
+use fastrand::Rng;
+
+use super::fault::FaultKind;
+use super::plan::{Ending, Plan};
+use super::random::{Stream, chance, exponential, log_uniform, stream};
+use super::schedule::{Action, Asked, Scenario, Step};
+
+impl Scenario {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Scenario {
+        let plan = draw_plan(seed);
+        let steps = draw_steps(&plan);
+        Scenario { plan, steps }
+    }
+
+    /// A healthy cluster under load, for so many seconds of virtual time.
+    #[must_use]
+    pub fn healthy(seed: u64, seconds: u64) -> Scenario {
+        let mut plan = Plan::healthy(seed);
+        plan.length_us = seconds * 1_000_000;
+        let steps = draw_steps(&plan);
+        Scenario { plan, steps }
+    }
+}
+
+/// What a run is about.
+enum Style {
+    /// No faults at all.
+    Calm,
+    /// One kind of fault, often.
+    OneKind,
+    /// Several kinds, each at its own rate.
+    Mix,
+}
+
+fn draw_plan(seed: u64) -> Plan {
+    let rng = &mut stream(seed, Stream::Plan, 0);
+    let mut plan = Plan::healthy(seed);
+    plan.nodes = [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][rng.usize(..12)];
+    plan.length_us = log_uniform(rng, 3_000_000, 40_000_000);
+    let style = match rng.u32(..20) {
+        0..2 => Style::Calm,
+        2..7 => Style::OneKind,
+        _ => Style::Mix,
+    };
+    plan.kinds = match style {
+        Style::Calm => Vec::new(),
+        Style::OneKind => vec![FaultKind::ALL[rng.usize(..FaultKind::ALL.len())]],
+        Style::Mix => {
+            let density = [0.1, 0.25, 0.5][rng.usize(..3)];
+            FaultKind::ALL
+                .into_iter()
+                .filter(|_| chance(rng, density))
+                .collect()
+        }
+    };
+    draw_limits(&mut plan, rng);
+    draw_speeds(&mut plan, rng);
+    for kind in plan.kinds.clone() {
+        kind.tune(&mut plan, rng);
+    }
+    plan.ending = match style {
+        Style::Calm => Ending::Calm,
+        _ if rng.u32(..4) == 0 => Ending::Abrupt,
+        _ => Ending::Settled,
+    };
+    plan.buggify = !matches!(style, Style::Calm) && rng.bool();
+    plan
+}
+
+fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
+    let raft = &mut plan.raft;
+    if rng.bool() {
+        raft.max_append_entries = log_uniform(rng, 1, 64) as usize;
+        raft.max_append_bytes = log_uniform(rng, 1, 4096) as usize;
+        raft.max_inflight_appends = log_uniform(rng, 1, 8) as usize;
+        raft.max_inflight_bytes = log_uniform(rng, 1, 16_384) as usize;
+    }
+    if rng.bool() {
+        raft.tail_bytes = log_uniform(rng, 1, 4096) as usize;
+        raft.max_apply_bytes = log_uniform(rng, 1, 4096) as usize;
+    }
+    if rng.u32(..4) == 0 {
+        raft.max_uncommitted_bytes = log_uniform(rng, 200, 8192) as usize;
+        raft.max_pending_reads = log_uniform(rng, 1, 16) as usize;
+        plan.max_pending_requests = log_uniform(rng, 2, 64) as usize;
+    }
+    plan.disk.segment_size_bytes = 4096 * log_uniform(rng, 1, 16);
+    plan.disk.spare_segments = rng.usize(..3);
+}
+
+fn draw_speeds(plan: &mut Plan, rng: &mut Rng) {
+    plan.network.delay_us = log_uniform(rng, 20, 5_000);
+    plan.network.jitter_us = log_uniform(rng, 20, 10_000);
+    plan.network.encoded = rng.u32(..4) == 0;
+    plan.network.resets_told = rng.u32(..4) != 0;
+    plan.disk.sync_us = log_uniform(rng, 20, 5_000);
+    plan.disk.jitter_us = log_uniform(rng, 20, 5_000);
+    plan.gather_us = log_uniform(rng, 1, 3_000);
+    let load = &mut plan.workload;
+    load.clients = log_uniform(rng, 1, 16) as usize;
+    load.keys = log_uniform(rng, 1, 8) as u8;
+    load.operations_per_second = log_uniform(rng, 5, 200);
+    load.value_bytes = log_uniform(rng, 1, 600) as usize;
+    load.timeout_us = log_uniform(rng, 200_000, 4_000_000);
+}
+
+/// Draws all steps of a plan, ascending by time.
+pub(crate) fn draw_steps(plan: &Plan) -> Vec<Step> {
+    let mut steps = draw_operations(plan);
+    for (number, kind) in plan.kinds.iter().enumerate() {
+        let rng = &mut stream(plan.seed, Stream::Faults, *kind as u64);
+        let Some((least, most)) = kind.per_minute() else {
+            continue;
+        };
+        let rate = match plan.kinds.len() {
+            1 => most,
+            _ => log_uniform(rng, least, most),
+        };
+        let mean_us = 60_000_000 / rate.max(1);
+        // A cluster that never forms shows little: most runs leave it a moment of peace for that.
+        let peace = if (plan.seed + number as u64).is_multiple_of(8) {
+            0
+        } else {
+            400_000
+        };
+        let mut at_us = peace + exponential(rng, mean_us);
+        while at_us < plan.length_us {
+            steps.extend(kind.draw(rng, plan.nodes).map(|action| Step { at_us, action }));
+            at_us += exponential(rng, mean_us).max(1);
+        }
+    }
+    steps.sort_by_key(|step| step.at_us);
+    steps
+}
+
+fn draw_operations(plan: &Plan) -> Vec<Step> {
+    let load = &plan.workload;
+    let rng = &mut stream(plan.seed, Stream::Clients, 0);
+    let mean_us = 1_000_000 / load.operations_per_second.max(1);
+    let mut steps = Vec::new();
+    let mut at_us = exponential(rng, mean_us);
+    while at_us < plan.length_us {
+        let action = Action::Ask {
+            client: rng.usize(..load.clients),
+            asked: draw_asked(rng),
+            key: rng.u8(..load.keys),
+            via: rng.usize(..plan.nodes),
+        };
+        steps.push(Step { at_us, action });
+        at_us += exponential(rng, mean_us).max(1);
+    }
+    steps
+}
+
+fn draw_asked(rng: &mut Rng) -> Asked {
+    match rng.u32(..100) {
+        0..35 => Asked::Put,
+        35..65 => Asked::Get,
+        65..73 => Asked::PutIf,
+        73..77 => Asked::PutAbsent,
+        77..83 => Asked::Delete,
+        83..87 => Asked::DeleteIf,
+        87..92 => Asked::StaleGet,
+        92..97 => Asked::PutTtl {
+            ttl_ms: log_uniform(rng, 1, 5_000),
+        },
+        _ => Asked::GetTtl,
+    }
+}

@@ -1,0 +1,207 @@
+//! Polls: one batch of effects, carried out in order; between any two the process may be killed.
+
+use raftkv_protocol::{PeerMessage, Response};
+use raftkv_server::replica::{Effect, Token};
+
+use super::clients::Reply;
+use super::machine::Waiting;
+use super::{Arrival, Happening, LogRequest, ProcessId, World, answer_words, fingerprint};
+use crate::simulation::random::mix_bytes;
+use crate::simulation::trace::Traced;
+
+impl World {
+    pub(super) fn poll(&mut self, id: ProcessId) {
+        let machine = &mut self.machines[id.slot];
+        let local = machine.clock.local(self.now);
+        let Some(process) = machine.process_of(id.life) else {
+            return;
+        };
+        process.is_poll_arranged = false;
+        let mut effects = std::mem::take(&mut self.effects_buffer);
+        process.node.poll(local, &mut effects);
+        // All that was decided is looked at before anything of it is visible: a crash half way then changes nothing.
+        self.observer.polled(id.slot, &process.node, &effects);
+        self.check_queues(id);
+        for effect in effects.drain(..) {
+            if self.is_killed_here(id) {
+                break;
+            }
+            self.carry_out(id, effect);
+        }
+        effects.clear();
+        self.effects_buffer = effects;
+        self.arrange_timer(id);
+    }
+
+    /// Everything that waits at a node has a limit (I19).
+    fn check_queues(&mut self, id: ProcessId) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        // Reads and forwarded requests wait beside the writes.
+        let (waiting, limit) = (
+            process.waiting.len(),
+            3 * self.scenario.plan.max_pending_requests + 64,
+        );
+        if waiting > limit {
+            let what = format!("{waiting} requests wait, the limit is {limit}");
+            self.observer.violate("I19", Some(id.slot), what);
+        }
+    }
+
+    /// Counts an effect boundary; kills the process if this is the one.
+    fn is_killed_here(&mut self, id: ProcessId) -> bool {
+        self.effects += 1;
+        if let Some(point) = self.scenario.plan.crash_point
+            && point.effect == self.effects
+        {
+            self.kill(id.slot, point.remains, point.down_us);
+            return true;
+        }
+        let machine = &mut self.machines[id.slot];
+        let Some(armed) = &mut machine.crash_at_effect else {
+            return false;
+        };
+        armed.effects -= 1;
+        if armed.effects > 0 {
+            return false;
+        }
+        let armed = *armed;
+        machine.crash_at_effect = None;
+        self.kill(id.slot, armed.remains, armed.down_us);
+        true
+    }
+
+    fn carry_out(&mut self, id: ProcessId, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                if let Some(to) = self.slot_of(&to) {
+                    self.send(id.slot, to, message);
+                }
+            }
+            Effect::Write(write) => {
+                let words = [
+                    write.number.0,
+                    write.hard_state.term.0 << 32 | write.entries.len() as u64,
+                ];
+                self.trace
+                    .note(self.now, Some(id.slot), Traced::Write, words, || {
+                        format!("{write:?}")
+                    });
+                if let Some(process) = self.machines[id.slot].process_of(id.life) {
+                    process.writes.push_back(write);
+                }
+                self.write_next(id);
+            }
+            Effect::Fetch(fetch) => {
+                let words = [fetch.from.get(), fetch.to.get()];
+                self.trace
+                    .note(self.now, Some(id.slot), Traced::Fetch, words, || {
+                        format!("{fetch:?}")
+                    });
+                self.arrange_read(id, fetch);
+            }
+            Effect::CreateLog {
+                membership,
+                founding,
+                hard_state,
+            } => {
+                let words = [membership.cluster.0, membership.members.len() as u64];
+                self.trace
+                    .note(self.now, Some(id.slot), Traced::CreateLog, words, || {
+                        format!("{membership:?}")
+                    });
+                self.observer.log_asked(&founding);
+                let request = LogRequest {
+                    membership,
+                    founding,
+                    hard_state,
+                };
+                self.arrange_making(id, request);
+            }
+            Effect::Answer { token, response } => self.answer(id, token, response),
+            Effect::Forward {
+                token,
+                to,
+                request,
+                deadline,
+            } => self.forward(id, token, &to, request, deadline),
+            Effect::Notice(notice) => {
+                let text = format!("{notice:?}");
+                let words = [mix_bytes(0, text.as_bytes()), 0];
+                self.trace
+                    .note(self.now, Some(id.slot), Traced::Notice, words, || text);
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
+        if let PeerMessage::Raft(raft) = &message {
+            self.observer.sends(from, raft);
+        }
+        let words = fingerprint(&message);
+        self.trace.note(self.now, Some(from), Traced::Send, words, || {
+            format!("to node{}: {message:?}", to + 1)
+        });
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.network.send(self.now, from, to, &mut arrivals);
+        if arrivals.is_empty() {
+            self.trace.note(self.now, Some(from), Traced::Lose, words, || {
+                format!("to node{}", to + 1)
+            });
+        }
+        let last = arrivals.pop();
+        for arrival in arrivals.drain(..) {
+            self.arrange_arrival((from, to), arrival, message.clone());
+        }
+        if let Some(arrival) = last {
+            self.arrange_arrival((from, to), arrival, message);
+        }
+        self.arrivals = arrivals;
+    }
+
+    fn arrange_arrival(&mut self, (from, to): (usize, usize), arrival: Arrival, message: PeerMessage) {
+        let (at, message) = match arrival {
+            Arrival::Whole(at) if self.scenario.plan.network.encoded => {
+                (at, self.over_the_wire(from, &message))
+            }
+            Arrival::Whole(at) => (at, Some(message)),
+            Arrival::Corrupted(at) => (at, self.over_a_bad_wire(from, &message)),
+        };
+        if let Some(message) = message {
+            let message = Box::new(message);
+            self.queue.push(at, Happening::Message { to, message });
+        }
+    }
+
+    fn answer(&mut self, id: ProcessId, token: Token, response: Response) {
+        self.trace.note(
+            self.now,
+            Some(id.slot),
+            Traced::Answer,
+            answer_words(&response),
+            || format!("{token:?} {:?}", response.outcome),
+        );
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        match process.waiting.remove(&token) {
+            Some(Waiting::Client { client, attempt }) => {
+                self.reply(
+                    id.slot,
+                    client,
+                    attempt,
+                    Reply::Answered {
+                        by: id.slot,
+                        response,
+                    },
+                );
+            }
+            Some(Waiting::Node { origin, token }) => self.answer_forwarded(id.slot, origin, token, response),
+            None => {
+                let what = format!("answered {token:?}, which does not wait (twice?)");
+                self.observer.violate("I19", Some(id.slot), what);
+            }
+        }
+    }
+}

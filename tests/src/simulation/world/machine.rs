@@ -1,0 +1,193 @@
+//! One machine: a disk, a clock, and a process that may or may not run.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use fastrand::Rng;
+use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName};
+use raftkv_raft::{Write, WriteNumber};
+use raftkv_server::disk::SimulatedDisk;
+use raftkv_server::log::{Log, LogReader};
+use raftkv_server::replica::{Node, NodeConfig, Token};
+
+use super::{Attempt, Life, Micros, ProcessId};
+use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
+use crate::simulation::plan::Plan;
+use crate::simulation::random::{Stream, seed_of, stream};
+use crate::simulation::schedule::Remains;
+
+/// Who waits for the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Client { client: usize, attempt: Attempt },
+    Node { origin: ProcessId, token: Token },
+}
+
+/// A running process.
+pub(super) struct Process {
+    pub(super) life: Life,
+    pub(super) node: Node,
+    pub(super) log: Option<Log<SimulatedDisk>>,
+    pub(super) reader: Option<LogReader<SimulatedDisk>>,
+    /// Writes that wait for the disk.
+    pub(super) writes: VecDeque<Write>,
+    /// Appended and being synced, up to this one.
+    pub(super) syncing: Option<WriteNumber>,
+    pub(super) last_append: Micros,
+    pub(super) is_mark_arranged: bool,
+    pub(super) is_poll_arranged: bool,
+    pub(super) timer_at: Option<Micros>,
+    pub(super) waiting: BTreeMap<Token, Waiting>,
+    /// Requests passed on whose end is not known yet.
+    pub(super) forwards: BTreeSet<Token>,
+    next_token: u64,
+}
+
+impl Process {
+    pub(super) fn new(life: Life, node: Node, log: Option<Log<SimulatedDisk>>) -> Process {
+        Process {
+            life,
+            node,
+            reader: log.as_ref().map(Log::reader),
+            log,
+            writes: VecDeque::new(),
+            syncing: None,
+            last_append: 0,
+            is_mark_arranged: false,
+            is_poll_arranged: false,
+            timer_at: None,
+            waiting: BTreeMap::new(),
+            forwards: BTreeSet::new(),
+            next_token: 1,
+        }
+    }
+
+    /// Nothing is being written, and what was written is proven by a mark.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.log.is_some() && self.syncing.is_none() && self.writes.is_empty() && !self.is_mark_arranged
+    }
+
+    pub(super) fn token(&mut self, waiting: Waiting) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        self.waiting.insert(token, waiting);
+        token
+    }
+}
+
+/// A process that is to be killed at a point still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ArmedCrash {
+    pub(super) effects: u32,
+    pub(super) remains: Remains,
+    pub(super) down_us: u64,
+}
+
+/// See the module.
+pub(super) struct Machine {
+    pub(super) slot: usize,
+    pub(super) name: NodeName,
+    pub(super) address: Address,
+    pub(super) disk: SimulatedDisk,
+    /// Drawn when its disk was made.
+    pub(super) identity: NodeId,
+    pub(super) clock: Clock,
+    pub(super) rate_ppm: u64,
+    pub(super) life: Life,
+    pub(super) process: Option<Process>,
+    pub(super) rng: Rng,
+    pub(super) disk_rng: Rng,
+    pub(super) paused_until: Micros,
+    pub(super) stalled_until: Micros,
+    /// Added to each sync.
+    pub(super) slower_us: u64,
+    pub(super) crash_at_effect: Option<ArmedCrash>,
+    pub(super) crash_in_disk: Option<ArmedCrash>,
+    /// Is a failing call armed, or the disk full? Then the process may stop without being to blame.
+    pub(super) may_fail: bool,
+    /// Its disk rotted: what it stored may be refused.
+    pub(super) is_rotten: bool,
+    /// Its disk was replaced: it is not the member it was.
+    pub(super) wipes: u32,
+    /// Not started any more.
+    pub(super) is_given_up: bool,
+}
+
+impl Machine {
+    pub(super) fn new(plan: &Plan, slot: usize) -> Machine {
+        let mut rng = stream(plan.seed, Stream::Machine, slot as u64);
+        let offset_us = rng.u64(..3_600_000_000);
+        let drift = plan.clock_drift_ppm;
+        let rate_ppm = TRUE_RATE_PPM - drift + rng.u64(..=2 * drift);
+        Machine {
+            slot,
+            name: NodeName::from(format!("node{}", slot + 1).as_str()),
+            address: Address::from(format!("10.0.0.{}:7000", slot + 1).as_str()),
+            disk: SimulatedDisk::new(seed_of(plan.seed, Stream::Disk, slot as u64)),
+            identity: identity(plan, slot, 0),
+            clock: Clock::new(offset_us, rate_ppm),
+            rate_ppm,
+            life: 0,
+            process: None,
+            rng,
+            disk_rng: stream(plan.seed, Stream::Disk, 1000 + slot as u64),
+            paused_until: 0,
+            stalled_until: 0,
+            slower_us: 0,
+            crash_at_effect: None,
+            crash_in_disk: None,
+            may_fail: false,
+            is_rotten: false,
+            wipes: 0,
+            is_given_up: false,
+        }
+    }
+
+    /// The running process, if it is still this one.
+    pub(super) fn process_of(&mut self, life: Life) -> Option<&mut Process> {
+        self.process.as_mut().filter(|process| process.life == life)
+    }
+
+    pub(super) fn process_id(&self) -> Option<ProcessId> {
+        let life = self.process.as_ref()?.life;
+        Some(ProcessId {
+            slot: self.slot,
+            life,
+        })
+    }
+
+    /// Has it lost what it stored, or may it have?
+    pub(super) fn is_expended(&self) -> bool {
+        self.is_rotten || self.wipes > 0
+    }
+}
+
+/// The identity of the data directory that a machine's so many-th disk holds.
+pub(super) fn identity(plan: &Plan, slot: usize, wipes: u32) -> NodeId {
+    let which = (slot as u64) << 32 | u64::from(wipes);
+    NodeId(seed_of(plan.seed, Stream::Identity, which) | 1)
+}
+
+/// What a node is told at its start.
+pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> NodeConfig {
+    let machine = &machines[slot];
+    let mut peers: Vec<_> = machines
+        .iter()
+        .map(|peer| (peer.name.clone(), peer.address.clone()))
+        .collect();
+    peers.sort();
+    NodeConfig {
+        introduction: Introduction {
+            name: machine.name.clone(),
+            identity: machine.identity,
+            address: machine.address.clone(),
+            http: None,
+            peers,
+            formed: None,
+        },
+        raft: plan.raft.config(),
+        limits: Limits::default(),
+        max_pending_requests: plan.max_pending_requests,
+        leader_wait: std::time::Duration::from_micros(plan.leader_wait_us),
+        version: "simulated".to_owned(),
+    }
+}

@@ -1,0 +1,253 @@
+//! Liveness (I20) and stability (I21): a quorum is healed and all other faults become permanent; then the healed core must
+//! find a leader, answer its clients and agree on one state within a bounded time.
+
+use raftkv_raft::RoleName;
+
+use super::{Happening, Micros, World};
+use crate::simulation::plan::{Ending, Plan};
+use crate::simulation::random::{Stream, stream};
+use crate::simulation::schedule::{Asked, NodeSet};
+use crate::simulation::trace::Traced;
+
+/// In a calm run the first election must be over by then.
+pub(super) const CALM_AFTER_US: Micros = 5_000_000;
+/// How often it is looked whether the cluster has come to rest.
+const LOOK_EVERY_US: Micros = 100_000;
+
+/// A cluster that must come to rest.
+pub(super) struct Settling {
+    core: Vec<usize>,
+    /// The core must have come to rest by then.
+    until: Micros,
+    /// Highest term when it began.
+    term: u64,
+    has_asked: bool,
+}
+
+impl World {
+    pub(super) fn settle(&mut self) {
+        let ending = self.scenario.plan.ending;
+        if ending == Ending::Abrupt {
+            self.is_over = true;
+            return;
+        }
+        let core = match ending {
+            Ending::Calm => (0..self.machines.len()).collect(),
+            Ending::Abrupt | Ending::Settled => self.choose_core(),
+        };
+        self.trace
+            .note(self.now, None, Traced::Settle, [core.len() as u64, 0], || {
+                format!("core {core:?}")
+            });
+        let until = match ending {
+            Ending::Calm => self.scenario.plan.length_us.max(self.now) + self.rest_bound(),
+            Ending::Abrupt | Ending::Settled => self.now + self.rest_bound(),
+        };
+        if ending == Ending::Settled {
+            self.heal(&core);
+            self.isolate_perhaps(&core);
+            self.clients.heal(core.clone());
+        }
+        let term = self.highest_term();
+        self.settling = (ending == Ending::Settled).then(|| Settling {
+            core: core.clone(),
+            until,
+            term,
+            has_asked: false,
+        });
+        if ending == Ending::Calm {
+            self.calm = Some(Settling {
+                core,
+                until,
+                term,
+                has_asked: false,
+            });
+        }
+        self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest);
+    }
+
+    fn highest_term(&self) -> u64 {
+        let terms = self
+            .machines
+            .iter()
+            .filter_map(|machine| machine.process.as_ref()?.node.raft());
+        terms.map(|raft| raft.term().0).max().unwrap_or(0)
+    }
+
+    /// A quorum of members that hold what they stored. As long as no cluster was formed all nodes are needed.
+    fn choose_core(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..self.machines.len()).collect();
+        if self.observer.decided_entries() == 0 {
+            return all;
+        }
+        let rng = &mut stream(self.scenario.plan.seed, Stream::Settle, 0);
+        rng.shuffle(&mut all);
+        all.retain(|&slot| !self.machines[slot].is_expended());
+        // Formed ones first: one that is not formed can only become so through one that is.
+        all.sort_by_key(|&slot| !self.observer.is_formed(slot));
+        let quorum = self.machines.len() / 2 + 1;
+        let most = all.len().max(quorum);
+        all.truncate(if rng.bool() {
+            quorum
+        } else {
+            rng.usize(quorum..=most)
+        });
+        all.sort_unstable();
+        all
+    }
+
+    fn heal(&mut self, core: &[usize]) {
+        let set = NodeSet::of(core);
+        self.network.heal(set);
+        for slot in 0..self.machines.len() {
+            let is_core = set.contains(slot);
+            let machine = &mut self.machines[slot];
+            machine.crash_at_effect = None;
+            machine.crash_in_disk = None;
+            machine.disk.heal();
+            if !is_core {
+                // Who is down stays down.
+                machine.is_given_up |= machine.process.is_none();
+                continue;
+            }
+            machine.stalled_until = 0;
+            machine.slower_us = 0;
+            machine.paused_until = self.now;
+            machine.clock.set_rate(self.now, machine.rate_ppm);
+            let after = machine.life;
+            if machine.process.is_none() {
+                self.queue.push(self.now, Happening::Start { slot, after });
+            } else {
+                self.restart_stuck(slot);
+            }
+        }
+    }
+
+    /// The others hear and are heard as far as present faults let them, or not at all.
+    fn isolate_perhaps(&mut self, core: &[usize]) {
+        let core = NodeSet::of(core);
+        let others = NodeSet(!core.0);
+        if stream(self.scenario.plan.seed, Stream::Settle, 1).bool() {
+            self.network.cut(core, others);
+            self.network.cut(others, core);
+        }
+    }
+
+    /// A process whose call to the disk hangs since before the healing goes on by itself; its clock may have changed.
+    fn restart_stuck(&mut self, slot: usize) {
+        if let Some(id) = self.machines[slot].process_id() {
+            self.arrange_timer(id);
+        }
+    }
+
+    /// Ten of the longest election time-outs, and time to bring a follower up to date entry by entry.
+    fn rest_bound(&self) -> Micros {
+        let plan = &self.scenario.plan;
+        let elections = 20 * plan.raft.election_timeout_us;
+        let entries = self.observer.decided_entries() + 200;
+        elections + 2_000_000 + entries * round_trip_us(plan)
+    }
+
+    pub(super) fn check_rest(&mut self) {
+        if let Some(calm) = &self.calm {
+            let (term, until) = (calm.term, calm.until);
+            let now_term = self.highest_term();
+            if now_term != term {
+                let what = format!("without any fault the term went from {term} to {now_term}");
+                self.observer.violate("I21", None, what);
+                return;
+            }
+            if self.now < self.scenario.plan.length_us {
+                self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest);
+                return;
+            }
+            let core = calm.core.clone();
+            let has_asked = calm.has_asked;
+            self.settling = Some(Settling {
+                core,
+                until,
+                term,
+                has_asked,
+            });
+            self.calm = None;
+        }
+        self.look_at_core();
+    }
+
+    fn look_at_core(&mut self) {
+        let Some(settling) = &mut self.settling else {
+            return;
+        };
+        let (core, until) = (settling.core.clone(), settling.until);
+        if !std::mem::replace(&mut settling.has_asked, true) {
+            let checker = self.clients.checker();
+            for _ in 0..2 {
+                self.ask(checker, Asked::Put, 0, 0);
+                self.ask(checker, Asked::Get, 0, 1);
+            }
+        }
+        let unrest = self.unrest(&core);
+        match unrest {
+            None => self.is_over = true,
+            Some(what) if self.now >= until => self.observer.violate("I20", None, what),
+            Some(_) => self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest),
+        }
+    }
+
+    /// What is still missing for the core to be at rest.
+    ///
+    /// A leader outside the core may go on leading, if a quorum hears it and it hears a quorum. It need not reach every
+    /// node of the core then: what is asked is that clients are answered.
+    fn unrest(&self, core: &[usize]) -> Option<String> {
+        if !self.clients.is_idle(self.clients.checker()) {
+            return Some(format!(
+                "a client of the healed core {core:?} waits for an answer"
+            ));
+        }
+        if self.leader().is_some_and(|leader| !core.contains(&leader)) {
+            return None;
+        }
+        let mut states = Vec::new();
+        for &slot in core {
+            let Some(process) = &self.machines[slot].process else {
+                return Some(format!(
+                    "node{} of the healed core {core:?} does not run",
+                    slot + 1
+                ));
+            };
+            let (Some(raft), Some(store)) = (process.node.raft(), process.node.store()) else {
+                return Some(format!(
+                    "node{} of the healed core {core:?} is not formed",
+                    slot + 1
+                ));
+            };
+            if raft.leader().is_none() {
+                return Some(format!(
+                    "node{} of the healed core {core:?} knows no leader ({:?})",
+                    slot + 1,
+                    raft.role()
+                ));
+            }
+            states.push((store.applied(), store.state_hash()));
+        }
+        let is_one = states.windows(2).all(|pair| pair[0] == pair[1]);
+        (!is_one).then(|| format!("the healed core {core:?} does not agree on one state: {states:?}"))
+    }
+
+    /// Who leads the highest term.
+    fn leader(&self) -> Option<usize> {
+        let rafts = self
+            .machines
+            .iter()
+            .filter_map(|machine| Some((machine.slot, machine.process.as_ref()?.node.raft()?)));
+        let leaders = rafts.filter(|(_, raft)| raft.role() == RoleName::Leader);
+        leaders.max_by_key(|(_, raft)| raft.term()).map(|(slot, _)| slot)
+    }
+}
+
+/// What one entry may take to reach a follower that gets them one by one.
+fn round_trip_us(plan: &Plan) -> Micros {
+    let network = plan.network.delay_us + 4 * plan.network.jitter_us;
+    let disk = plan.disk.sync_us + 4 * plan.disk.jitter_us;
+    2 * network + 2 * disk + 4 * plan.gather_us + 500
+}
