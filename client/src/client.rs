@@ -41,7 +41,6 @@ struct Shared {
 
 impl Client {
     /// Begins to describe a client.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }

@@ -46,6 +46,9 @@ mod backoff;
 mod builder;
 mod call;
 mod client;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod command_line;
 pub mod connection;
 mod endpoints;
 mod error;

@@ -1,4 +1,8 @@
 //! What the client makes of servers that answer late, in another order, wrongly or not at all.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
 
 mod fake_server;
 

@@ -1,2 +1,41 @@
-//! placeholder of the first commit
-fn main() {}
+//! `kvctl`: the command line of raftkv.
+
+mod arguments;
+mod completions;
+mod delete;
+mod get;
+mod outcome;
+mod output;
+mod set;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::outcome::{Outcome, Trouble};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = run(&arguments);
+    if let Err(trouble) = &outcome {
+        eprintln!("kvctl: {trouble}");
+    }
+    outcome::exit_code(&outcome)
+}
+
+fn run(arguments: &Arguments) -> Result<Outcome, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Trouble::Runtime)?;
+    let options = &arguments.options;
+    match &arguments.command {
+        Command::Get(get) => runtime.block_on(get.run(options)),
+        Command::Set(set) => runtime.block_on(set.run(options)),
+        Command::Delete(delete) => runtime.block_on(delete.run(options)),
+        Command::Status(status) => runtime.block_on(status.run(options)),
+        Command::Completions(completions) => completions.run(),
+    }
+}

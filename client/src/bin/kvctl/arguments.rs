@@ -1,0 +1,190 @@
+//! What was typed.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, parse_duration};
+use raftkv_client::{Client, Consistency, Error};
+
+use crate::completions::Completions;
+use crate::delete::Delete;
+use crate::get::Get;
+use crate::set::Set;
+use crate::status::Status;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  the key does not exist
+  2  the command line or the request is wrong
+  3  the cluster can not be reached, has no leader or is overloaded; nothing was changed
+  4  the condition (--if-revision, --if-absent) does not hold; nothing was changed
+  5  the outcome of the write is unknown: read the key before writing again";
+
+/// Talks to a raftkv cluster.
+#[derive(Debug, Parser)]
+#[command(name = "kvctl", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command, before or after its name.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Servers to begin with, separated by commas; one is enough, the others are learnt from it
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT,...",
+        env = ENDPOINTS_VARIABLE,
+        value_delimiter = ',',
+        default_value = DEFAULT_ENDPOINT
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// How answers are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+    /// How long a request may take in all
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration, default_value = "5s")]
+    pub(crate) timeout: Duration,
+    /// What reads promise: stale ones are answered by the first endpoint from its own state, possibly old
+    #[arg(long, global = true, value_enum, default_value_t = Promise::Linearizable)]
+    pub(crate) consistency: Promise,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people and simple scripts
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// What reads promise, as it is spelt here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Promise {
+    /// Sees every write acknowledged before
+    Linearizable,
+    /// Possibly old
+    Stale,
+}
+
+impl From<Promise> for Consistency {
+    fn from(promise: Promise) -> Consistency {
+        match promise {
+            Promise::Linearizable => Consistency::Linearizable,
+            Promise::Stale => Consistency::Stale,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Get(Get),
+    Set(Set),
+    Delete(Delete),
+    Status(Status),
+    Completions(Completions),
+}
+
+impl Options {
+    /// A client for one command. A person waits: so it looks at every endpoint and a little longer, but does not wait for
+    /// servers that are not there.
+    pub(crate) fn client(&self) -> Result<Client, Error> {
+        let attempts = NonZeroUsize::MIN.saturating_add(self.endpoints.len() + 2);
+        let endpoints = self.endpoints.iter().map(String::as_str);
+        Client::builder()
+            .endpoints(endpoints)
+            .timeout(self.timeout)
+            .attempts(attempts)
+            .build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once(&"kvctl").chain(line))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        let before = parse(&[
+            "--endpoints",
+            "a:1,b:2",
+            "--output",
+            "json",
+            "--consistency",
+            "stale",
+            "get",
+            "k",
+        ]);
+        let after = parse(&[
+            "get",
+            "k",
+            "--endpoints",
+            "a:1,b:2",
+            "--output",
+            "json",
+            "--consistency",
+            "stale",
+        ]);
+        for arguments in [before.unwrap(), after.unwrap()] {
+            assert_eq!(arguments.options.endpoints, ["a:1", "b:2"]);
+            assert_eq!(arguments.options.output, Format::Json);
+            assert_eq!(arguments.options.consistency, Promise::Stale);
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_is_not_complete_is_refused() {
+        let wrong: [&[&str]; 9] = [
+            &["get"],
+            &["get", "k", "--timeout", "5"],
+            &["get", "k", "--consistency", "eventual"],
+            &["set"],
+            &["set", "k", "v", "--file", "f"],
+            &["set", "k", "v", "--if-absent", "--if-revision", "3"],
+            &["set", "k", "v", "--if-revision", "three"],
+            &["delete", "k", "--ttl", "2s"],
+            &["frobnicate"],
+        ];
+        for line in wrong {
+            let error = parse(line).expect_err(&line.join(" "));
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_documents_the_exit_codes() {
+        let help = Arguments::command().render_help().to_string();
+        assert!(help.contains("5  the outcome of the write is unknown"), "{help}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keys_and_values_are_bytes() {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt;
+
+        let raw = || OsString::from_vec(vec![b'k', 0xff]);
+        let line = ["kvctl".into(), "set".into(), raw(), raw()];
+        let Command::Set(set) = Arguments::try_parse_from(line).unwrap().command else {
+            panic!("expected set")
+        };
+        assert_eq!((set.key, set.value), (raw(), Some(raw())));
+    }
+}

@@ -1,0 +1,147 @@
+//! How a command ends: what the exit code says and what is said on standard error.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use raftkv_client::{Applied, Error, ErrorCode};
+use thiserror::Error;
+
+/// The command did what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// The key does not exist. An answer, not a trouble, but scripts want to know.
+    NotFound,
+}
+
+/// The command did not.
+#[derive(Debug, Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Client(#[from] Error),
+    #[error("no value: give it as an argument, as - with the value on standard input, or as --file PATH")]
+    NoValue,
+    #[error("cannot read the value from {}: {source}", path.display())]
+    ReadFile { path: PathBuf, source: io::Error },
+    #[error("cannot read the value from standard input: {0}")]
+    ReadInput(io::Error),
+    #[error("the answer came, but can not be written to standard output: {0}")]
+    Write(io::Error),
+    #[error("cannot start: {0}; the system is out of file descriptors or memory")]
+    Runtime(io::Error),
+    #[error("none of the servers asked can be reached: check --endpoints and that a server runs there")]
+    NobodyAnswers,
+}
+
+/// The numbers that `--help` documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    NotFound = 1,
+    Usage = 2,
+    Unavailable = 3,
+    ConditionFailed = 4,
+    OutcomeUnknown = 5,
+}
+
+pub(crate) fn exit_code(outcome: &Result<Outcome, Trouble>) -> ExitCode {
+    ExitCode::from(exit(outcome) as u8)
+}
+
+fn exit(outcome: &Result<Outcome, Trouble>) -> Exit {
+    match outcome {
+        Ok(Outcome::Done) => Exit::Done,
+        Ok(Outcome::NotFound) => Exit::NotFound,
+        Err(Trouble::Client(error)) => exit_of(error),
+        Err(Trouble::NoValue | Trouble::ReadFile { .. } | Trouble::ReadInput(_)) => Exit::Usage,
+        Err(Trouble::Write(_) | Trouble::Runtime(_) | Trouble::NobodyAnswers) => Exit::Unavailable,
+    }
+}
+
+fn exit_of(error: &Error) -> Exit {
+    match error {
+        Error::NoEndpoints | Error::InvalidEndpoint { .. } => Exit::Usage,
+        Error::Rejected(failure) => exit_of_code(failure.code),
+        Error::ConditionFailed { .. } => Exit::ConditionFailed,
+        Error::OutcomeUnknown { .. }
+        | Error::UnexpectedAnswer {
+            applied: Applied::Unknown,
+            ..
+        } => Exit::OutcomeUnknown,
+        Error::NoLeader(_)
+        | Error::Overloaded(_)
+        | Error::Unreachable(_)
+        | Error::TimedOut { .. }
+        | Error::Unanswered(_)
+        | Error::UnexpectedAnswer {
+            applied: Applied::No, ..
+        }
+        | Error::Closed => Exit::Unavailable,
+    }
+}
+
+fn exit_of_code(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::BadRequest | ErrorCode::TooLarge | ErrorCode::Compacted => Exit::Usage,
+        ErrorCode::KeyNotFound => Exit::NotFound,
+        ErrorCode::RevisionMismatch => Exit::ConditionFailed,
+        ErrorCode::OutcomeUnknown => Exit::OutcomeUnknown,
+        ErrorCode::Overloaded
+        | ErrorCode::NoLeader
+        | ErrorCode::NoSpace
+        | ErrorCode::SessionExpired
+        | ErrorCode::NotLeader => Exit::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_client::{Failure, UnknownReason};
+    use std::time::Duration;
+
+    #[test]
+    fn each_kind_of_end_has_the_exit_code_that_the_help_documents() {
+        let after = Duration::from_secs(1);
+        let rejected = |code| Error::Rejected(Failure::new(code, "because"));
+        let cases = [
+            (Error::NoEndpoints, 2),
+            (rejected(ErrorCode::TooLarge), 2),
+            (rejected(ErrorCode::BadRequest), 2),
+            (rejected(ErrorCode::NoSpace), 3),
+            (Error::NoLeader(Failure::new(ErrorCode::NoLeader, "because")), 3),
+            (Error::TimedOut { after }, 3),
+            (Error::ConditionFailed { current: None }, 4),
+            (
+                Error::OutcomeUnknown {
+                    reason: UnknownReason::TimedOut { after },
+                },
+                5,
+            ),
+            (
+                Error::UnexpectedAnswer {
+                    expected: "a",
+                    got: "b",
+                    applied: Applied::Unknown,
+                },
+                5,
+            ),
+            (
+                Error::UnexpectedAnswer {
+                    expected: "a",
+                    got: "b",
+                    applied: Applied::No,
+                },
+                3,
+            ),
+        ];
+        for (error, expected) in cases {
+            let described = format!("{error}");
+            assert_eq!(exit(&Err(Trouble::Client(error))) as u8, expected, "{described}");
+        }
+        assert_eq!(exit(&Ok(Outcome::Done)) as u8, 0);
+        assert_eq!(exit(&Ok(Outcome::NotFound)) as u8, 1);
+        assert_eq!(exit(&Err(Trouble::NoValue)) as u8, 2);
+    }
+}
