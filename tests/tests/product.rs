@@ -9,7 +9,7 @@ use raftkv_tests::harness::Binaries;
 
 fn mutants() -> Vec<&'static str> {
     let core = raftkv_raft::simulation::MUTANTS.iter().map(|(name, _)| *name);
-    core.chain(raftkv_server::replica::MUTANTS.iter().copied())
+    core.chain(raftkv_server::replica::MUTANTS.iter().map(|(name, _)| *name))
         .collect()
 }
 

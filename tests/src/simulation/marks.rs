@@ -13,7 +13,7 @@ pub const WAITING: &[(&str, &str)] = &[
 /// All marks that the default seeds must reach.
 #[must_use]
 pub fn all() -> Vec<&'static str> {
-    let lists = [core::MARKS];
+    let lists = [core::MARKS, raftkv_server::replica::MARKS];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|mark| !WAITING.iter().any(|(waiting, _)| waiting == mark));
     all
