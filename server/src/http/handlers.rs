@@ -54,6 +54,7 @@ pub(super) fn router(api: Api) -> Router {
 
 async fn get_key(State(api): Shared, uri: Uri) -> Outcome {
     let key = query::parse(uri.query(), Accepts::KeyAlone)?.key;
+    api.limits.check_key(&key)?;
     let request = Request::Get {
         key: key.clone(),
         consistency: Consistency::Linearizable,
