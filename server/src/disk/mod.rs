@@ -4,7 +4,12 @@
 #[cfg(any(test, feature = "simulation"))]
 mod simulated;
 
+pub mod identity;
+mod real;
+
 use std::io;
+
+pub use real::{DataDirectoryError, RealDisk, RealFile};
 
 #[cfg(any(test, feature = "simulation"))]
 pub use simulated::{
