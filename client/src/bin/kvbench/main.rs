@@ -1,2 +1,57 @@
-//! placeholder of the first commit
-fn main() {}
+//! `kvbench`: a load generator for raftkv.
+//!
+//! One thread, one task per connection; each task drives many logical clients as a state machine, because a task and a
+//! channel per operation would cost more than the operation, and the load shares the machine with the servers it measures.
+
+mod arguments;
+mod cpu;
+mod distribution;
+mod driver;
+mod ledger;
+mod load;
+mod measured;
+mod native;
+mod once;
+mod pacer;
+mod progress;
+mod recorder;
+mod report;
+mod run;
+mod schedule;
+mod target;
+mod trouble;
+mod work;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Format};
+use crate::report::Report;
+use crate::trouble::Trouble;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match benchmark(&arguments) {
+        Ok(report) => {
+            match arguments.output {
+                Format::Text => print!("{}", report.text()),
+                Format::Json => println!("{}", report.json()),
+            }
+            report.exit_code()
+        }
+        Err(trouble) => {
+            eprintln!("kvbench: {trouble}");
+            trouble.exit_code()
+        }
+    }
+}
+
+fn benchmark(arguments: &Arguments) -> Result<Report, Trouble> {
+    let settings = arguments.settings()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Trouble::Runtime)?;
+    tokio::task::LocalSet::new().block_on(&runtime, run::run(settings))
+}

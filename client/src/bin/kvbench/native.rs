@@ -1,0 +1,152 @@
+//! raftkv over its native protocol.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftkv_client::connection::{Connection, ConnectionError};
+use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure, Status};
+use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Request, RequestId, Response};
+use thiserror::Error;
+
+use crate::arguments::Route;
+use crate::target::{Answered, Asked, Session, Target};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A cluster.
+pub(crate) struct Native {
+    client: Client,
+    endpoints: Vec<Address>,
+    next: Cell<usize>,
+    route: Route,
+    consistency: Consistency,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub(crate) enum NativeError {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no node leads the cluster yet")]
+    NoLeader,
+}
+
+impl Native {
+    pub(crate) fn new(
+        endpoints: &[String],
+        route: Route,
+        consistency: Consistency,
+    ) -> Result<Native, ClientError> {
+        Ok(Native {
+            client: Client::builder()
+                .endpoints(endpoints.iter().map(String::as_str))
+                .build()?,
+            endpoints: endpoints
+                .iter()
+                .map(|text| Address::from(text.as_str()))
+                .collect(),
+            next: Cell::new(0),
+            route,
+            consistency,
+        })
+    }
+
+    /// What the first endpoint that answers says of itself.
+    pub(crate) async fn status(&self) -> Result<Status, ClientError> {
+        self.client.status().await
+    }
+
+    async fn address(&self) -> Result<Address, NativeError> {
+        match self.route {
+            Route::Endpoints => {
+                let turn = self.next.replace(self.next.get() + 1) % self.endpoints.len();
+                Ok(self.endpoints[turn].clone())
+            }
+            Route::Leader => {
+                let status = self.status().await?;
+                let leads = status
+                    .members
+                    .iter()
+                    .find(|member| Some(&member.name) == status.leader.as_ref());
+                leads
+                    .map(|member| member.address.clone())
+                    .ok_or(NativeError::NoLeader)
+            }
+        }
+    }
+}
+
+impl Target for Native {
+    type Session = NativeSession;
+
+    async fn connect(&self) -> Result<NativeSession, NativeError> {
+        let connection = Connection::open(self.address().await?, CONNECT_TIMEOUT).await?;
+        Ok(NativeSession {
+            connection,
+            consistency: self.consistency,
+        })
+    }
+}
+
+/// One connection to one node.
+pub(crate) struct NativeSession {
+    connection: Connection,
+    consistency: Consistency,
+}
+
+impl Session for NativeSession {
+    type Error = NativeError;
+
+    fn enqueue(&mut self, slot: usize, timeout: Duration, asked: Asked<'_>) -> Result<(), &'static str> {
+        let request = match asked {
+            Asked::Get { key } => Request::Get {
+                key: Bytes::copy_from_slice(key),
+                consistency: self.consistency,
+            },
+            Asked::Put { key, value } => {
+                let put = Command::Put {
+                    key,
+                    value,
+                    condition: Condition::Always,
+                    ttl_ms: None,
+                };
+                Request::Write(
+                    CheckedCommand::new(&put, &Limits::default()).map_err(|failure| failure.code.name())?,
+                )
+            }
+        };
+        let enqueued = self.connection.enqueue(RequestId(slot as u64), timeout, &request);
+        enqueued.map_err(|failure| failure.code.name())
+    }
+
+    fn send(&mut self) -> Result<(), NativeError> {
+        Ok(self.connection.send()?)
+    }
+
+    async fn drive(&mut self) -> Result<(), NativeError> {
+        Ok(self.connection.drive().await?)
+    }
+
+    fn next_answer(&mut self) -> Result<Option<(usize, Answered)>, NativeError> {
+        let answer = self.connection.next_response()?;
+        Ok(answer.map(|(id, response)| (usize::try_from(id.0).unwrap_or(usize::MAX), answered(response))))
+    }
+}
+
+fn answered(response: Response) -> Answered {
+    match response.outcome {
+        Ok(Answer::Found(record)) => Answered::Read(Some((record.value, record.mod_revision))),
+        Ok(Answer::NotFound) => Answered::Read(None),
+        Ok(Answer::Put { revision }) => Answered::Written(revision),
+        Ok(Answer::ConditionFailed { .. }) => Answered::Refused(ErrorCode::RevisionMismatch.name()),
+        Ok(Answer::Deleted { .. } | Answer::Status(_)) => Answered::Unknown("unexpected_answer"),
+        Err(Failure {
+            code: ErrorCode::OutcomeUnknown,
+            ..
+        }) => Answered::Unknown(ErrorCode::OutcomeUnknown.name()),
+        Err(failure) => Answered::Refused(failure.code.name()),
+    }
+}
