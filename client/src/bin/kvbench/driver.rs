@@ -128,7 +128,10 @@ impl<T: Target, W: Work> Driver<T, W> {
                 Pace::Open { schedule, .. } if !work.is_over(now) => schedule.take_due(now),
                 Pace::Open { .. } => None,
             };
-            let next = since.and_then(|since| work.next(now).map(|operation| Started { operation, since }));
+            let next = since.and_then(|since| {
+                work.next(since, now)
+                    .map(|operation| Started { operation, since })
+            });
             let Some(started) = next else {
                 self.free.push(slot);
                 return Ok(());

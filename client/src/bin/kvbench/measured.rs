@@ -84,12 +84,12 @@ impl Measured {
 }
 
 impl Work for Measured {
-    fn next(&mut self, now: Instant) -> Option<Operation> {
+    fn next(&mut self, since: Instant, now: Instant) -> Option<Operation> {
         if self.is_over(now) {
             return None;
         }
         if let End::After { left } = &mut self.end {
-            *left -= u64::from(now >= self.begin);
+            *left -= u64::from(since >= self.begin);
         }
         Some(self.mix.next(&mut self.history.next_write))
     }
@@ -174,10 +174,10 @@ mod tests {
         let answered = Answered::Written(Revision(2));
         // Started in the warm-up, answered in the measured time; wholly in it; answered after its end.
         for (since, now) in [(0, 2), (2, 3), (10, 14)] {
-            let operation = work.next(at(since)).unwrap();
+            let operation = work.next(at(since), at(since)).unwrap();
             work.completed(operation, at(since), at(now), &answered);
         }
-        assert_eq!(work.next(at(11)), None);
+        assert_eq!(work.next(at(11), at(11)), None);
         let measurement = work.finish();
         assert_eq!(measurement.elapsed, Duration::from_secs(10));
         assert_eq!(measurement.recorder.answers, 2);
@@ -189,12 +189,13 @@ mod tests {
     fn a_number_of_operations_counts_from_the_end_of_the_warm_up() {
         let begin = Instant::now();
         let mut work = measured(&["get", "--operations", "2"], begin);
-        assert!(work.next(begin - Duration::from_millis(1)).is_some());
-        assert!(work.next(begin).is_some());
+        // Due in the warm-up, though started after it.
+        assert!(work.next(begin - Duration::from_millis(1), begin).is_some());
+        assert!(work.next(begin, begin).is_some());
         assert!(!work.is_over(begin));
-        assert!(work.next(begin).is_some());
+        assert!(work.next(begin, begin).is_some());
         assert!(work.is_over(begin));
-        assert_eq!(work.next(begin), None);
+        assert_eq!(work.next(begin, begin), None);
     }
 
     #[test]
@@ -206,7 +207,7 @@ mod tests {
             Answered::Unknown("connection_lost"),
             Answered::Refused("overloaded"),
         ] {
-            let operation = work.next(begin).unwrap();
+            let operation = work.next(begin, begin).unwrap();
             work.completed(operation, begin, begin, &answered);
         }
         let recorder = work.finish().recorder;

@@ -95,7 +95,7 @@ impl Preload {
 }
 
 impl Work for Preload {
-    fn next(&mut self, _: Instant) -> Option<Operation> {
+    fn next(&mut self, _: Instant, _: Instant) -> Option<Operation> {
         let key = self.keys.take()?;
         let write = self.history.next_write;
         self.history.next_write += 1;
@@ -157,7 +157,7 @@ impl Verify {
 }
 
 impl Work for Verify {
-    fn next(&mut self, _: Instant) -> Option<Operation> {
+    fn next(&mut self, _: Instant, _: Instant) -> Option<Operation> {
         self.keys.take().map(|key| Operation::Get { key })
     }
 

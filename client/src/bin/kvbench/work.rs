@@ -7,10 +7,10 @@ use crate::target::Answered;
 
 /// A phase of the benchmark.
 pub(crate) trait Work {
-    /// The next operation; `None` if there is nothing to start now.
-    fn next(&mut self, now: Instant) -> Option<Operation>;
+    /// The next operation, whose latency counts from `since`; `None` if there is nothing to start now.
+    fn next(&mut self, since: Instant, now: Instant) -> Option<Operation>;
 
-    /// An operation ended. `since`: when its latency began to count.
+    /// An operation ended; its latency counted from `since`.
     fn completed(&mut self, operation: Operation, since: Instant, now: Instant, answered: &Answered);
 
     /// Is there nothing left to start, whatever happens to what is in flight?

@@ -173,7 +173,7 @@ async fn an_open_loop_starts_no_operation_before_it_is_due_and_counts_from_then(
         left: u64,
     }
     impl Work for Watch {
-        fn next(&mut self, _: Instant) -> Option<Operation> {
+        fn next(&mut self, _: Instant, _: Instant) -> Option<Operation> {
             self.left = self.left.checked_sub(1)?;
             Some(Operation::Get { key: 0 })
         }
