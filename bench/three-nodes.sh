@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Measures a cluster of three nodes on this machine and prints medians as a Markdown table.
+# Usage: bench/three-nodes.sh            (settings below can be set in the environment)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rounds=${ROUNDS:-3}                # rounds of the whole matrix; cells are medians
+duration=${DURATION:-10s}          # measured time of each cell
+warmup=${WARMUP:-2s}
+connections=${CONNECTIONS:-16}     # no more than clients
+keys=${KEYS:-100000}
+value_bytes=${VALUE_BYTES:-256}
+base_port=${BASE_PORT:-7471}       # native ports: base, +1, +2; HTTP: +10, +11, +12
+matrix=${MATRIX:-"put:1 put:16 put:64 put:256 put:1024 get:1 get:64 get:256 mixed:256"}
+
+cargo build --release --quiet --package raftkv-server --bin server --package raftkv-client --bin kvbench --bin kvctl
+bin=${CARGO_TARGET_DIR:-target}/release
+mkdir -p "${CARGO_TARGET_DIR:-target}"
+# Under target/ and not /tmp, which may be memory: a sync there costs nothing and the figures would lie.
+work=$(mktemp -d "${CARGO_TARGET_DIR:-target}/three-nodes.XXXXXX")
+pids=()
+
+stop() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+native() { echo "127.0.0.1:$((base_port + $1 - 1))"; }
+http() { echo "127.0.0.1:$((base_port + $1 + 9))"; }
+
+start_node() {
+    local node=$1 peers=() other
+    for other in 1 2 3; do
+        if [ "$other" != "$node" ]; then peers+=("node$other=$(native "$other")"); fi
+    done
+    "$bin/server" --id "node$node" --listen "$(native "$node")" --http "$(http "$node")" \
+        --peers "$(IFS=,; echo "${peers[*]}")" --data-dir "$work/node$node" 2>"$work/node$node.log" &
+    pids+=($!)
+}
+
+# One status line is all we need, so bash's own sockets do.
+is_ready() {
+    local address=$1 line
+    exec 3<>"/dev/tcp/${address%:*}/${address#*:}" || return 1
+    printf 'GET /readyz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$address" >&3
+    read -r -t 2 line <&3 || line=
+    exec 3<&-
+    [[ $line == *" 200 "* ]]
+}
+
+wait_until_ready() {
+    local node deadline=$((SECONDS + 30))
+    for node in 1 2 3; do
+        until (is_ready "$(http "$node")") 2>/dev/null; do
+            if ! kill -0 "${pids[node - 1]}" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
+                echo "node$node did not become ready; its log ends:" >&2
+                tail -n 20 "$work/node$node.log" >&2
+                exit 1
+            fi
+            sleep 0.1
+        done
+    done
+}
+
+# The number behind a key, anywhere in a one-line JSON document.
+number() { sed -n "s/.*\"$2\":\([0-9.e+-]*\).*/\1/p" <<<"$1"; }
+# The same, of all operations' latency.
+latency() { number "$(sed -n 's/.*"latency_us":{"all":{\([^}]*\)}.*/\1/p' <<<"$1")" "$2"; }
+median() { sort -g "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
+
+run_cell() {
+    local workload=${1%:*} clients=${1#*:} report cell="$work/$1" metric
+    # Keys are loaded once, before the first round: a preload per cell would only warm what is warm.
+    report=$("$bin/kvbench" "$workload" --clients "$clients" --connections "$connections" --duration "$duration" \
+        --warmup "$warmup" --keys "$keys" --value-bytes "$value_bytes" --preload never \
+        --endpoints "$(native 1),$(native 2),$(native 3)" --server-pids "$(IFS=,; echo "${pids[*]}")" --output json)
+    number "$report" operations_per_second >>"$cell.rate"
+    for metric in p50 p99; do latency "$report" "$metric" >>"$cell.$metric"; done
+    number "$report" server_cpu_us_per_operation >>"$cell.server_cpu"
+    number "$report" client_cpu_us_per_operation >>"$cell.client_cpu"
+    if [[ $report != *'"errors":{}'* ]]; then
+        echo "$1: $(sed -n 's/.*"errors":\({[^}]*}\).*/errors \1/p' <<<"$report")" >&2
+    fi
+}
+
+for node in 1 2 3; do start_node "$node"; done
+wait_until_ready
+"$bin/kvbench" put --preload always --operations 1 --warmup 0s --keys "$keys" --value-bytes "$value_bytes" \
+    --endpoints "$(native 1)" >/dev/null
+
+for round in $(seq "$rounds"); do
+    for cell in $matrix; do
+        echo "round $round of $rounds: $cell clients" >&2
+        run_cell "$cell"
+    done
+done
+
+echo "| load, clients | ops/s | p50 ms | p99 ms | server CPU µs per op, all nodes | kvbench CPU µs per op |"
+echo "|---|---|---|---|---|---|"
+for cell in $matrix; do
+    file="$work/$cell"
+    printf '%s %s %s %s %s\n' "$(median "$file.rate")" "$(median "$file.p50")" "$(median "$file.p99")" \
+        "$(median "$file.server_cpu")" "$(median "$file.client_cpu")" |
+        LC_ALL=C awk -v cell="$cell" '{
+            sub(":", ", ", cell)
+            printf "| %s | %.0f | %.2f | %.2f | %.1f | %.1f |\n", cell, $1, $2 / 1000, $3 / 1000, $4, $5
+        }'
+done
