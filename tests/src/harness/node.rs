@@ -1,5 +1,6 @@
 //! One server process.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -56,7 +57,7 @@ impl From<ExitStatus> for Exit {
 pub struct Node {
     flags: NodeFlags,
     directory: PathBuf,
-    process: Option<Child>,
+    process: Option<RefCell<Child>>,
     http: HttpClient,
 }
 
@@ -77,7 +78,7 @@ impl Node {
     /// # Panics
     /// When it already runs, or can not be started.
     pub fn start(&mut self) {
-        assert!(self.process.is_none(), "{} already runs", self.flags.name);
+        assert!(!self.is_running(), "{} already runs", self.name());
         let output = self.open_output();
         let errors = output.try_clone().expect("a second handle of an open file");
         let child = Command::new(&Binaries::get().server)
@@ -89,12 +90,15 @@ impl Node {
             // A group of its own: Ctrl-C at the test's terminal must not end the node before its logs were shown.
             .process_group(0)
             .spawn();
-        self.process = Some(child.unwrap_or_else(|error| panic!("starting the server: {error}")));
+        self.process = Some(RefCell::new(
+            child.unwrap_or_else(|error| panic!("starting the server: {error}")),
+        ));
     }
 
     /// `kill -9`; returns once the process is gone.
     pub fn kill9(&mut self) {
-        if let Some(mut child) = self.process.take() {
+        if let Some(child) = self.process.take() {
+            let mut child = child.into_inner();
             // It may be gone already.
             let _ = child.kill();
             child.wait().expect("a child can be waited for");
@@ -115,14 +119,19 @@ impl Node {
     /// # Panics
     /// When it was not started, or does not end.
     pub fn wait_for_exit(&mut self) -> Exit {
-        let name = self.flags.name.clone();
+        let name = self.name();
         let child = self
             .process
-            .as_mut()
+            .as_ref()
             .unwrap_or_else(|| panic!("{name} does not run"));
         let deadline = Deadline::after(END_TIMEOUT);
         let status = wait_for(&format!("the end of {name}"), deadline, || {
-            child.try_wait().ok().flatten().ok_or("it still runs")
+            child
+                .borrow_mut()
+                .try_wait()
+                .ok()
+                .flatten()
+                .ok_or("it still runs")
         });
         self.process = None;
         status.into()
@@ -139,10 +148,10 @@ impl Node {
     }
 
     /// Does the process run (or stand paused)?
-    pub fn is_running(&mut self) -> bool {
-        self.process
-            .as_mut()
-            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let runs = |child: &RefCell<Child>| matches!(child.borrow_mut().try_wait(), Ok(None));
+        self.process.as_ref().is_some_and(runs)
     }
 
     /// The name.
@@ -154,7 +163,7 @@ impl Node {
     /// The process, while it runs.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
+        self.process.as_ref().map(|child| child.borrow().id())
     }
 
     /// Its HTTP API.
@@ -213,10 +222,18 @@ impl Node {
     /// Waits until it is ready.
     ///
     /// # Panics
-    /// When it is not by the deadline.
+    /// When it is not by the deadline, or its process ended.
     #[track_caller]
     pub fn wait_until_ready(&self, deadline: Deadline) {
-        wait_for("a ready node", deadline, || self.ready());
+        wait_for("a ready node", deadline, || {
+            let ready = self.ready();
+            assert!(
+                ready.is_ok() || self.is_running(),
+                "{} ended; its output is below",
+                self.name()
+            );
+            ready
+        });
     }
 
     fn signal(&self, signal: Signal) {
@@ -224,7 +241,7 @@ impl Node {
             .process
             .as_ref()
             .unwrap_or_else(|| panic!("{} does not run", self.name()));
-        let pid = Pid::from_child(child);
+        let pid = Pid::from_child(&child.borrow());
         kill_process(pid, signal).unwrap_or_else(|error| panic!("signal to {}: {error}", self.name()));
     }
 
