@@ -200,6 +200,22 @@ impl Raft {
         }
     }
 
+    /// The entries that a [`Fetch`] for a peer asked for are gone: a new leader's entries took their place, or they were
+    /// compacted, after it was asked. The peer gets what the log holds now.
+    ///
+    /// # Panics
+    /// When the fetch was for [`FetchPurpose::Apply`]: entries that are committed and not applied are never cut (R25).
+    pub fn fetch_gone(&mut self, fetch: Fetch) {
+        assert_ne!(
+            fetch.purpose,
+            FetchPurpose::Apply,
+            "committed entries from {} on are gone before they were applied",
+            fetch.from
+        );
+        mark("fetched entries were gone");
+        self.shared.close_fetch(&fetch);
+    }
+
     /// The connection to `peer`'s process was reset: it may be dead. Its appends under way are lost.
     pub fn peer_reset(&mut self, now: Time, peer: NodeId) {
         match &mut self.role {

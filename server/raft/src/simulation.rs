@@ -135,6 +135,7 @@ pub const MARKS: &[&str] = &[
     "append refused, the log is shorter",
     "committed with the leader's own disk behind",
     "fetch for a peer",
+    "fetched entries were gone",
     "fetch that was not open dropped",
     "fetched for a peer",
     "fetched for apply",

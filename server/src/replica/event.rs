@@ -38,6 +38,8 @@ pub enum Event {
     Persisted(WriteNumber),
     /// Entries read back.
     Fetched { fetch: Fetch, entries: Vec<Entry> },
+    /// The entries were cut from the log after [`Effect::Fetch`] asked for them.
+    FetchGone(Fetch),
     /// The log that [`Effect::CreateLog`] asked for is durable.
     LogCreated,
     /// What became of [`Effect::Forward`].

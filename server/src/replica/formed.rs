@@ -134,6 +134,7 @@ impl Formed {
             Event::PeerReset(address) => self.peer_reset(now, &address),
             Event::Persisted(number) => self.raft.persisted(now, number),
             Event::Fetched { fetch, entries } => self.raft.fetched(now, fetch, entries),
+            Event::FetchGone(fetch) => self.raft.fetch_gone(fetch),
             Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
                 unreachable!("requests, the log's creation and draining are the node's")

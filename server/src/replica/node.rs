@@ -299,7 +299,11 @@ impl Node {
             }
             Event::Peer(PeerMessage::Raft(_)) => mark("consensus message to an unformed node dropped"),
             // What a former process of this node started, or connections of peers: nothing that concerns forming.
-            Event::PeerReset(_) | Event::Persisted(_) | Event::Fetched { .. } | Event::Forwarded { .. } => {}
+            Event::PeerReset(_)
+            | Event::Persisted(_)
+            | Event::Fetched { .. }
+            | Event::FetchGone(_)
+            | Event::Forwarded { .. } => {}
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
                 unreachable!("handled for all phases alike")
             }

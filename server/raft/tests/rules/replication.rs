@@ -187,6 +187,21 @@ fn r24_refusals_skip_whole_terms_both_ways() {
 }
 
 #[test]
+fn r25_what_was_gone_when_it_was_read_is_asked_for_again() {
+    let mut leader = Lone::leading(Durable::founded(voters(3)).with_terms(&[1, 3, 3, 3]));
+    leader.hear(2, 4, refused(5, id(2, 1)));
+    leader.hear(2, 4, accepted(2));
+    let fetch = leader.node.fetches.remove(0);
+    leader.raft().fetch_gone(fetch);
+    assert_eq!(
+        appends_to(2, leader.sends()),
+        [],
+        "nothing was read, nothing is sent"
+    );
+    assert_eq!(leader.node.fetches, [fetch]);
+}
+
+#[test]
 fn r24_refusal_that_answers_no_probe_is_ignored() {
     let mut leader = leader(&[1, 1, 1]);
     assert_eq!(appends_to(2, leader.hear(2, 2, refused(3, id(2, 1)))), []);
