@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use crate::call::{Call, Delivery, Undelivered};
 use crate::lane;
 
-/// An endpoint that failed is passed over for so long while there are others.
+/// An endpoint that failed is passed over for so long while there are others; twice as long after each further failure,
+/// up to [`AVOID_LONGEST`]: one that hangs costs those who try it a time-out each.
 const AVOID: Duration = Duration::from_millis(500);
+const AVOID_LONGEST: Duration = Duration::from_secs(8);
 
 /// A leader that is not known is asked for no more often.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
@@ -102,6 +104,8 @@ pub(crate) struct Endpoints {
 struct Known {
     endpoint: Arc<Endpoint>,
     avoid_until: Option<Instant>,
+    /// How long it was last avoided; `None`: it answered since.
+    avoided: Option<Duration>,
 }
 
 impl Known {
@@ -109,6 +113,18 @@ impl Known {
         Known {
             endpoint: Endpoint::new(address, connections),
             avoid_until: None,
+            avoided: None,
+        }
+    }
+
+    fn failed(&mut self, now: Instant) {
+        // Many requests fail with one connection: that is one failure.
+        if self.avoid_until.is_none_or(|until| until <= now) {
+            let longer = self
+                .avoided
+                .map_or(AVOID, |avoided| (avoided * 2).min(AVOID_LONGEST));
+            self.avoided = Some(longer);
+            self.avoid_until = Some(now + longer);
         }
     }
 }
@@ -161,12 +177,8 @@ impl Endpoints {
 
     /// An attempt at `address` failed.
     pub(crate) fn failed(&mut self, address: &Address, now: Instant) {
-        if let Some(known) = self
-            .known
-            .iter_mut()
-            .find(|known| known.endpoint.address() == address)
-        {
-            known.avoid_until = Some(now + AVOID);
+        if let Some(known) = self.known(address) {
+            known.failed(now);
         }
         if self.leader.as_ref() == Some(address) {
             self.leader = None;
@@ -175,17 +187,19 @@ impl Endpoints {
 
     /// An attempt at `address` was answered, in `term`.
     pub(crate) fn answered(&mut self, address: &Address, term: u64) {
-        if let Some(known) = self
-            .known
-            .iter_mut()
-            .find(|known| known.endpoint.address() == address)
-        {
-            known.avoid_until = None;
+        if let Some(known) = self.known(address) {
+            (known.avoid_until, known.avoided) = (None, None);
         }
         if term > self.term {
             self.term = term;
             self.leader = None;
         }
+    }
+
+    fn known(&mut self, address: &Address) -> Option<&mut Known> {
+        self.known
+            .iter_mut()
+            .find(|known| known.endpoint.address() == address)
     }
 
     /// Someone who knows says that `address` leads.
@@ -305,6 +319,27 @@ mod tests {
             "all failed, this one first"
         );
         assert!(!endpoints.has_free(now));
+        assert!(endpoints.has_free(now + AVOID));
+    }
+
+    #[test]
+    fn an_endpoint_that_goes_on_failing_is_tried_less_and_less_often_until_it_answers() {
+        let mut endpoints = endpoints(&["a:1"]);
+        let address = Address::from("a:1");
+        let mut now = Instant::now();
+        for expected in [1, 2, 4, 8, 16, 16] {
+            endpoints.failed(&address, now);
+            endpoints.failed(&address, now);
+            let until = now + AVOID * expected;
+            assert!(
+                !endpoints.has_free(until - Duration::from_millis(1)),
+                "{expected}"
+            );
+            assert!(endpoints.has_free(until), "{expected}");
+            now = until;
+        }
+        endpoints.answered(&address, 1);
+        endpoints.failed(&address, now);
         assert!(endpoints.has_free(now + AVOID));
     }
 

@@ -58,7 +58,10 @@ impl Store {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Answer {
         self.revision += 1;
         let revision = Revision(self.revision);
-        if self.loses.is_none_or(|every| self.revision % every != 0) {
+        if self
+            .loses
+            .is_none_or(|every| !self.revision.is_multiple_of(every))
+        {
             let value = Bytes::copy_from_slice(value);
             let record = Record {
                 value,
