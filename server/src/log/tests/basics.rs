@@ -1,0 +1,146 @@
+//! Create, append, sync, read, open.
+
+use super::model::*;
+use crate::disk::{Disk, SimulatedDisk};
+use crate::log::{Log, LogError, Marked};
+
+#[test]
+fn an_empty_directory_has_no_log() {
+    assert!(
+        Log::open(SimulatedDisk::new(1), config(), NODE)
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_new_log_is_durable_when_it_is_there() {
+    let disk = SimulatedDisk::new(1);
+    create(&disk);
+    disk.power_lost();
+    expect(&open(&disk), &Model::new());
+}
+
+#[test]
+fn synced_writes_are_recovered_exactly() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    for round in 0..40 {
+        let writes = [model.commands(2, 100), model.commands(1, round * 7)];
+        log.append(&writes).unwrap();
+        log.sync().unwrap();
+    }
+    disk.power_lost();
+    let recovered = open(&disk);
+    expect(&recovered, &model);
+    assert_eq!(recovered.torn_tail, None);
+}
+
+#[test]
+fn a_cut_tail_is_never_read_again() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    log.append(&[model.commands(9, 50)]).unwrap();
+    log.append(&[model.conflict(5), model.commands(2, 10), model.conflict(6)])
+        .unwrap();
+    log.append(&[model.conflict(4), model.commands(7, 90)]).unwrap();
+    log.sync().unwrap();
+    assert_eq!(entries(&log), model.entries);
+    drop(log);
+    disk.power_lost();
+    expect(&open(&disk), &model);
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_gets_one_of_its_size() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    log.append(&[model.commands(3, 10_000)]).unwrap();
+    log.append(&[model.commands(1, 10)]).unwrap();
+    log.sync().unwrap();
+    disk.power_lost();
+    expect(&open(&disk), &model);
+}
+
+#[test]
+fn reads_stop_after_the_entry_that_passes_the_limit() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    log.append(&[model.commands(5, 100)]).unwrap();
+    let reader = log.reader();
+    let count = |max_bytes| reader.read(index(2), index(6), max_bytes).unwrap().len();
+    assert_eq!((count(0), count(1), count(165), count(10_000)), (1, 1, 2, 5));
+    assert_eq!(
+        reader.read(index(3), index(4), 10_000).unwrap(),
+        model.entries[2..4]
+    );
+    let missing = reader.read(index(7), index(9), 100);
+    assert!(matches!(missing, Err(LogError::NotInLog { .. })));
+}
+
+#[test]
+fn a_mark_is_written_once_and_only_when_needed() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    assert_eq!(log.mark().unwrap(), Marked::NotNeeded);
+    log.append(&[model.commands(1, 1)]).unwrap();
+    log.sync().unwrap();
+    assert_eq!(log.mark().unwrap(), Marked::Written);
+    assert_eq!(log.mark().unwrap(), Marked::NotNeeded);
+    disk.power_lost();
+    expect(&open(&disk), &model);
+}
+
+#[test]
+fn a_log_goes_on_after_each_recovery() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    for _ in 0..10 {
+        log.append(&[model.commands(3, 40)]).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        disk.power_lost();
+        let recovered = open(&disk);
+        expect(&recovered, &model);
+        log = recovered.log;
+    }
+}
+
+#[test]
+fn a_second_log_is_not_made_beside_the_first() {
+    let disk = SimulatedDisk::new(1);
+    create(&disk);
+    let second = Log::create(disk.clone(), config(), OWNER, &founding(), hard_state(1, 1));
+    assert!(matches!(second, Err(LogError::Io { .. })));
+}
+
+#[test]
+fn segments_are_compacted_and_used_again() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    for _ in 0..60 {
+        log.append(&[model.commands(2, 100)]).unwrap();
+        log.sync().unwrap();
+        let commit = model.last().index.get();
+        let write = model.write(hard_state(1, commit), None, Vec::new());
+        log.append(&[write]).unwrap();
+        log.compact(index(commit - 4 * u64::from(commit > 5))).unwrap();
+    }
+    log.sync().unwrap();
+    let base = log.base().index.get() as usize;
+    assert!(base > 100, "the base is {base}");
+    assert_eq!(entries(&log), model.entries[base..]);
+    drop(log);
+    disk.power_lost();
+    let recovered = open(&disk);
+    assert_eq!(recovered.base.index.get() as usize, base);
+    assert_eq!(entries(&recovered.log), model.entries[base..]);
+    assert!(disk.list().unwrap().len() < 8, "{:?}", disk.list());
+}

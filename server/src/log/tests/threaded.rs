@@ -1,0 +1,79 @@
+//! The log behind its queue.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use raftkv_raft::WriteNumber;
+
+use super::model::*;
+use crate::disk::SimulatedDisk;
+use crate::log::{LogError, LogThread};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[test]
+fn writes_are_reported_in_order_and_durable_when_reported() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let (report, reports) = mpsc::channel();
+    let platter = disk.clone();
+    let thread = LogThread::spawn(create(&disk), move |outcome| {
+        report.send((outcome.unwrap(), platter.durable_image())).unwrap();
+    })
+    .unwrap();
+    for _ in 0..100 {
+        thread.write(model.commands(3, 20));
+    }
+    let mut reported = WriteNumber(0);
+    while reported < WriteNumber(100) {
+        let (number, image) = reports.recv_timeout(DEADLINE).unwrap();
+        assert!(number > reported);
+        reported = number;
+        let last = open(&SimulatedDisk::with_image(1, image)).last.index.get();
+        assert!(
+            last > number.0 * 3,
+            "write {number:?} is reported, the platter ends at {last}"
+        );
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while thread.queued_bytes() > 0 {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    thread.stop().unwrap();
+    disk.power_lost();
+    expect(&open(&disk), &model);
+}
+
+#[test]
+fn a_clean_stop_writes_what_is_queued() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let thread = LogThread::spawn(create(&disk), |outcome| {
+        outcome.unwrap();
+    })
+    .unwrap();
+    for _ in 0..50 {
+        thread.write(model.commands(1, 20));
+    }
+    thread.stop().unwrap();
+    disk.power_lost();
+    expect(&open(&disk), &model);
+}
+
+#[test]
+fn d01_a_failed_sync_is_reported_once_and_nothing_after_it() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let (report, reports) = mpsc::channel();
+    let log = create(&disk);
+    log.spare_pool().prepare().unwrap();
+    disk.fail_sync_after(0);
+    let thread = LogThread::spawn(log, move |outcome| report.send(outcome).unwrap()).unwrap();
+    thread.write(model.commands(1, 20));
+    let first = reports.recv_timeout(DEADLINE).unwrap();
+    assert!(matches!(first, Err(LogError::Io { .. })), "{first:?}");
+    thread.write(model.commands(1, 20));
+    assert!(matches!(thread.stop(), Err(LogError::Stopped)));
+    assert!(reports.recv().is_err(), "nothing follows the error");
+}

@@ -1,0 +1,185 @@
+//! The log behind a queue, on a thread of its own: what waits becomes one batch and one sync.
+//!
+//! Nothing is decided here: it takes from the queue, calls the log, and reports. The simulator has its own executor in
+//! its place.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use raftkv_raft::{Entry, Write, WriteNumber};
+
+use super::append::Log;
+use super::error::LogError;
+use super::spare::SparePool;
+use crate::disk::Disk;
+
+/// Nothing was written for so long: the last batch gets its proof.
+const MARK_AFTER: Duration = Duration::from_millis(50);
+/// One batch takes in writes up to this many bytes, then it is synced: the first in the queue do not wait for all of a
+/// long one.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// A log and the thread that writes it. Dropping it ends the thread once the queue is written; [`LogThread::stop`] waits
+/// for that.
+#[derive(Debug)]
+pub struct LogThread {
+    queue: Sender<Write>,
+    queued_bytes: Arc<AtomicU64>,
+    writer: JoinHandle<Result<(), LogError>>,
+}
+
+impl LogThread {
+    /// Starts the thread, and a second one that prepares spare segments.
+    ///
+    /// `report` is called from the thread with the number of the last write that is durable, after each sync; after the
+    /// first error with that error, and never again: then the process must stop (R37).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn<D: Disk>(
+        log: Log<D>,
+        report: impl FnMut(Result<WriteNumber, LogError>) + Send + 'static,
+    ) -> io::Result<LogThread>
+    where
+        Log<D>: Send,
+    {
+        let (queue, waiting) = mpsc::channel();
+        let (wake_spares, wake) = mpsc::channel();
+        let pool = log.spare_pool();
+        Builder::new()
+            .name("log spares".into())
+            .spawn(move || prepare_spares(&pool, &wake))?;
+        let queued_bytes = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer {
+            log,
+            waiting,
+            queued_bytes: Arc::clone(&queued_bytes),
+            wake_spares,
+            report: Box::new(report),
+        };
+        let writer = Builder::new().name("log".into()).spawn(move || writer.run())?;
+        Ok(LogThread {
+            queue,
+            queued_bytes,
+            writer,
+        })
+    }
+
+    /// Queues a write. After an error it goes nowhere: the error was reported.
+    pub fn write(&self, write: Write) {
+        let bytes = queued_size(&write);
+        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.queue.send(write).is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the writes that wait or are being written: who adds to the queue looks here first.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Writes and syncs what is queued, and ends the thread.
+    ///
+    /// # Errors
+    /// [`LogError::Stopped`] when an error was reported, now or earlier.
+    pub fn stop(self) -> Result<(), LogError> {
+        drop(self.queue);
+        self.writer.join().unwrap_or(Err(LogError::Stopped))
+    }
+}
+
+/// Memory that a queued write holds, about.
+fn queued_size(write: &Write) -> u64 {
+    let entries: usize = write.entries.iter().map(Entry::size_bytes).sum();
+    (entries + size_of::<Write>()) as u64
+}
+
+struct Writer<D: Disk> {
+    log: Log<D>,
+    waiting: Receiver<Write>,
+    queued_bytes: Arc<AtomicU64>,
+    wake_spares: Sender<()>,
+    report: Box<dyn FnMut(Result<WriteNumber, LogError>) + Send>,
+}
+
+impl<D: Disk> Writer<D> {
+    fn run(&mut self) -> Result<(), LogError> {
+        let mut batch = Vec::new();
+        let mut segment = self.log.segment_number();
+        while let Some(first) = self.next_write()? {
+            let done = self.write_all_from(first, &mut batch);
+            self.checked(done)?;
+            if segment != self.log.segment_number() {
+                segment = self.log.segment_number();
+                // Without a spares thread the log makes its segments itself.
+                let _ = self.wake_spares.send(());
+            }
+        }
+        // The last batch is proven before a clean end.
+        self.mark()
+    }
+
+    /// Waits for a write; after a while without one the last batch gets its proof, and waiting costs nothing any more.
+    /// `None` when nobody can write any more.
+    fn next_write(&mut self) -> Result<Option<Write>, LogError> {
+        match self.waiting.recv_timeout(MARK_AFTER) {
+            Ok(write) => Ok(Some(write)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                self.mark()?;
+                Ok(self.waiting.recv().ok())
+            }
+        }
+    }
+
+    fn mark(&mut self) -> Result<(), LogError> {
+        let marked = self.log.mark().map(|_| ());
+        self.checked(marked)
+    }
+
+    /// An error is reported, once, and ends the thread.
+    fn checked(&mut self, done: Result<(), LogError>) -> Result<(), LogError> {
+        done.map_err(|error| {
+            (self.report)(Err(error));
+            LogError::Stopped
+        })
+    }
+
+    /// One batch of `first` and what waits behind it, one sync, one report.
+    fn write_all_from(&mut self, first: Write, batch: &mut Vec<Write>) -> Result<(), LogError> {
+        let mut bytes = queued_size(&first);
+        batch.push(first);
+        while bytes < BATCH_BYTES {
+            let Ok(next) = self.waiting.try_recv() else { break };
+            bytes += queued_size(&next);
+            batch.push(next);
+        }
+        let last = batch.last().expect("it holds `first`").number;
+        let done = self.log.append(batch).and_then(|()| self.log.sync());
+        batch.clear();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        done?;
+        (self.report)(Ok(last));
+        Ok(())
+    }
+}
+
+/// Prepares spares at the start and whenever woken, until the log's thread is gone.
+fn prepare_spares<D: Disk>(pool: &SparePool<D>, wake: &Receiver<()>) {
+    loop {
+        if let Err(error) = pool.prepare() {
+            tracing::warn!(%error, "no spare log segment; the log will make its next one itself, if there is room");
+            return;
+        }
+        if wake.recv().is_err() {
+            return;
+        }
+        while wake.try_recv().is_ok() {}
+    }
+}
