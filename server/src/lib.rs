@@ -2,10 +2,13 @@
 
 pub mod config;
 pub mod disk;
-#[allow(dead_code, unused_imports)]
 mod http;
 pub mod log;
 pub mod membership;
+mod native;
 pub mod replica;
 mod shell;
 pub mod store;
+mod transport;
+
+pub use shell::{Listeners, Server, ServerError, ServerHandle, init_logging, run, run_command, run_flags};

@@ -15,7 +15,8 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 #[derive(Debug)]
 pub(super) struct HttpError {
     status: StatusCode,
-    body: Body,
+    /// Boxed: an error is rare, and every result of this module would carry its size.
+    body: Box<Body>,
     header: Option<Header>,
 }
 
@@ -58,13 +59,13 @@ impl HttpError {
         let (status, code) = status_and_code(code);
         HttpError {
             status,
-            body: Body {
+            body: Box::new(Body {
                 error: message.into(),
                 code,
                 revision: None,
                 leader: None,
                 ready: None,
-            },
+            }),
             header: None,
         }
     }
@@ -132,21 +133,15 @@ impl IntoResponse for HttpError {
     }
 }
 
-/// The one place that gives each code its status and its name.
+/// What the protocol says of each code. `NotLeader` is meant for forwarding nodes; should it get here, it means to a
+/// client what `NoLeader` means.
 fn status_and_code(code: ErrorCode) -> (StatusCode, &'static str) {
-    match code {
-        ErrorCode::BadRequest => (StatusCode::BAD_REQUEST, "bad_request"),
-        ErrorCode::KeyNotFound => (StatusCode::NOT_FOUND, "key_not_found"),
-        ErrorCode::RevisionMismatch => (StatusCode::CONFLICT, "revision_mismatch"),
-        ErrorCode::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-        ErrorCode::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
-        // `NotLeader` is meant for forwarding nodes; should it get here, it means the same to a client.
-        ErrorCode::NoLeader | ErrorCode::NotLeader => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
-        ErrorCode::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "no_space"),
-        ErrorCode::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
-        ErrorCode::Compacted => (StatusCode::BAD_REQUEST, "compacted"),
-        ErrorCode::SessionExpired => (StatusCode::CONFLICT, "session_expired"),
-    }
+    let code = match code {
+        ErrorCode::NotLeader => ErrorCode::NoLeader,
+        other => other,
+    };
+    let status = StatusCode::from_u16(code.http_status()).expect("the protocol's table holds HTTP statuses");
+    (status, code.name())
 }
 
 #[cfg(test)]

@@ -24,3 +24,6 @@ mod server;
 mod set_body;
 
 pub(crate) use server::{HttpServer, HttpSettings};
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The way into the node for other threads: a bounded queue of requests, each with a place for its answer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use raftkv_protocol::{ErrorCode, Failure, Request, Response};
@@ -16,6 +18,14 @@ pub(crate) struct Call {
     /// Give up after this.
     pub(crate) timeout: Duration,
     pub(crate) answer: oneshot::Sender<Response>,
+    is_taken: Arc<AtomicBool>,
+}
+
+impl Call {
+    /// From now on the node has to do with it: should the answer never come, nobody knows what became of the request.
+    pub(crate) fn take(&self) {
+        self.is_taken.store(true, Ordering::Release);
+    }
 }
 
 /// Hands requests to the node thread.
@@ -39,21 +49,27 @@ impl Door {
     pub(crate) async fn call(&self, request: Request, timeout: Duration) -> Result<Response, Failure> {
         let (answer, answered) = oneshot::channel();
         let is_write = matches!(request, Request::Write(_));
+        let is_taken = Arc::new(AtomicBool::new(false));
         let call = Call {
             request,
             timeout,
             answer,
+            is_taken: is_taken.clone(),
         };
         self.calls.try_send(call).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => failure(
+            mpsc::error::TrySendError::Full(_) => Failure::new(
                 ErrorCode::Overloaded,
                 "this node has more requests waiting than it can take; nothing was done, try again later",
             ),
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
-        answered
-            .await
-            .map_err(|_| if is_write { lost() } else { stopping() })
+        answered.await.map_err(|_| {
+            if is_write && is_taken.load(Ordering::Acquire) {
+                lost()
+            } else {
+                stopping()
+            }
+        })
     }
 
     /// Is the node still there to take calls?
@@ -62,26 +78,18 @@ impl Door {
     }
 }
 
-fn stopping() -> Failure {
-    failure(
+pub(crate) fn stopping() -> Failure {
+    Failure::new(
         ErrorCode::NoLeader,
         "this node is stopping; nothing was done, ask another node",
     )
 }
 
 fn lost() -> Failure {
-    failure(
+    Failure::new(
         ErrorCode::OutcomeUnknown,
         "this node stopped before the write was confirmed; it may have happened, read the key to find out",
     )
-}
-
-fn failure(code: ErrorCode, message: &str) -> Failure {
-    Failure {
-        code,
-        message: message.to_owned(),
-        leader: None,
-    }
 }
 
 #[cfg(test)]
@@ -108,11 +116,31 @@ mod tests {
                     request,
                     timeout: TIMEOUT,
                     answer,
+                    is_taken: Arc::default(),
                 };
                 door.calls.try_send(call).expect("there is room");
             }
             let failure = door.call(Request::Status, TIMEOUT).await.expect_err("no room");
             assert_eq!(failure.code, ErrorCode::Overloaded);
+        });
+    }
+
+    #[test]
+    fn a_write_that_was_never_taken_is_known_not_to_have_happened() {
+        block_on(async {
+            let (door, mut taken) = Door::new();
+            let limits = raftkv_protocol::Limits::default();
+            let command = raftkv_protocol::Command::Delete {
+                key: b"k",
+                condition: raftkv_protocol::Condition::Always,
+            };
+            let write =
+                || Request::Write(raftkv_protocol::CheckedCommand::new(&command, &limits).expect("valid"));
+            let (untaken, _) = tokio::join!(door.call(write(), TIMEOUT), async { drop(taken.recv().await) });
+            assert_eq!(untaken.expect_err("dropped").code, ErrorCode::NoLeader);
+            let take = async { taken.recv().await.expect("a call").take() };
+            let (lost, ()) = tokio::join!(door.call(write(), TIMEOUT), take);
+            assert_eq!(lost.expect_err("dropped").code, ErrorCode::OutcomeUnknown);
         });
     }
 

@@ -1,4 +1,37 @@
 //! The threads of one node, and the loop that feeds events in and carries effects out.
-#![allow(dead_code)]
+//!
+//! ```text
+//! connection tasks --+                                  +--> log thread, reader thread
+//! door (HTTP) -------+--> inbox --> loop around Node ---+--> links to peers and to the leader
+//! log threads --> mailbox ----^                         +--> each client's outbox
+//! ```
+//! One batch of the loop: take all that waits, let the node act once, carry its effects out, write once per connection.
+//! Nothing here decides anything about keys, terms or revisions.
+
+mod clock;
+mod dev;
 mod door;
+mod error;
+mod inbox;
+mod listeners;
+mod log_workers;
+mod logging;
+mod node_context;
+mod node_loop;
+mod node_thread;
+mod notice;
+mod pending;
+mod server;
+mod signals;
+mod storage;
+
+pub use error::ServerError;
+pub use listeners::Listeners;
+pub use logging::init_logging;
+pub use server::{Server, ServerHandle, run, run_command, run_flags};
+
+pub(crate) use clock::Clock;
 pub(crate) use door::Door;
+pub(crate) use inbox::{Asked, Inbox};
+pub(crate) use node_context::{FIRST_EPOCH, NodeContext, Open};
+pub(crate) use pending::Origin;

@@ -1,0 +1,114 @@
+//! Accepts connections, and finds out who speaks.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raftkv_protocol::Availability;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{client, peer};
+use crate::replica::Hop;
+use crate::shell::{Inbox, NodeContext, Open};
+use crate::transport::PeerLinks;
+use crate::transport::handshake::{self, HandshakeError, Speaks};
+use crate::transport::socket;
+
+/// After a failed accept (too many open files, mostly): trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// So many connections over the limit are told why they are refused; beyond, they are closed unread.
+const REFUSED_POLITELY: usize = 16;
+
+/// What every native connection works with.
+#[derive(Debug)]
+pub(crate) struct Doorway {
+    pub(crate) context: Rc<NodeContext>,
+    pub(crate) inbox: Rc<Inbox>,
+    pub(crate) peers: Rc<PeerLinks>,
+}
+
+/// Accepts for as long as the node's thread lives.
+pub(crate) async fn accept(listener: TcpListener, doorway: Rc<Doorway>) {
+    let open = Rc::new(Cell::new(0_usize));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let max = doorway.context.bounds.max_connections;
+        if open.get() >= max + REFUSED_POLITELY {
+            continue;
+        }
+        let place = Place::take(&open);
+        let count = if open.get() > max {
+            Open::TooMany
+        } else {
+            Open::Few
+        };
+        let availability = doorway.context.availability(count);
+        let doorway = doorway.clone();
+        tokio::task::spawn_local(async move {
+            let from = stream.peer_addr();
+            if let Err(error) = serve(stream, availability, &doorway).await {
+                tracing::debug!(from = from.ok().map(tracing::field::display), %error, "a connection was closed");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// One of the places that connections may take.
+struct Place(Rc<Cell<usize>>);
+
+impl Place {
+    fn take(open: &Rc<Cell<usize>>) -> Place {
+        open.set(open.get() + 1);
+        Place(open.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn serve(mut stream: TcpStream, availability: Availability, doorway: &Rc<Doorway>) -> io::Result<()> {
+    socket::configure(&stream)?;
+    let context = &doorway.context;
+    let received = handshake::receive(&mut stream, context, availability);
+    let received = tokio::time::timeout(context.bounds.handshake_timeout, received).await;
+    let (speaks, incoming) = match received.unwrap_or(Err(HandshakeError::TooSlow)) {
+        Ok(greeted) => greeted,
+        Err(error) if handshake::is_http(&error) => return redirect_http(stream, context).await,
+        Err(error) => return Err(handshake::invalid(error)),
+    };
+    match speaks {
+        Speaks::Client => client::serve(stream, incoming, Hop::First, doorway).await,
+        Speaks::Forwarder => client::serve(stream, incoming, Hop::Last, doorway).await,
+        Speaks::Peer(node) => peer::serve(stream, incoming, node, doorway).await,
+    }
+}
+
+async fn redirect_http(mut stream: TcpStream, context: &NodeContext) -> io::Result<()> {
+    let place = match &context.http {
+        Some(http) => format!("the HTTP API is at http://{http}"),
+        None => "this server serves no HTTP API (start it with --http :8080)".to_owned(),
+    };
+    let body = format!(
+        "{{\"error\":\"this port speaks raftkv's native protocol; {place}\",\"code\":\"bad_request\"}}"
+    );
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}

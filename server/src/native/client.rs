@@ -1,0 +1,91 @@
+//! A client's connection (or a forwarding node's): requests in, many under way at once, answers in any order.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raftkv_protocol::{ClientRequest, decode_request};
+use tokio::net::TcpStream;
+
+use super::{ClientOutbox, Doorway};
+use crate::replica::Hop;
+use crate::shell::{Asked, Origin};
+use crate::transport::handshake::{self, Incoming};
+use crate::transport::socket::Read;
+
+/// Serves until the client goes away or breaks the protocol.
+pub(super) async fn serve(
+    stream: TcpStream,
+    incoming: Incoming,
+    hop: Hop,
+    doorway: &Rc<Doorway>,
+) -> io::Result<()> {
+    let stream = Rc::new(stream);
+    let outbox = Rc::new(ClientOutbox::new(stream.clone(), doorway.context.bounds));
+    doorway.context.note_client(&outbox);
+    let reader = Reader {
+        stream,
+        incoming,
+        hop,
+        outbox: outbox.clone(),
+        doorway,
+    };
+    tokio::select! {
+        ended = reader.read_requests() => ended,
+        failed = outbox.write_rest() => failed.map(|never| match never {}),
+        () = outbox.finished() => Ok(()),
+    }
+}
+
+struct Reader<'a> {
+    stream: Rc<TcpStream>,
+    incoming: Incoming,
+    hop: Hop,
+    outbox: Rc<ClientOutbox>,
+    doorway: &'a Doorway,
+}
+
+impl Reader<'_> {
+    async fn read_requests(mut self) -> io::Result<()> {
+        loop {
+            // What came with the handshake's bytes is decoded before the first read.
+            while let Some(frame) = self.incoming.next_frame()? {
+                let request =
+                    decode_request(frame, &self.doorway.context.limits).map_err(handshake::invalid)?;
+                self.take(request);
+                if !self.outbox.has_room() {
+                    self.outbox.wait_for_room().await;
+                }
+            }
+            if self.incoming.buffer.fill(&self.stream).await? == Read::End {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&self, request: ClientRequest) {
+        self.outbox.note_request();
+        let timeout = match request.timeout_ms {
+            0 => self.doorway.context.bounds.request_timeout,
+            timeout_ms => Duration::from_millis(timeout_ms.into()),
+        };
+        let origin = Origin::Native {
+            outbox: self.outbox.clone(),
+            request: request.id,
+        };
+        match request.request {
+            Ok(request) => {
+                let hop = self.hop;
+                self.doorway.inbox.ask(
+                    Asked {
+                        request,
+                        hop,
+                        timeout,
+                    },
+                    origin,
+                );
+            }
+            Err(failure) => self.doorway.inbox.refuse(failure, origin),
+        }
+    }
+}

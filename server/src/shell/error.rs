@@ -1,0 +1,55 @@
+//! Why a server can not start, or had to stop.
+
+use std::io;
+use std::path::PathBuf;
+
+use raftkv_raft::RestoreError;
+use thiserror::Error;
+
+use crate::config::HostPort;
+use crate::disk::DataDirectoryError;
+use crate::disk::identity::IdentityError;
+use crate::log::LogError;
+
+/// One sentence for the operator.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum ServerError {
+    #[error(
+        "{address} is taken by another program ({flag}): stop that program, or choose another port with {flag}"
+    )]
+    PortTaken { flag: &'static str, address: HostPort },
+    #[error("can not listen on {address} ({flag}): {source}")]
+    Listen {
+        flag: &'static str,
+        address: HostPort,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    #[error("the data directory {} can not be used: {source}", directory.display())]
+    Identity {
+        directory: PathBuf,
+        source: IdentityError,
+    },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(
+        "the log does not make sense ({0}): do not start this node on it, replace it (kvctl member replace NAME)"
+    )]
+    Restore(#[from] RestoreError),
+    #[error("the log's founding entry can not be read: {0}")]
+    Founding(#[from] crate::membership::UnreadableMembership),
+    #[error("the consensus settings do not fit each other: {0}")]
+    Settings(#[from] raftkv_raft::ConfigError),
+    #[error("the system gives no random numbers: {0}")]
+    Randomness(getrandom::Error),
+    #[error("the server's threads can not be started: {0}")]
+    Threads(io::Error),
+    #[error("the node's thread ended unexpectedly; the lines above say why")]
+    NodeThread,
+    #[error("the local cluster can not be run: {source}")]
+    Dev { source: io::Error },
+    #[error("{name} stopped with an error; its own lines above say why")]
+    DevNode { name: String },
+}

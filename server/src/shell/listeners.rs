@@ -1,0 +1,87 @@
+//! The two ports of a server, bound before anything else is done.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use super::ServerError;
+use crate::config::{Config, HostPort};
+
+/// Bound sockets, native and HTTP. An embedding program may bring its own.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For peers and native clients.
+    pub native: TcpListener,
+    /// For the HTTP API, if it is served.
+    pub http: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    ///
+    /// # Errors
+    /// When a port is taken, or an address is not this machine's.
+    pub fn bind(config: &Config) -> Result<Listeners, ServerError> {
+        Ok(Listeners {
+            native: bind("--listen", &config.listen)?,
+            http: config
+                .http
+                .as_ref()
+                .map(|address| bind("--http", address))
+                .transpose()?,
+        })
+    }
+
+    pub(super) fn native_address(&self) -> Result<SocketAddr, ServerError> {
+        self.native.local_addr().map_err(ServerError::Threads)
+    }
+
+    pub(super) fn http_address(&self) -> Result<Option<SocketAddr>, ServerError> {
+        let address = self.http.as_ref().map(TcpListener::local_addr).transpose();
+        address.map_err(ServerError::Threads)
+    }
+}
+
+fn bind(flag: &'static str, address: &HostPort) -> Result<TcpListener, ServerError> {
+    TcpListener::bind((address.host.as_str(), address.port)).map_err(|source| {
+        let address = address.clone();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => ServerError::PortTaken { flag, address },
+            _ => ServerError::Listen {
+                flag,
+                address,
+                source,
+            },
+        }
+    })
+}
+
+/// Says who can reach the server, where that may surprise.
+pub(super) fn announce(config: &Config, native: SocketAddr, http: Option<SocketAddr>) {
+    match http {
+        Some(http) => {
+            tracing::info!(id = %config.name, listen = %native, %http, data = %config.data_dir.display(), "starting")
+        }
+        None => {
+            tracing::info!(id = %config.name, listen = %native, data = %config.data_dir.display(), "starting")
+        }
+    }
+    let addresses = [("--listen", Some(native)), ("--http", http)];
+    let open = addresses
+        .into_iter()
+        .filter_map(|(flag, address)| Some((flag, address?)));
+    let wide: Vec<_> = open.filter(|(_, address)| !address.ip().is_loopback()).collect();
+    if wide.is_empty() {
+        tracing::info!(
+            "only this machine can connect; to serve others, name an address: --http 0.0.0.0:8080 --listen HOST:PORT"
+        );
+    } else {
+        let list: Vec<_> = wide
+            .iter()
+            .map(|(flag, address)| format!("{flag} {address}"))
+            .collect();
+        tracing::warn!(
+            addresses = list.join(", "),
+            "other machines can connect, and neither TLS nor a password protects this server: keep it inside a trusted network"
+        );
+    }
+}

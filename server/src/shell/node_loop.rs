@@ -1,0 +1,278 @@
+//! The loop that owns the node: gathers what happened, lets the node act once, carries out what it wants.
+//!
+//! Connection tasks run before the loop does (the runtime is first come, first served, and the loop is woken by the
+//! first of them), so one batch holds what all readable sockets brought.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raftkv_protocol::{Header, Response};
+use raftkv_raft::Time;
+use tokio::time::{Instant, Sleep};
+
+use super::ServerError;
+use super::clock::Clock;
+use super::door;
+use super::inbox::{Inbox, Letter, Mailbox};
+use super::log_workers::LogWorkers;
+use super::node_context::{FIRST_EPOCH, NodeContext};
+use super::notice::Notices;
+use super::pending::Origin;
+use crate::native::{ClientOutbox, Listing};
+use crate::replica::{Effect, Event, Node, Notice, Token};
+use crate::transport::{Forward, ForwardLinks, PeerLinks};
+
+/// All that a batch touches.
+pub(super) struct NodeLoop {
+    node: Node,
+    clock: Clock,
+    mailbox: Mailbox,
+    inbox: Rc<Inbox>,
+    context: Rc<NodeContext>,
+    peers: Rc<PeerLinks>,
+    forwards: ForwardLinks,
+    log: LogWorkers,
+    notices: Notices,
+    alarm: Alarm,
+    drain: Option<Time>,
+    // Kept between batches for their memory.
+    letters: Vec<Letter>,
+    events: Vec<Event>,
+    effects: Vec<Effect>,
+    to_flush: Vec<Rc<ClientOutbox>>,
+}
+
+/// What a [`NodeLoop`] is made of.
+pub(super) struct Parts {
+    pub(super) node: Node,
+    pub(super) clock: Clock,
+    pub(super) mailbox: Mailbox,
+    pub(super) inbox: Rc<Inbox>,
+    pub(super) context: Rc<NodeContext>,
+    pub(super) peers: Rc<PeerLinks>,
+    pub(super) forwards: ForwardLinks,
+    pub(super) log: LogWorkers,
+    pub(super) notices: Notices,
+}
+
+impl NodeLoop {
+    pub(super) fn new(parts: Parts) -> NodeLoop {
+        NodeLoop {
+            node: parts.node,
+            clock: parts.clock,
+            mailbox: parts.mailbox,
+            inbox: parts.inbox,
+            context: parts.context,
+            peers: parts.peers,
+            forwards: parts.forwards,
+            log: parts.log,
+            notices: parts.notices,
+            alarm: Alarm::new(),
+            drain: None,
+            letters: Vec::new(),
+            events: Vec::new(),
+            effects: Vec::new(),
+            to_flush: Vec::new(),
+        }
+    }
+
+    /// Runs until a graceful stop has drained the node.
+    ///
+    /// # Errors
+    /// When the log can not go on. Nothing is answered after that.
+    pub(super) async fn run(mut self, drain_timeout: Duration) -> Result<(), ServerError> {
+        self.batch(drain_timeout)?;
+        while !self.is_drained() {
+            let until = self.drain.map_or(Time::NEVER, |until| until.min(self.soon()));
+            self.alarm
+                .arm(self.clock.instant(self.node.next_deadline().min(until)));
+            tokio::select! {
+                biased;
+                () = self.mailbox.wait() => {}
+                () = &mut self.alarm.sleep => {}
+            }
+            self.batch(drain_timeout)?;
+        }
+        self.refuse_unhandled();
+        self.log.stop()
+    }
+
+    fn batch(&mut self, drain_timeout: Duration) -> Result<(), ServerError> {
+        self.inbox.swap(&mut self.events);
+        self.read_letters(drain_timeout)?;
+        let now = self.clock.now();
+        for event in self.events.drain(..) {
+            self.node.handle(now, event);
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        self.node.poll(now, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+        self.answer_refusals(now);
+        self.peers.flush();
+        self.forwards.flush();
+        for outbox in self.to_flush.drain(..) {
+            outbox.flush();
+        }
+        Ok(())
+    }
+
+    fn read_letters(&mut self, drain_timeout: Duration) -> Result<(), ServerError> {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.mailbox.take_into(&mut letters);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Event(event) => self.events.push(event),
+                Letter::LogMade(log) => {
+                    self.log.start(log)?;
+                    self.events.push(Event::LogCreated);
+                }
+                Letter::LogFailed(error) => return Err(error.into()),
+                Letter::Stop if self.drain.is_none() => {
+                    tracing::info!("stopping: no more requests are taken, those under way are answered");
+                    self.context.begin_stop();
+                    self.drain = Some(self.clock.now().after(drain_timeout));
+                    self.events.push(Event::Drain);
+                }
+                Letter::Stop => {}
+            }
+        }
+        self.letters = letters;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.peers.send(&to, message),
+            Effect::Write(write) => self.log.write(write),
+            Effect::Fetch(fetch) => self.log.fetch(fetch),
+            Effect::CreateLog {
+                membership,
+                founding,
+                hard_state,
+            } => {
+                self.log.create(membership.cluster, founding, hard_state);
+            }
+            Effect::Answer { token, response } => self.answer(token, response),
+            Effect::Forward {
+                token,
+                to,
+                request,
+                deadline,
+            } => {
+                self.forwards.forward(
+                    &to,
+                    Forward {
+                        token,
+                        request,
+                        deadline,
+                    },
+                );
+            }
+            Effect::Notice(notice) => self.notice(&notice),
+        }
+    }
+
+    fn answer(&mut self, token: Token, response: Response) {
+        let origin = self.inbox.pending().remove(token);
+        match origin {
+            Some(origin) => self.deliver(origin, response),
+            None => tracing::error!(
+                ?token,
+                "a request was answered twice; this is a defect of the server"
+            ),
+        }
+    }
+
+    fn deliver(&mut self, origin: Origin, response: Response) {
+        match origin {
+            Origin::Native { outbox, request } => {
+                if outbox.answer(request, response) == Listing::New {
+                    self.to_flush.push(outbox);
+                }
+            }
+            // A caller that has gone away needs no answer.
+            Origin::Call(answer) => drop(answer.send(response)),
+        }
+    }
+
+    fn answer_refusals(&mut self, now: Time) {
+        let refusals = self.inbox.take_refusals();
+        if refusals.is_empty() {
+            return;
+        }
+        let header = self.header(now);
+        for refusal in refusals {
+            let outcome = Err(refusal.failure);
+            self.deliver(refusal.origin, Response { header, outcome });
+        }
+    }
+
+    /// Requests that came after the last batch: the node never saw them, and their senders may know.
+    fn refuse_unhandled(&mut self) {
+        let header = self.header(self.clock.now());
+        self.inbox.close();
+        self.inbox.swap(&mut self.events);
+        for event in std::mem::take(&mut self.events) {
+            if let Event::Request { token, .. } = event {
+                let outcome = Err(door::stopping());
+                self.answer(token, Response { header, outcome });
+            }
+        }
+        for outbox in self.to_flush.drain(..) {
+            outbox.flush();
+        }
+    }
+
+    fn header(&self, now: Time) -> Header {
+        let status = self.node.status(now);
+        Header {
+            cluster: status.cluster,
+            node: self.context.identity,
+            term: status.term,
+            revision: status.revision,
+            epoch: FIRST_EPOCH,
+        }
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        if let Notice::Formed(membership) = notice {
+            self.context.join_cluster(membership);
+        }
+        self.notices.write(notice);
+    }
+
+    fn is_drained(&self) -> bool {
+        let Some(until) = self.drain else { return false };
+        let is_done = self.inbox.pending().is_empty() && self.context.are_answers_sent();
+        is_done || self.clock.now() >= until
+    }
+
+    /// How soon to look again whether the last answers have left.
+    fn soon(&self) -> Time {
+        self.clock.now().after(Duration::from_millis(5))
+    }
+}
+
+/// One timer, set anew only when it must ring earlier or has rung: deadlines mostly move back, and ringing early costs
+/// one empty batch.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    fn new() -> Alarm {
+        Alarm {
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    fn arm(&mut self, at: Instant) {
+        if self.sleep.is_elapsed() || at < self.sleep.deadline() {
+            self.sleep.as_mut().reset(at);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The node thread: one runtime for the listener, all native connections, and the loop.
+
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use raftkv_protocol::Limits;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use super::ServerError;
+use super::clock::Clock;
+use super::door::Call;
+use super::inbox::{Asked, Inbox, Mailbox};
+use super::log_workers::{LogSetup, LogWorkers};
+use super::node_context::{Identity, NodeContext};
+use super::node_loop::{NodeLoop, Parts};
+use super::notice::Notices;
+use super::pending::Origin;
+use super::storage::Storage;
+use crate::config::Bounds;
+use crate::log::LogConfig;
+use crate::native::{self, Doorway};
+use crate::replica::{Hop, Node, NodeConfig};
+use crate::transport::{Dialer, ForwardLinks, PeerLinks};
+
+/// What the thread is given.
+pub(super) struct NodeSetup {
+    pub(super) node: NodeConfig,
+    pub(super) identity: Identity,
+    pub(super) limits: Limits,
+    pub(super) bounds: Bounds,
+    pub(super) log: LogConfig,
+    pub(super) storage: Storage,
+    pub(super) listener: StdListener,
+    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) mailbox: Mailbox,
+}
+
+/// Starts the thread; `ended` is dropped when it ends.
+pub(super) fn spawn(
+    setup: NodeSetup,
+    ended: oneshot::Sender<()>,
+) -> Result<JoinHandle<Result<(), ServerError>>, ServerError> {
+    let run = move || {
+        let outcome = run(setup);
+        drop(ended);
+        outcome
+    };
+    std::thread::Builder::new()
+        .name("node".into())
+        .spawn(run)
+        .map_err(ServerError::Threads)
+}
+
+fn run(setup: NodeSetup) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(ServerError::Threads)?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        // A task of its own rather than this future: then it takes its turn behind the connections it was woken by.
+        let node = tokio::task::spawn_local(serve(setup));
+        node.await.unwrap_or(Err(ServerError::NodeThread))
+    })
+}
+
+async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
+    let clock = Clock::start();
+    let inbox = Rc::new(Inbox::beside(&setup.mailbox, clock));
+    let context = Rc::new(NodeContext::new(setup.identity, setup.limits, setup.bounds));
+    let dialer = Rc::new(Dialer::new(context.clone()));
+    let peers = Rc::new(PeerLinks::new(
+        dialer.clone(),
+        inbox.clone(),
+        setup.bounds.max_peer_unsent_bytes,
+    ));
+    let storage = setup.storage;
+    let mut notices = Notices::default();
+    if let Some(membership) = &storage.membership {
+        notices.know(membership);
+        context.know_members(membership);
+    }
+    let node = Node::new(setup.node, storage.restored, seed()?, clock.now())?;
+    let log_setup = LogSetup {
+        disk: storage.disk,
+        config: setup.log,
+        identity: storage.identity,
+        mailbox: setup.mailbox.clone(),
+    };
+    let mut log = LogWorkers::new(log_setup);
+    if let Some(opened) = storage.log {
+        log.start(opened)?;
+    }
+    let doorway = Doorway {
+        context: context.clone(),
+        inbox: inbox.clone(),
+        peers: peers.clone(),
+    };
+    setup
+        .listener
+        .set_nonblocking(true)
+        .map_err(ServerError::Threads)?;
+    let listener = TcpListener::from_std(setup.listener).map_err(ServerError::Threads)?;
+    tokio::task::spawn_local(native::accept(listener, Rc::new(doorway)));
+    tokio::task::spawn_local(take_calls(setup.calls, inbox.clone()));
+    let node_loop = NodeLoop::new(Parts {
+        node,
+        clock,
+        mailbox: setup.mailbox,
+        forwards: ForwardLinks::new(dialer, inbox.clone(), clock),
+        inbox,
+        context,
+        peers,
+        log,
+        notices,
+    });
+    node_loop.run(setup.bounds.drain_timeout).await
+}
+
+/// Moves requests of other threads into the inbox, all that wait at once.
+async fn take_calls(mut calls: mpsc::Receiver<Call>, inbox: Rc<Inbox>) {
+    const AT_ONCE: usize = 1024;
+    let mut taken = Vec::with_capacity(AT_ONCE);
+    while calls.recv_many(&mut taken, AT_ONCE).await > 0 {
+        if inbox.is_closed() {
+            // The calls are dropped untaken, which tells their callers that nothing was done.
+            return;
+        }
+        for call in taken.drain(..) {
+            call.take();
+            let asked = Asked {
+                request: call.request,
+                hop: Hop::First,
+                timeout: call.timeout,
+            };
+            inbox.ask(asked, Origin::Call(call.answer));
+        }
+    }
+}
+
+fn seed() -> Result<u64, ServerError> {
+    getrandom::u64().map_err(ServerError::Randomness)
+}

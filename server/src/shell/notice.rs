@@ -1,0 +1,107 @@
+//! What the node wants its operator to know, as log lines with named fields.
+
+use std::collections::HashMap;
+
+use raftkv_protocol::{Address, NodeId, NodeName};
+use raftkv_raft::{StepDown, Transition};
+use tracing::{info, warn};
+
+use crate::membership::Membership;
+use crate::replica::Notice;
+
+/// Writes notices; remembers the members' names, so that lines say `node2` instead of an identity.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    names: HashMap<u64, NodeName>,
+}
+
+impl Notices {
+    pub(crate) fn know(&mut self, membership: &Membership) {
+        let names = membership
+            .members
+            .iter()
+            .map(|member| (member.identity.0, member.name.clone()));
+        self.names = names.collect();
+    }
+
+    pub(crate) fn write(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Transition(transition) => self.transition(*transition),
+            Notice::Formed(membership) => {
+                self.know(membership);
+                let members: Vec<_> = membership.members.iter().map(|member| &*member.name.0).collect();
+                info!(cluster = %membership.cluster, members = members.join(","), "the cluster is formed");
+            }
+            Notice::PeerListsDiffer { peer, ours, theirs } => warn!(
+                %peer,
+                ours = list(ours),
+                theirs = list(theirs),
+                "no cluster is formed: this node and {peer} were told different --peers; make them name the same nodes"
+            ),
+            Notice::WaitingFor { peers } => info!(
+                peers = list(peers),
+                "waiting for peers that have not answered yet; the cluster is formed once all have"
+            ),
+            Notice::NotAMember { cluster, command } => warn!(
+                %cluster,
+                command,
+                "the cluster does not know this node's data directory, so this node does not serve; mend it with: {command}"
+            ),
+            Notice::ForeignPeer {
+                peer,
+                address,
+                cluster,
+            } => warn!(
+                %peer,
+                %address,
+                %cluster,
+                "{peer} at {address} belongs to another cluster; its messages are ignored"
+            ),
+            Notice::FlagsIgnored { stored, flags } => warn!(
+                stored = names(stored),
+                flags = names(flags),
+                "--peers names other nodes than the stored membership; the stored one is used"
+            ),
+        }
+    }
+
+    fn transition(&self, transition: Transition) {
+        match transition {
+            Transition::PreCampaign { campaign_term } => {
+                info!(term = campaign_term.0, "no leader is heard: asking for pre-votes");
+            }
+            Transition::Campaign { term } => info!(term = term.0, "campaigning"),
+            Transition::Elected { term, .. } => info!(term = term.0, "elected: this node leads"),
+            Transition::SteppedDown { term, reason } => {
+                let reason = match reason {
+                    StepDown::HigherTerm => "another node campaigns or leads in a higher term",
+                    StepDown::LostQuorum => "no majority answered for an election time-out",
+                    StepDown::SlowDisk => "this node's disk did not finish a write for an election time-out",
+                };
+                warn!(term = term.0, reason, "this node leads no more");
+            }
+            Transition::Follows { term, leader } => match leader {
+                Some(leader) => info!(term = term.0, leader = self.name(leader.0), "following"),
+                None => info!(term = term.0, "no leader is known"),
+            },
+        }
+    }
+
+    fn name(&self, identity: u64) -> String {
+        let known = self.names.get(&identity).map(ToString::to_string);
+        known.unwrap_or_else(|| NodeId(identity).to_string())
+    }
+}
+
+fn list(peers: &[(NodeName, Address)]) -> String {
+    let items: Vec<_> = peers
+        .iter()
+        .map(|(name, address)| format!("{name}={address}"))
+        .collect();
+    items.join(",")
+}
+
+fn names(names: &[NodeName]) -> String {
+    let items: Vec<_> = names.iter().map(|name| &*name.0).collect();
+    items.join(",")
+}

@@ -1,0 +1,102 @@
+//! Requests that wait for their answer: who asked, by token.
+
+use std::rc::Rc;
+
+use raftkv_protocol::{RequestId, Response};
+use tokio::sync::oneshot;
+
+use crate::native::ClientOutbox;
+use crate::replica::Token;
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// A native connection.
+    Native {
+        outbox: Rc<ClientOutbox>,
+        request: RequestId,
+    },
+    /// A call from another thread.
+    Call(oneshot::Sender<Response>),
+}
+
+/// Waiting requests in reused slots; each token carries its slot's generation, so that no token ever comes twice.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u64,
+    origin: Option<Origin>,
+}
+
+/// Low bits of a token: the slot. What is left counts generations: 2^36 requests per slot.
+const SLOT_BITS: u32 = 28;
+
+impl Pending {
+    /// Notes who asked.
+    ///
+    /// # Panics
+    /// With 2^28 requests waiting at once, which the bounds on connections and their requests keep far away.
+    pub(crate) fn insert(&mut self, origin: Origin) -> Token {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).expect("waiting requests are bounded far below 2^32")
+        });
+        assert!(
+            slot < 1 << SLOT_BITS,
+            "waiting requests are bounded far below 2^{SLOT_BITS}, now {slot}"
+        );
+        let entry = &mut self.slots[slot as usize];
+        entry.origin = Some(origin);
+        Token(entry.generation << SLOT_BITS | u64::from(slot))
+    }
+
+    /// Who asked; `None` when that was answered before.
+    pub(crate) fn remove(&mut self, token: Token) -> Option<Origin> {
+        let slot = u32::try_from(token.0 & ((1 << SLOT_BITS) - 1)).ok()?;
+        let entry = self.slots.get_mut(slot as usize)?;
+        if entry.generation != token.0 >> SLOT_BITS {
+            return None;
+        }
+        let origin = entry.origin.take()?;
+        entry.generation += 1;
+        self.free.push(slot);
+        Some(origin)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> Origin {
+        Origin::Call(oneshot::channel().0)
+    }
+
+    #[test]
+    fn a_token_answers_once_and_never_comes_again() {
+        let mut pending = Pending::default();
+        let first = pending.insert(call());
+        assert!(pending.remove(first).is_some());
+        assert!(pending.remove(first).is_none());
+        let second = pending.insert(call());
+        assert_ne!(first, second);
+        assert!(pending.remove(first).is_none());
+        assert!(!pending.is_empty());
+        assert!(pending.remove(second).is_some());
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_token_names_nobody() {
+        assert!(Pending::default().remove(Token(5)).is_none());
+    }
+}

@@ -1,0 +1,171 @@
+//! Messages that wait for one peer's connection, bounded in bytes.
+
+use std::collections::VecDeque;
+
+use raftkv_protocol::{PeerMessage, RaftBody};
+
+/// Charged for a message beside its entries' payloads.
+const MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Charged for an entry beside its payload.
+const ENTRY_OVERHEAD_BYTES: usize = 48;
+
+/// The queue. Any message may be lost (consensus sends again what matters), so a full queue drops: heartbeats first, for
+/// the next one says the same, then the oldest.
+#[derive(Debug)]
+pub(super) struct PeerQueue {
+    messages: VecDeque<PeerMessage>,
+    size_bytes: usize,
+    max_bytes: usize,
+}
+
+impl PeerQueue {
+    pub(super) fn new(max_bytes: usize) -> PeerQueue {
+        PeerQueue {
+            messages: VecDeque::new(),
+            size_bytes: 0,
+            max_bytes,
+        }
+    }
+
+    pub(super) fn push(&mut self, message: PeerMessage) {
+        self.size_bytes += size_bytes(&message);
+        self.messages.push_back(message);
+        while self.size_bytes > self.max_bytes && self.messages.len() > 1 {
+            self.drop_one();
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<PeerMessage> {
+        let message = self.messages.pop_front()?;
+        self.size_bytes -= size_bytes(&message);
+        Some(message)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// What waited for a connection that could not be made is old by the time of the next attempt.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.size_bytes = 0;
+    }
+
+    fn drop_one(&mut self) {
+        let victim = self.messages.iter().position(is_heartbeat).unwrap_or(0);
+        if let Some(dropped) = self.messages.remove(victim) {
+            self.size_bytes -= size_bytes(&dropped);
+        }
+    }
+}
+
+fn is_heartbeat(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(message) => {
+            matches!(
+                message.body,
+                RaftBody::Heartbeat { .. } | RaftBody::HeartbeatReply { .. }
+            )
+        }
+        PeerMessage::Introduce(_) | PeerMessage::Found(_) => false,
+    }
+}
+
+fn size_bytes(message: &PeerMessage) -> usize {
+    let payload = match message {
+        PeerMessage::Raft(message) => match &message.body {
+            RaftBody::Append { entries, .. } => entries
+                .iter()
+                .map(|entry| entry.payload.len() + ENTRY_OVERHEAD_BYTES)
+                .sum(),
+            _ => 0,
+        },
+        PeerMessage::Introduce(introduction) => introduction.peers.len() * ENTRY_OVERHEAD_BYTES,
+        PeerMessage::Found(founding) => founding.configuration.len(),
+    };
+    payload + MESSAGE_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use raftkv_protocol::{ClusterId, GroupId, NodeId, RaftMessage, WireEntry, WireEntryId};
+
+    use super::*;
+
+    fn message(body: RaftBody) -> PeerMessage {
+        PeerMessage::Raft(RaftMessage {
+            cluster: ClusterId(1),
+            group: GroupId(0),
+            from: NodeId(1),
+            to: NodeId(2),
+            term: 1,
+            body,
+        })
+    }
+
+    fn heartbeat(round: u64) -> PeerMessage {
+        message(RaftBody::Heartbeat {
+            session: 1,
+            commit: None,
+            round,
+        })
+    }
+
+    fn append(commit: u64, payload_bytes: usize) -> PeerMessage {
+        let entry = WireEntry {
+            term: 1,
+            kind: 1,
+            log_time_us: 0,
+            session: 0,
+            sequence: 0,
+            first_unacknowledged: 0,
+            payload: Bytes::from(vec![0; payload_bytes]),
+        };
+        let prev = WireEntryId { term: 1, index: 1 };
+        message(RaftBody::Append {
+            session: 1,
+            prev,
+            commit,
+            entries: vec![entry],
+        })
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_heartbeat_first() {
+        let mut queue = PeerQueue::new(4 * MESSAGE_OVERHEAD_BYTES + ENTRY_OVERHEAD_BYTES);
+        for sent in [
+            append(1, 0),
+            heartbeat(1),
+            heartbeat(2),
+            heartbeat(3),
+            heartbeat(4),
+        ] {
+            queue.push(sent);
+        }
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(left, [append(1, 0), heartbeat(2), heartbeat(3), heartbeat(4)]);
+        assert_eq!(queue.size_bytes, 0);
+    }
+
+    #[test]
+    fn without_heartbeats_the_oldest_goes() {
+        let mut queue = PeerQueue::new(2500);
+        for commit in 1..=3 {
+            queue.push(append(commit, 1000));
+        }
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(left, [append(2, 1000), append(3, 1000)]);
+    }
+
+    #[test]
+    fn one_message_is_always_kept() {
+        let mut queue = PeerQueue::new(10);
+        queue.push(append(1, 1000));
+        assert!(!queue.is_empty());
+        queue.clear();
+        assert!(queue.is_empty());
+        assert_eq!(queue.size_bytes, 0);
+    }
+}

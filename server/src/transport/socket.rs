@@ -1,0 +1,119 @@
+//! What all our connections share: how they are set up, read in large pieces and written once per batch.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::net::TcpStream;
+
+/// First read of a connection asks for this much; each read that was filled asks for four times as much the next time.
+/// So an idle connection holds little, and a busy one needs few system calls.
+const FIRST_READ_BYTES: usize = 4 << 10;
+
+/// Most that one read asks for: more makes no system call cheaper.
+const LARGEST_READ_BYTES: usize = 256 << 10;
+
+/// A written buffer that has grown past this is given back when it is empty.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+/// Bytes sent to a node that stay unconfirmed so long end the connection: behind a partition, the kernel would otherwise
+/// go on waiting for minutes after the network has healed.
+#[cfg(target_os = "linux")]
+const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection on which nothing is said for so long is asked whether anybody is still there.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+
+/// For every connection: small frames go out at once, and a machine that vanished is noticed in the end.
+pub(crate) fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// For connections to nodes, which always read: silence is noticed soon. A client may take its time.
+pub(super) fn expect_prompt_reader(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
+    Ok(())
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// More bytes are in the buffer.
+    Some,
+    /// The other side has closed.
+    End,
+}
+
+/// Bytes that arrived and are not decoded yet.
+#[derive(Debug)]
+pub(crate) struct ReadBuffer {
+    pub(crate) bytes: BytesMut,
+    next_read_bytes: usize,
+}
+
+impl ReadBuffer {
+    pub(crate) fn new() -> ReadBuffer {
+        ReadBuffer {
+            bytes: BytesMut::new(),
+            next_read_bytes: FIRST_READ_BYTES,
+        }
+    }
+
+    /// Waits until something arrives, and takes what is there.
+    pub(crate) async fn fill(&mut self, stream: &TcpStream) -> io::Result<Read> {
+        loop {
+            stream.readable().await?;
+            self.bytes.reserve(self.next_read_bytes);
+            match stream.try_read_buf(&mut self.bytes) {
+                Ok(0) => return Ok(Read::End),
+                Ok(count) => {
+                    if count >= self.next_read_bytes {
+                        self.next_read_bytes = (self.next_read_bytes * 4).min(LARGEST_READ_BYTES);
+                    }
+                    return Ok(Read::Some);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// What a flush left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing.
+    All,
+    /// The socket takes no more for now.
+    Part,
+}
+
+/// Writes as much of `unsent` as the socket takes now.
+pub(crate) fn flush(stream: &TcpStream, unsent: &mut BytesMut) -> io::Result<Flushed> {
+    while !unsent.is_empty() {
+        match stream.try_write(unsent) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => unsent.advance(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Part),
+            Err(error) => return Err(error),
+        }
+    }
+    if unsent.capacity() > KEPT_BUFFER_BYTES {
+        *unsent = BytesMut::new();
+    } else {
+        unsent.clear();
+    }
+    Ok(Flushed::All)
+}
+
+/// Did the other side's process end the connection (rather than a network that fell silent)?
+pub(crate) fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
