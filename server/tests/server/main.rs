@@ -1,0 +1,8 @@
+//! Whole servers over real sockets and disks: in this process where that is enough, as processes where exit codes and
+//! signals matter.
+
+mod http_input;
+mod native_input;
+mod process;
+mod rig;
+mod serving;
