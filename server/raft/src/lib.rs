@@ -97,6 +97,8 @@
 
 mod apply;
 mod config;
+#[cfg(feature = "simulation")]
+mod inspect;
 mod log;
 mod membership;
 mod message;
@@ -116,6 +118,8 @@ mod types;
 mod voting;
 
 pub use config::{Config, ConfigError};
+#[cfg(feature = "simulation")]
+pub use inspect::PeerProgress;
 pub use membership::Configuration;
 pub use message::{Campaign, Envelope, Message, ReadId, ReplicationSession, Round, Verdict};
 pub use proposal::{Proposal, ProposeError, ReadError};

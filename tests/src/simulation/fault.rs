@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use super::random::log_uniform;
-use super::schedule::{Action, DiskCall, NodeSet, Remains};
+use super::schedule::{Action, DiskCall, LeaderFault, NodeSet, Remains};
 
 /// A kind of fault. A run draws first which of them exist at all (swarm testing: all at once hides bugs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,11 +41,14 @@ pub enum FaultKind {
     ReadError,
     BitRot,
     Wipe,
+    LeaderCrash,
+    LeaderCut,
+    LeaderStall,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 29] = [
+    pub const ALL: [FaultKind; 32] = [
         FaultKind::Crash,
         FaultKind::PowerLoss,
         FaultKind::CrashAtEffect,
@@ -75,6 +78,9 @@ impl FaultKind {
         FaultKind::ReadError,
         FaultKind::BitRot,
         FaultKind::Wipe,
+        FaultKind::LeaderCrash,
+        FaultKind::LeaderCut,
+        FaultKind::LeaderStall,
     ];
 
     /// Sets the options of a plan that this kind is about, if it is one that goes on all the time.
@@ -114,7 +120,10 @@ impl FaultKind {
             | FaultKind::SyncError
             | FaultKind::ReadError
             | FaultKind::BitRot
-            | FaultKind::Wipe => {}
+            | FaultKind::Wipe
+            | FaultKind::LeaderCrash
+            | FaultKind::LeaderCut
+            | FaultKind::LeaderStall => {}
         }
     }
 
@@ -133,6 +142,7 @@ impl FaultKind {
             }
             FaultKind::ClusterPowerFailure => Some((1, 20)),
             FaultKind::Wipe | FaultKind::BitRot => Some((2, 10)),
+            FaultKind::LeaderCrash | FaultKind::LeaderCut | FaultKind::LeaderStall => Some((6, 60)),
             FaultKind::Pause
             | FaultKind::ClockJump
             | FaultKind::ClockRate
@@ -254,6 +264,33 @@ impl FaultKind {
             FaultKind::ReadError => disk_error(DiskCall::Read, rng),
             FaultKind::BitRot => Action::BitRot { node },
             FaultKind::Wipe => Action::Wipe { node, down_us },
+            FaultKind::LeaderCrash => Action::Leader {
+                fault: LeaderFault::Crash(remains),
+                for_us: down_us,
+            },
+            FaultKind::LeaderCut => {
+                let faults = [
+                    LeaderFault::Isolated,
+                    LeaderFault::Mute,
+                    LeaderFault::Deaf,
+                    LeaderFault::Lagging,
+                ];
+                Action::Leader {
+                    fault: faults[rng.usize(..4)],
+                    for_us: log_uniform(rng, 100_000, 4_000_000),
+                }
+            }
+            FaultKind::LeaderStall => {
+                let fault = if rng.bool() {
+                    LeaderFault::Paused
+                } else {
+                    LeaderFault::SlowClock
+                };
+                Action::Leader {
+                    fault,
+                    for_us: log_uniform(rng, 100_000, 4_000_000),
+                }
+            }
             FaultKind::Loss
             | FaultKind::Doubling
             | FaultKind::Reordering

@@ -47,6 +47,6 @@ pub use fault::FaultKind;
 pub use observer::Violation;
 pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, WorkloadPlan};
 pub use run::{Options, Outcome, Statistics, run};
-pub use schedule::{Action, Asked, DiskCall, NodeSet, Remains, Scenario, ScheduleError, Step};
+pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};
 pub use search::{Found, search};
 pub use shrink::shrink;

@@ -104,6 +104,9 @@ pub struct WorkloadPlan {
     pub keys: u8,
     /// Operations a second, all clients together.
     pub operations_per_second: u64,
+    /// Do operations come in bursts, with nothing between them?
+    #[serde(default)]
+    pub comes_in_bursts: bool,
     /// Padding of each value, bytes.
     pub value_bytes: usize,
     /// A client gives up an attempt after this long.
@@ -207,6 +210,7 @@ impl Plan {
                 clients: 8,
                 keys: 8,
                 operations_per_second: 20,
+                comes_in_bursts: false,
                 value_bytes: 16,
                 timeout_us: 2_000_000,
             },

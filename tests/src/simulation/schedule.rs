@@ -51,6 +51,25 @@ pub enum DiskCall {
     Sync,
 }
 
+/// What happens to a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaderFault {
+    /// Its process is killed.
+    Crash(Remains),
+    /// It neither hears nor is heard.
+    Isolated,
+    /// It hears and is not heard.
+    Mute,
+    /// It is heard and does not hear.
+    Deaf,
+    /// It hears late, and shortly after is not heard at all.
+    Lagging,
+    /// It does not run.
+    Paused,
+    /// Its clock is slow.
+    SlowClock,
+}
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
@@ -136,6 +155,8 @@ pub enum Action {
     },
     /// Messages from these nodes to those pile up, and all arrive in random order at the end.
     Clog { from: NodeSet, to: NodeSet, for_us: u64 },
+    /// Something happens to whoever leads at that moment.
+    Leader { fault: LeaderFault, for_us: u64 },
     /// All connections of the node break; it lives on.
     ResetConnections { node: usize },
     /// Every write and sync of the node's disk waits until the end of this.
@@ -181,6 +202,7 @@ impl Action {
             | Action::Wipe { node, .. } => Some(node),
             Action::Ask { .. }
             | Action::PowerFailure { .. }
+            | Action::Leader { .. }
             | Action::Cut { .. }
             | Action::Split { .. }
             | Action::SlowLink { .. }

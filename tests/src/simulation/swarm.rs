@@ -59,6 +59,7 @@ fn draw_plan(seed: u64) -> Plan {
     };
     draw_limits(&mut plan, rng);
     draw_speeds(&mut plan, rng);
+    draw_timeouts(&mut plan, rng, &style);
     for kind in plan.kinds.clone() {
         kind.tune(&mut plan, rng);
     }
@@ -101,11 +102,26 @@ fn draw_speeds(plan: &mut Plan, rng: &mut Rng) {
     plan.disk.jitter_us = log_uniform(rng, 20, 5_000);
     plan.gather_us = log_uniform(rng, 1, 3_000);
     let load = &mut plan.workload;
-    load.clients = log_uniform(rng, 1, 16) as usize;
+    load.clients = log_uniform(rng, 1, 40) as usize;
+    load.comes_in_bursts = rng.bool();
     load.keys = log_uniform(rng, 1, 8) as u8;
     load.operations_per_second = log_uniform(rng, 5, 200);
     load.value_bytes = log_uniform(rng, 1, 600) as usize;
     load.timeout_us = log_uniform(rng, 200_000, 4_000_000);
+}
+
+/// Time-outs down to little more than what the network and the disks need: elections collide then.
+fn draw_timeouts(plan: &mut Plan, rng: &mut Rng, style: &Style) {
+    let (network, disk) = (&plan.network, &plan.disk);
+    let round_us =
+        2 * (network.delay_us + 2 * network.jitter_us + plan.gather_us) + disk.sync_us + 2 * disk.jitter_us;
+    let raft = &mut plan.raft;
+    if !matches!(style, Style::Calm) && rng.bool() {
+        raft.heartbeat_interval_us = log_uniform(rng, 10_000, 100_000);
+        raft.election_timeout_us = raft.heartbeat_interval_us * rng.u64(3..8);
+        raft.reset_campaign_jitter_us = log_uniform(rng, 100, 50_000);
+    }
+    raft.election_timeout_us = raft.election_timeout_us.max(5 * round_us);
 }
 
 /// Draws all steps of a plan, ascending by time.
@@ -143,7 +159,12 @@ fn draw_operations(plan: &Plan) -> Vec<Step> {
     let mean_us = 1_000_000 / load.operations_per_second.max(1);
     let mut steps = Vec::new();
     let mut at_us = exponential(rng, mean_us);
+    let mut burst_ends = at_us;
     while at_us < plan.length_us {
+        if load.comes_in_bursts && at_us > burst_ends {
+            at_us += log_uniform(rng, 100_000, 3_000_000);
+            burst_ends = at_us + log_uniform(rng, 50_000, 1_000_000);
+        }
         let action = Action::Ask {
             client: rng.usize(..load.clients),
             asked: draw_asked(rng),

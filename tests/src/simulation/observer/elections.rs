@@ -16,8 +16,10 @@ impl Observer {
             );
             self.violate_at("I1", view, what);
         }
-        let decided = self.decided.len() as u64;
-        let expected = self.decided.last().copied();
+        // A leader that was elected late, in a term that is over, owes nothing to the later ones (paper §5.4).
+        let decided = self.decided_in.partition_point(|decided_in| *decided_in < term);
+        let expected = decided.checked_sub(1).map(|last| self.decided[last]);
+        let decided = decided as u64;
         let found = self.views[view].chain_at(decided);
         if decided > 0 && found != expected {
             let what = format!("was elected in term {term} without the decided entries up to {decided}");

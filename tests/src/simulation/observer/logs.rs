@@ -142,7 +142,7 @@ impl Observer {
 
     fn founded(&mut self, view: usize, mirrored: Mirrored) {
         if self.decided.is_empty() {
-            self.decide(mirrored);
+            self.decide(mirrored.term, mirrored);
         } else if self.decided[0] != mirrored.chain {
             self.violate_at(
                 "I7",
@@ -286,6 +286,32 @@ impl Observer {
         }
     }
 
+    /// What a leader believes to match does, durably, at a peer that knows no newer term; and it is never unlearnt.
+    pub(super) fn check_progress(&mut self, view: usize, raft: &Raft) {
+        let term = raft.term().0;
+        for known in raft.peer_progress() {
+            let matched = known.matched.map_or(0, Index::get);
+            let last = self.matches.entry((view, known.peer.0)).or_default();
+            if *last == (term, matched) {
+                continue;
+            }
+            let before = std::mem::replace(last, (term, matched));
+            let fell = before.0 == term && matched < before.1;
+            let peer = self.by_identity.get(&known.peer.0).map(|&peer| &self.views[peer]);
+            let holds = peer.is_none_or(|peer| {
+                let durable_term = peer.durable_hard_state.map_or(0, |state| state.term.0);
+                durable_term > term || peer.durable_chain_at(matched) == self.views[view].chain_at(matched)
+            });
+            if fell || !holds || matched >= known.next.get() {
+                let what = format!(
+                    "leads term {term} and takes {known:?} for proven, after a match of {}",
+                    before.1
+                );
+                self.violate_at("I9", view, what);
+            }
+        }
+    }
+
     /// A leader decides: is there a true quorum of durable copies, and is the entry of its own term (paper §5.4.2)?
     fn check_commit_legality(&mut self, view: usize, term: u64, commit: u64) {
         let node = &self.views[view];
@@ -318,12 +344,13 @@ impl Observer {
         }
         for index in self.decided.len()..commit as usize {
             let entry = self.views[view].log[index];
-            self.decide(entry);
+            self.decide(term, entry);
         }
     }
 
-    fn decide(&mut self, entry: Mirrored) {
+    fn decide(&mut self, term: u64, entry: Mirrored) {
         self.decided.push(entry.chain);
+        self.decided_in.push(term);
         let Some(content) = self.undecided.remove(&entry.chain) else {
             self.violate(
                 "I7",

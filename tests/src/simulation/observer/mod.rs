@@ -65,6 +65,10 @@ pub(crate) struct Observer {
     undecided: HashMap<u64, raftkv_raft::Entry>,
     /// The one log (I7): chained hashes of all entries that a legal quorum committed, index 1 first.
     decided: Vec<u64>,
+    /// The term whose leader decided each of them: never falls.
+    decided_in: Vec<u64>,
+    /// What each leader knew of each peer: (leader, peer) to term and match (I9).
+    matches: HashMap<(usize, u64), (u64, u64)>,
     /// State hash per applied index (I7).
     state_hashes: HashMap<u64, u64>,
     model: Model,
@@ -96,6 +100,8 @@ impl Observer {
             chains: HashMap::new(),
             undecided: HashMap::new(),
             decided: Vec::new(),
+            decided_in: Vec::new(),
+            matches: HashMap::new(),
             state_hashes: HashMap::new(),
             model: Model::new(),
             failed_attempts: HashSet::new(),
@@ -183,6 +189,7 @@ impl Observer {
         let Some(raft) = node.raft() else { return };
         self.check_term(view, raft);
         self.check_commit(view, raft);
+        self.check_progress(view, raft);
         if let Some(store) = node.store() {
             self.check_applied(view, store);
         }

@@ -21,6 +21,10 @@ impl World {
         process.node.poll(local, &mut effects);
         // All that was decided is looked at before anything of it is visible: a crash half way then changes nothing.
         self.observer.polled(id.slot, &process.node, &effects);
+        if process.timer_wrongly_restarted(&effects) {
+            let what = "a request it did not vote for restarted its election timer".to_owned();
+            self.observer.violate("I20", Some(id.slot), what);
+        }
         self.check_queues(id);
         for effect in effects.drain(..) {
             if self.is_killed_here(id) {

@@ -4,12 +4,16 @@ use super::clients::Reply;
 use super::machine::{ArmedCrash, Process, Waiting, identity};
 use super::{Happening, Machine, Micros, World};
 use crate::simulation::random::exponential;
-use crate::simulation::schedule::{Action, DiskCall, NodeSet, Remains};
+use crate::simulation::schedule::{Action, DiskCall, LeaderFault, NodeSet, Remains};
 use crate::simulation::trace::Traced;
 
 /// How often, and how many times, a disk is looked at for a moment at which it may rot.
 const ROT_AGAIN_US: Micros = 7_000;
 const ROT_TRIES: u32 = 500;
+/// How late a leader that lags hears.
+const LAG_US: Micros = 1_500_000;
+/// How fast a slow clock runs.
+const SLOW_CLOCK_PPM: u64 = 400_000;
 
 impl World {
     pub(super) fn step(&mut self, number: usize) {
@@ -24,9 +28,82 @@ impl World {
                     format!("{:?}", step.action)
                 });
         }
-        if let Some(for_us) = self.begin(&step.action) {
+        let action = self.aimed(step.action);
+        if let Some(for_us) = self.begin(&action) {
+            self.lasting.insert(number, action);
             self.queue.push(self.now + for_us, Happening::StepEnds(number));
         }
+    }
+
+    /// What is meant for the leader, aimed at the node that leads now (the first one, if none does).
+    fn aimed(&mut self, action: Action) -> Action {
+        let Action::Leader { fault, for_us } = action else {
+            return action;
+        };
+        let node = self.leader().unwrap_or(0);
+        let (one, others) = self.halves(NodeSet::one(node), NodeSet(0));
+        match fault {
+            LeaderFault::Crash(remains) => Action::Crash {
+                node,
+                remains,
+                down_us: for_us,
+            },
+            LeaderFault::Isolated => Action::Split {
+                half: one,
+                bridge: NodeSet(0),
+                for_us,
+            },
+            LeaderFault::Mute => Action::Cut {
+                from: one,
+                to: others,
+                for_us,
+            },
+            LeaderFault::Deaf => Action::Cut {
+                from: others,
+                to: one,
+                for_us,
+            },
+            LeaderFault::Lagging => {
+                // What is on its way to it when its own voice is lost goes on arriving for a while.
+                self.network.slow(others, one, LAG_US);
+                let happening = Happening::LagGoesMute {
+                    leader: one,
+                    others,
+                    for_us,
+                };
+                self.queue.push(self.now + LAG_US / 2, happening);
+                Action::SlowLink {
+                    from: NodeSet(0),
+                    to: NodeSet(0),
+                    by_us: 0,
+                    for_us,
+                }
+            }
+            LeaderFault::Paused => Action::Pause { node, for_us },
+            LeaderFault::SlowClock => Action::ClockRate {
+                node,
+                rate_ppm: SLOW_CLOCK_PPM,
+                for_us,
+            },
+        }
+    }
+
+    /// A leader that hears late is not heard any more, until both end.
+    pub(super) fn lag_goes_mute(&mut self, leader: NodeSet, others: NodeSet, for_us: Micros) {
+        if self.settling.is_some() {
+            return;
+        }
+        self.network.cut(leader, others);
+        self.queue
+            .push(self.now + for_us, Happening::LagEnds { leader, others });
+    }
+
+    pub(super) fn lag_ends(&mut self, leader: NodeSet, others: NodeSet) {
+        if self.settling.is_some() {
+            return;
+        }
+        self.network.mend(leader, others);
+        self.network.speed_up(others, leader, LAG_US);
     }
 
     /// Does it; says how long it lasts if its end needs doing too.
@@ -116,6 +193,8 @@ impl World {
                 return Some(for_us);
             }
             Action::Clog { from, to, for_us } => self.network.clog(from, to, self.now + for_us),
+            // Aimed before.
+            Action::Leader { .. } => {}
             Action::DiskStall { .. }
             | Action::DiskSlow { .. }
             | Action::DiskFull { .. }
@@ -170,7 +249,10 @@ impl World {
         if self.settling.is_some() {
             return;
         }
-        match self.scenario.steps[number].action {
+        let Some(action) = self.lasting.remove(&number) else {
+            return;
+        };
+        match action {
             Action::ClockRate { node, .. } => {
                 let machine = &mut self.machines[node];
                 machine.clock.set_rate(self.now, machine.rate_ppm);

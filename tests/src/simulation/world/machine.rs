@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
-use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName};
-use raftkv_raft::{Write, WriteNumber};
+use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName, PeerMessage, RaftBody};
+use raftkv_raft::{RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
-use raftkv_server::replica::{Node, NodeConfig, Token};
+use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
 
 use super::{Attempt, Life, Micros, ProcessId};
 use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
@@ -40,6 +40,10 @@ pub(super) struct Process {
     /// Requests passed on whose end is not known yet.
     pub(super) forwards: BTreeSet<Token>,
     next_token: u64,
+    /// Events since the last poll.
+    pub(super) handled: u32,
+    /// A request for a (pre-)vote that came since then: its sender, and the election deadline before it.
+    pub(super) vote_request: Option<(NodeId, Time)>,
 }
 
 impl Process {
@@ -58,7 +62,42 @@ impl Process {
             waiting: BTreeMap::new(),
             forwards: BTreeSet::new(),
             next_token: 1,
+            handled: 0,
+            vote_request: None,
         }
+    }
+
+    /// Remembers what a refused vote must leave alone.
+    pub(super) fn note_vote_request(&mut self, message: &PeerMessage) {
+        let PeerMessage::Raft(raft) = message else { return };
+        let Some(core) = self.node.raft().filter(|core| core.role() == RoleName::Follower) else {
+            return;
+        };
+        if matches!(
+            raft.body,
+            RaftBody::PreVoteRequest { .. } | RaftBody::VoteRequest { .. }
+        ) {
+            self.vote_request = Some((raft.from, core.election_deadline()));
+        }
+    }
+
+    /// Did a request that was answered without a vote, and nothing else, restart the election timer (R6)?
+    pub(super) fn timer_wrongly_restarted(&mut self, effects: &[Effect]) -> bool {
+        let handled = std::mem::take(&mut self.handled);
+        let Some((asker, before)) = self.vote_request.take() else {
+            return false;
+        };
+        let Some(core) = self.node.raft().filter(|core| core.role() == RoleName::Follower) else {
+            return false;
+        };
+        let is_refused = effects.iter().any(|effect| match effect {
+            Effect::Send { message: PeerMessage::Raft(raft), .. } => {
+                let no_vote = matches!(raft.body, RaftBody::PreVoteReply { .. } | RaftBody::VoteReply { granted: false });
+                no_vote && raft.to == asker
+            }
+            _ => false,
+        });
+        handled == 1 && is_refused && core.election_deadline() > before
     }
 
     /// Nothing is being written, and what was written is proven by a mark.

@@ -9,6 +9,7 @@ mod settle;
 mod storage;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::io::Write as Out;
 
 use raftkv_protocol::{PeerMessage, Response};
@@ -24,7 +25,7 @@ use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
 use super::plan::Ending;
 use super::queue::{Micros, Queue};
-use super::schedule::Scenario;
+use super::schedule::{Action, NodeSet, Scenario};
 use super::trace::{Trace, Traced};
 
 /// Which process of a machine: grows with each start, so that what was meant for a dead process does not reach the next.
@@ -94,6 +95,14 @@ enum Happening {
     ClientTimeout { client: usize, attempt: Attempt },
     /// A client tries again.
     ClientRetry { client: usize, attempt: Attempt },
+    /// A leader that hears late is not heard any more.
+    LagGoesMute {
+        leader: NodeSet,
+        others: NodeSet,
+        for_us: Micros,
+    },
+    /// It is whole again.
+    LagEnds { leader: NodeSet, others: NodeSet },
     /// A disk rots, if it may now.
     Rot { slot: usize, tries: u32 },
     /// Faults stop; or, in a calm run, elections must have.
@@ -119,6 +128,8 @@ impl Happening {
             Happening::Forwarded(request) => Some(request.to),
             Happening::Step(_)
             | Happening::StepEnds(_)
+            | Happening::LagGoesMute { .. }
+            | Happening::LagEnds { .. }
             | Happening::Rot { .. }
             | Happening::Start { .. }
             | Happening::Reply { .. }
@@ -142,6 +153,8 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// Effects carried out so far, all nodes together.
     effects: u64,
+    /// Faults of the schedule that last, by the number of their step.
+    lasting: BTreeMap<usize, Action>,
     settling: Option<Settling>,
     /// A run without faults, after its first election.
     calm: Option<Settling>,
@@ -169,6 +182,7 @@ impl World {
             ),
             trace: Trace::new(out),
             effects: 0,
+            lasting: BTreeMap::new(),
             settling: None,
             calm: None,
             is_over: false,
@@ -237,6 +251,12 @@ impl World {
             } => self.reply_arrives(client, attempt, *reply),
             Happening::ClientTimeout { client, attempt } => self.client_times_out(client, attempt),
             Happening::ClientRetry { client, attempt } => self.client_retries(client, attempt),
+            Happening::LagGoesMute {
+                leader,
+                others,
+                for_us,
+            } => self.lag_goes_mute(leader, others, for_us),
+            Happening::LagEnds { leader, others } => self.lag_ends(leader, others),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
             Happening::Settle => self.settle(),
             Happening::CheckRest => self.check_rest(),
@@ -250,6 +270,7 @@ impl World {
         let Some(process) = machine.process_of(id.life) else {
             return;
         };
+        process.handled += 1;
         process.node.handle(local, event);
         self.wants_poll(id);
     }
@@ -309,6 +330,9 @@ impl World {
             .note(self.now, Some(to), Traced::Receive, fingerprint(&message), || {
                 format!("{message:?}")
             });
+        if let Some(process) = self.machines[to].process_of(id.life) {
+            process.note_vote_request(&message);
+        }
         self.handle(id, Event::Peer(message));
     }
 

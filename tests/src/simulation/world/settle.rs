@@ -123,12 +123,15 @@ impl World {
         }
     }
 
-    /// The others hear and are heard as far as present faults let them, or not at all.
+    /// The others hear and are heard as far as present faults let them; or, each way for itself, not at all.
     fn isolate_perhaps(&mut self, core: &[usize]) {
         let core = NodeSet::of(core);
         let others = NodeSet(!core.0);
-        if stream(self.scenario.plan.seed, Stream::Settle, 1).bool() {
+        let choice = stream(self.scenario.plan.seed, Stream::Settle, 1).u32(..4);
+        if choice & 1 != 0 {
             self.network.cut(core, others);
+        }
+        if choice & 2 != 0 {
             self.network.cut(others, core);
         }
     }
@@ -235,7 +238,7 @@ impl World {
     }
 
     /// Who leads the highest term.
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let rafts = self
             .machines
             .iter()

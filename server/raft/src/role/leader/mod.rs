@@ -29,6 +29,15 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
+    #[cfg(feature = "simulation")]
+    pub(crate) fn peer_progress(&self) -> impl Iterator<Item = crate::PeerProgress> {
+        self.peers.iter().map(|(&peer, progress)| crate::PeerProgress {
+            peer,
+            matched: progress.matched(),
+            next: progress.next(),
+        })
+    }
+
     /// Starts the term with a no-op (R16, paper §8), which is also what it announces itself with.
     pub(super) fn elected(shared: &mut Shared, now: Time) -> Leader {
         let noop = EntryId {
