@@ -8,12 +8,64 @@ use raftkv_raft::simulation as core;
 pub const WAITING: &[(&str, &str)] = &[
     ("truncated a configuration entry", "membership changes"),
     ("reply of another session dropped", "membership changes"),
+    ("log: segment compacted", "snapshots"),
+    (
+        "ack beyond the log dropped",
+        "peers that are broken: correct ones never send it",
+    ),
+    (
+        "fetch that was not open dropped",
+        "a driver that is broken: this one never does it",
+    ),
+    (
+        "malformed append dropped",
+        "peers that are broken: correct ones never send it",
+    ),
+    (
+        "message for another node or garbage dropped",
+        "messages for another node in the core: the replica drops them before",
+    ),
+    (
+        "malformed consensus message dropped",
+        "peers that are broken: correct ones never send it",
+    ),
+    (
+        "message for another node or of another cluster dropped",
+        "two clusters in one world",
+    ),
+    ("foreign cluster met", "two clusters in one world"),
+    (
+        "forwarded write answered by another cluster",
+        "two clusters in one world",
+    ),
+    (
+        "founding refused",
+        "peers that are broken, or two clusters in one world",
+    ),
+    (
+        "introduction with our own identity ignored",
+        "a copied data directory",
+    ),
+    (
+        "log created twice",
+        "a driver that is broken: this one never does it",
+    ),
+    ("peer lists differ", "operators who mistype"),
+    (
+        "expiry backlog",
+        "a thousand keys with one deadline; the store's own tests have them",
+    ),
+    ("log: foreign segment refused", "swapped disks"),
 ];
 
 /// All marks that the default seeds must reach.
 #[must_use]
 pub fn all() -> Vec<&'static str> {
-    let lists = [core::MARKS, raftkv_server::replica::MARKS];
+    let lists = [
+        core::MARKS,
+        raftkv_server::replica::MARKS,
+        raftkv_server::log::simulation::MARKS,
+    ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|mark| !WAITING.iter().any(|(waiting, _)| waiting == mark));
     all

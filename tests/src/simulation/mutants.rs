@@ -39,7 +39,12 @@ pub const MOST_SEEDS: u64 = 4_000;
 /// All planted bugs that the simulator must find: name, and what each does.
 #[must_use]
 pub fn all() -> Vec<(&'static str, &'static str)> {
-    let lists = [core::MUTANTS, raftkv_server::replica::MUTANTS, OWN];
+    let lists = [
+        core::MUTANTS,
+        raftkv_server::replica::MUTANTS,
+        raftkv_server::log::simulation::MUTANTS,
+        OWN,
+    ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|(name, _)| !WAITING.iter().any(|(waiting, _)| waiting == name));
     all

@@ -90,8 +90,7 @@ pub fn run(scenario: &Scenario, options: Options) -> Outcome {
     if ended.is_err() {
         let message = LAST_PANIC.take();
         world.observer.violate("panic", None, message);
-    } else if world.observer.violations().is_empty() && scenario.plan.seed.is_multiple_of(GENERAL_CHECK_EVERY)
-    {
+    } else if world.observer.violations().is_empty() && suits_general_check(scenario, &world) {
         check_history(&mut world);
     }
     set_mutant(None);

@@ -91,8 +91,14 @@ impl Process {
             return false;
         };
         let is_refused = effects.iter().any(|effect| match effect {
-            Effect::Send { message: PeerMessage::Raft(raft), .. } => {
-                let no_vote = matches!(raft.body, RaftBody::PreVoteReply { .. } | RaftBody::VoteReply { granted: false });
+            Effect::Send {
+                message: PeerMessage::Raft(raft),
+                ..
+            } => {
+                let no_vote = matches!(
+                    raft.body,
+                    RaftBody::PreVoteReply { .. } | RaftBody::VoteReply { granted: false }
+                );
                 no_vote && raft.to == asker
             }
             _ => false,

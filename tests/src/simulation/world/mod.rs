@@ -28,6 +28,9 @@ use super::queue::{Micros, Queue};
 use super::schedule::{Action, NodeSet, Scenario};
 use super::trace::{Trace, Traced};
 
+/// A run of the swarm has a tenth of this at most.
+const MOST_EVENTS: u64 = 20_000_000;
+
 /// Which process of a machine: grows with each start, so that what was meant for a dead process does not reach the next.
 pub(crate) type Life = u32;
 
@@ -224,6 +227,13 @@ impl World {
             }
             self.observer.set_now(at);
             self.happened += 1;
+            if self.happened > MOST_EVENTS {
+                self.observer.violate(
+                    "I19",
+                    None,
+                    format!("more than {MOST_EVENTS} events in one run: a storm"),
+                );
+            }
             self.happen(happening);
         }
     }

@@ -1,0 +1,106 @@
+//! The simulator as CI runs it: a modest number of seeds; `SIM_SEEDS` asks for more. Mutants, marks and whole sweeps run
+//! through the binary `sim`, in release.
+
+use std::path::{Path, PathBuf};
+
+use raftkv_tests::simulation::{Options, Scenario, mutants, run, search, shrink, sweep};
+
+fn seeds() -> u64 {
+    std::env::var("SIM_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(60)
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let found = search(0..seeds(), 2, 1, None, &|_| {});
+    if let Some((seed, outcome)) = found.failures.first() {
+        let file = std::env::temp_dir().join(format!("raftkv-seed-{seed}.json"));
+        let smallest = shrink(&Scenario::from_seed(*seed), None, 200);
+        let saved = smallest.save(&file).map(|()| file);
+        panic!(
+            "seed {seed}: {}\nreplay: cargo run --release -p raftkv-tests --bin sim -- --seed {seed} --trace\nshrunk: {saved:?}",
+            outcome.violations[0]
+        );
+    }
+    assert!(
+        found.total.answered > 0,
+        "clients were answered: {:?}",
+        found.total
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..12 {
+        let scenario = Scenario::from_seed(seed);
+        let first = run(&scenario, Options::default());
+        let second = run(&scenario, Options::default());
+        assert_eq!(first, second, "I22: seed {seed}");
+    }
+}
+
+#[test]
+fn different_seeds_give_different_traces() {
+    let hash = |seed| run(&Scenario::from_seed(seed), Options::default()).trace_hash;
+    assert_ne!(hash(1), hash(2));
+}
+
+#[test]
+fn saved_schedules_hold() {
+    for file in saved_schedules() {
+        let scenario = Scenario::load(&file).expect("readable");
+        let outcome = run(&scenario, Options::default());
+        assert_eq!(outcome.violations, [], "{}", file.display());
+    }
+}
+
+fn saved_schedules() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schedules");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder of saved schedules")
+        .map(|entry| entry.expect("a directory entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_crash_at_any_effect_breaks_nothing() {
+    for (name, scenario) in sweep::scenarios() {
+        if let Err(failure) = sweep::sweep(&scenario, 3) {
+            let (scenario, outcome) = *failure;
+            panic!(
+                "{name}: {:?}: {}",
+                scenario.plan.crash_point, outcome.violations[0]
+            );
+        }
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for name in [
+        "X02_vote_before_sync",
+        "X10_ack_before_durable",
+        "X22_wiped_disk_keeps_identity",
+    ] {
+        assert!(mutants::hunt(name, 400, 2).is_ok(), "{name} survived");
+    }
+}
+
+#[test]
+fn a_shrunk_failure_fails_alike_and_is_smaller() {
+    let mutant = "X10_ack_before_durable";
+    let kill = mutants::hunt(mutant, 400, 1).expect("found");
+    let scenario = Scenario::from_seed(kill.seed);
+    let smallest = shrink(&scenario, Some(mutant), 60);
+    let options = Options {
+        mutant: Some(mutant),
+        trace: None,
+    };
+    assert_eq!(run(&smallest, options).broken(), Some(kill.invariant));
+    assert!(smallest.steps.len() < scenario.steps.len());
+}
