@@ -43,6 +43,13 @@ impl Directory {
         &self.durable
     }
 
+    /// Does a name lead to it, or can one after power loss?
+    pub(super) fn reaches(&self, inode: InodeId) -> bool {
+        let created = |change: &Change| matches!(change, Change::Create(_, id) if *id == inode);
+        let mut named = self.cached.values().chain(self.durable.values());
+        named.any(|id| *id == inode) || self.unsynced.iter().any(created)
+    }
+
     pub(super) fn find(&self, name: &str) -> io::Result<InodeId> {
         self.cached
             .get(name)

@@ -278,9 +278,6 @@ impl State {
         let State {
             directory, inodes, ..
         } = self;
-        inodes.retain(|id, _| {
-            let named = |names: &super::directory::Names| names.values().any(|named| named == id);
-            named(directory.cached()) || named(directory.durable())
-        });
+        inodes.retain(|id, _| directory.reaches(*id));
     }
 }

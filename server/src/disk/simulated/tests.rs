@@ -197,3 +197,22 @@ fn an_image_makes_a_disk_of_its_own() {
     assert_eq!(content(&copy, "file"), SYNCED);
     assert!(disk.list().unwrap().is_empty());
 }
+
+#[test]
+fn a_file_whose_removal_is_lost_has_its_content_still() {
+    let disk = SimulatedDisk::new(1);
+    let file = disk.create("file").unwrap();
+    file.write_all_at(SYNCED, 0).unwrap();
+    file.sync_data().unwrap();
+    disk.remove("file").unwrap();
+    disk.process_crashed();
+    for seed in 0.. {
+        disk.state().rng = Rng::with_seed(seed);
+        disk.power_lost();
+        if disk.list().unwrap().is_empty() {
+            break;
+        }
+        assert_eq!(content(&disk, "file"), SYNCED);
+        disk.remove("file").unwrap();
+    }
+}

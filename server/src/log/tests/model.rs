@@ -5,7 +5,7 @@ use raftkv_protocol::{ClusterId, NodeId};
 use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Index, Stamp, Term, Write, WriteNumber};
 
 use crate::disk::SimulatedDisk;
-use crate::log::{Log, LogConfig, LogOwner, Recovered};
+use crate::log::{Log, LogConfig, LogError, LogOwner, Recovered};
 use crate::membership::Membership;
 
 pub(super) const NODE: NodeId = NodeId(0x11);
@@ -174,7 +174,7 @@ pub(super) fn expect(recovered: &Recovered<SimulatedDisk>, model: &Model) {
     assert_eq!(recovered.term_runs, term_runs(&model.entries[1..]));
 }
 
-fn term_runs(entries: &[Entry]) -> Vec<(Index, Term)> {
+pub(super) fn term_runs(entries: &[Entry]) -> Vec<(Index, Term)> {
     let mut runs: Vec<(Index, Term)> = Vec::new();
     for entry in entries {
         if runs.last().is_none_or(|(_, term)| *term != entry.id.term) {
@@ -186,23 +186,33 @@ fn term_runs(entries: &[Entry]) -> Vec<(Index, Term)> {
 
 /// All entries that the log's reader finds.
 pub(super) fn entries(log: &Log<SimulatedDisk>) -> Vec<Entry> {
-    let reader = log.reader();
-    let mut entries: Vec<Entry> = Vec::new();
-    let end = log.last().index;
-    while entries.last().is_none_or(|last| last.id.index < end) {
-        let from = entries
-            .last()
-            .map_or(log.base().index, |last| last.id.index.next());
-        // The base itself is readable only when it is the founding entry.
-        let from = if from > Index::FIRST && entries.is_empty() {
-            from.next()
-        } else {
-            from
-        };
-        if from > end {
-            break;
-        }
-        entries.extend(reader.read(from, end, 1 << 20).unwrap());
+    read_all(log).unwrap()
+}
+
+pub(super) fn read_all(log: &Log<SimulatedDisk>) -> Result<Vec<Entry>, LogError> {
+    let (reader, end) = (log.reader(), log.last().index);
+    let mut entries: Vec<Entry> = match reader.read(log.base().index, end, 1 << 20) {
+        // The base itself is there only as long as it is the founding entry and nothing was compacted.
+        Err(LogError::NotInLog { .. }) => Vec::new(),
+        read => read?,
+    };
+    let mut next = entries
+        .last()
+        .map_or(log.base().index, |last| last.id.index)
+        .next();
+    while next <= end {
+        entries.extend(reader.read(next, end, 1 << 20)?);
+        next = entries.last().unwrap().id.index.next();
     }
-    entries
+    Ok(entries)
+}
+
+/// Are `entries` those of the model behind `base`, and perhaps the founding entry?
+pub(super) fn is_suffix(entries: &[Entry], base: EntryId, model: &Model) -> bool {
+    let base_at = base.index.get() as usize;
+    let from = match entries.first() {
+        Some(first) if first.id == founding().id => 0,
+        Some(_) | None => base_at,
+    };
+    entries == &model.entries[from..] && model.entries[base_at - 1].id == base
 }
