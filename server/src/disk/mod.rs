@@ -38,9 +38,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
 }
 
 /// An open file, usable from several threads (reads beside writes).
+#[allow(clippy::len_without_is_empty)]
 pub trait DiskFile: Send + Sync + 'static {
     /// Current length in bytes.
-    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;
     /// Fills `buffer` from `offset` on.
     ///
@@ -49,6 +49,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`, growing the file where needed. Not durable until [`DiskFile::sync_data`].
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts the file to `length` bytes and gives the space back. Durable, or not, until [`DiskFile::sync_data`].
+    fn shrink(&self, length: u64) -> io::Result<()>;
     /// Makes everything written to this file durable (fdatasync, with the length).
     fn sync_data(&self) -> io::Result<()>;
 }

@@ -212,6 +212,10 @@ impl DiskFile for RealFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    fn shrink(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -1,4 +1,4 @@
-//! The durable Raft log: segments, group commit, recovery. [`format`](self::format) draws the bytes.
+//! The durable Raft log: segments, group commit, recovery. `format.rs` draws the bytes.
 //!
 //! * [`Log`] writes: everything that waits becomes one batch, one write, one sync. It is one thread's.
 //! * [`LogReader`] reads entries back from the files; the log keeps no copy of them, only where they stand.

@@ -7,6 +7,7 @@
 //! 4. What was kept but not proven is written again and synced: after a crash of the process it may be in the page cache
 //!    only (R36), and after a failed sync the kernel may take it for clean while the disk does not have it.
 //! 5. A new segment begins, whose header says where the log ends. So what was cut can never be taken for real later.
+//! 6. The room that the segment before it did not use is given back: a node that restarts often would fill its disk.
 //!
 //! A crash in any step leaves a log that recovers to the same: bytes are only replaced by the same bytes, and the new
 //! segment appears whole or not at all.
@@ -91,6 +92,7 @@ impl<D: Disk> Log<D> {
         let (base, term_runs) = (recovered.outline.base(), recovered.outline.term_runs().to_vec());
         let hard_state = recovered.hard_state;
         let log = Log::go_on(disk, config, owner, recovered, numbers)?;
+        give_back(&log.disk, newest, &tail)?;
         Ok(Some(Recovered {
             log,
             owner,
@@ -433,4 +435,13 @@ fn settle<D: Disk>(disk: &D, newest: &FoundSegment, tail: &Tail) -> Result<(), L
     file.sync_data().map_err(io_error("syncing", name))?;
     disk.sync_directory()
         .map_err(io_error("syncing", "the data directory"))
+}
+
+/// Shortens the segment that ended before it was full, now that another follows it.
+fn give_back<D: Disk>(disk: &D, newest: &FoundSegment, tail: &Tail) -> Result<(), LogError> {
+    let file = disk
+        .open(&newest.name)
+        .map_err(io_error("opening", &newest.name))?;
+    file.shrink(tail.end)
+        .map_err(io_error("shortening", &newest.name))
 }

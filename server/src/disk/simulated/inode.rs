@@ -11,7 +11,7 @@ use super::UnsyncedSectors;
 pub(super) const SECTOR_BYTES: usize = 512;
 
 /// Invariants: `dirty` holds each sector in which `cached` and `durable` may differ, except where a sync failed and the
-/// kernel took the sectors for clean (fsyncgate); `durable` is never longer than `cached`.
+/// kernel took the sectors for clean (fsyncgate); `durable` is longer than `cached` only after an unsynced cut.
 #[derive(Debug, Default)]
 pub(super) struct Inode {
     cached: Vec<u8>,
@@ -55,6 +55,13 @@ impl Inode {
             .extend(changed_from / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
     }
 
+    /// Returns the bytes that it has less now.
+    pub(super) fn shrink(&mut self, length: usize) -> usize {
+        let freed = self.cached.len().saturating_sub(length);
+        self.cached.truncate(length);
+        freed
+    }
+
     pub(super) fn sync(&mut self) {
         self.durable.resize(self.cached.len(), 0);
         for sector in std::mem::take(&mut self.dirty) {
@@ -93,6 +100,10 @@ impl Inode {
                 UnsyncedSectors::Torn => self.persist(sector, rng.usize(1..SECTOR_BYTES)),
                 UnsyncedSectors::Lost | UnsyncedSectors::Mixed => {}
             }
+        }
+        // A cut of the file is lost or kept as well.
+        if self.cached.len() < self.durable.len() && rng.bool() {
+            self.durable.truncate(self.cached.len());
         }
         self.cached.clone_from(&self.durable);
     }

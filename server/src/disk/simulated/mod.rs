@@ -328,6 +328,11 @@ impl DiskFile for SimulatedFile {
         self.state()?.write(self.inode, bytes, offset)
     }
 
+    fn shrink(&self, length: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        state.change_directory(|state| state.shrink(self.inode, length))
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.state()?.sync(self.inode)
     }

@@ -244,6 +244,16 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn shrink(&mut self, id: InodeId, length: u64) -> io::Result<()> {
+        let freed = self
+            .inode(id)?
+            .shrink(usize::try_from(length).unwrap_or(usize::MAX));
+        if let Some(free) = &mut self.faults.free_bytes {
+            *free += freed as u64;
+        }
+        Ok(())
+    }
+
     pub(super) fn end_process(&mut self) {
         self.has_crashed = false;
         self.faults.crash = Countdown::default();

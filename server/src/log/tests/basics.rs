@@ -1,7 +1,7 @@
 //! Create, append, sync, read, open.
 
 use super::model::*;
-use crate::disk::{Disk, SimulatedDisk};
+use crate::disk::{Disk, DiskFile, SimulatedDisk};
 use crate::log::{Log, LogError, Marked};
 
 #[test]
@@ -116,7 +116,7 @@ fn a_log_goes_on_after_each_recovery() {
 fn a_second_log_is_not_made_beside_the_first() {
     let disk = SimulatedDisk::new(1);
     create(&disk);
-    let second = Log::create(disk.clone(), config(), OWNER, &founding(), hard_state(1, 1));
+    let second = Log::create(disk, config(), OWNER, &founding(), hard_state(1, 1));
     assert!(matches!(second, Err(LogError::Io { .. })));
 }
 
@@ -143,4 +143,63 @@ fn segments_are_compacted_and_used_again() {
     assert_eq!(recovered.base.index.get() as usize, base);
     assert_eq!(entries(&recovered.log), model.entries[base..]);
     assert!(disk.list().unwrap().len() < 8, "{:?}", disk.list());
+}
+
+#[test]
+fn a_restart_gives_back_the_room_that_its_segment_did_not_use() {
+    let disk = SimulatedDisk::new(1);
+    create(&disk);
+    for _ in 0..20 {
+        open(&disk);
+        disk.process_crashed();
+    }
+    let length = |name: &String| disk.open(name).unwrap().len().unwrap();
+    let bytes: u64 = disk.list().unwrap().iter().map(length).sum();
+    assert!(bytes < 20 * 1024 + 3 * 4096, "{bytes}");
+}
+
+/// Beside a log that truncates, appends and compacts, a reader sees entries of one history each time, in order.
+#[test]
+fn readers_beside_the_log_see_whole_entries_in_order() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    let (reader, is_done) = (log.reader(), AtomicBool::new(false));
+    let mut reads = 0_u32;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..600 {
+                log.append(&[model.commands(3, 200)]).unwrap();
+                let last = model.last().index.get();
+                if round % 5 == 0 {
+                    log.append(&[model.conflict(last - 1)]).unwrap();
+                }
+                if round % 50 == 0 {
+                    let write = model.write(hard_state(model.hard_state.term.0, last - 2), None, Vec::new());
+                    log.append(&[write]).unwrap();
+                    log.compact(index(last - 2)).unwrap();
+                }
+            }
+            is_done.store(true, Ordering::Release);
+        });
+        let mut from = 1;
+        while !is_done.load(Ordering::Acquire) {
+            match reader.read(index(from), index(from + 20), 4000) {
+                Ok(entries) => {
+                    reads += 1;
+                    let in_order = entries.windows(2).all(|pair| {
+                        pair[1].id.index == pair[0].id.index.next() && pair[0].id.term <= pair[1].id.term
+                    });
+                    assert!(entries[0].id.index == index(from) && in_order);
+                    from = entries.last().unwrap().id.index.get();
+                }
+                Err(LogError::NotInLog { .. }) => from += 1,
+                Err(error) => panic!("{error}"),
+            }
+            from %= 2000;
+            from += u64::from(from == 0);
+        }
+    });
+    assert!(reads > 10, "{reads}");
 }

@@ -191,7 +191,7 @@ fn d08_foreign_swapped_and_missing_segments_are_refused() {
         "{refused}"
     );
 
-    let mut mixed = image.clone();
+    let mut mixed = image;
     mixed
         .files
         .insert(names[1].clone(), of_another_cluster().files[&names[1]].clone());

@@ -74,7 +74,7 @@ pub(super) fn command(id: EntryId, payload_bytes: usize) -> Entry {
 pub(super) fn hard_state(term: u64, commit: u64) -> HardState {
     HardState {
         term: Term(term),
-        vote: (term % 2 == 0).then_some(raftkv_raft::NodeId(term)),
+        vote: (term.is_multiple_of(2)).then_some(raftkv_raft::NodeId(term)),
         commit: index(commit),
     }
 }
