@@ -30,6 +30,7 @@ pub struct LogThread {
     queue: Sender<Write>,
     queued_bytes: Arc<AtomicU64>,
     writer: JoinHandle<Result<(), LogError>>,
+    spares: JoinHandle<()>,
 }
 
 impl LogThread {
@@ -50,7 +51,7 @@ impl LogThread {
         let (queue, waiting) = mpsc::channel();
         let (wake_spares, wake) = mpsc::channel();
         let pool = log.spare_pool();
-        Builder::new()
+        let spares = Builder::new()
             .name("log spares".into())
             .spawn(move || prepare_spares(&pool, &wake))?;
         let queued_bytes = Arc::new(AtomicU64::new(0));
@@ -66,6 +67,7 @@ impl LogThread {
             queue,
             queued_bytes,
             writer,
+            spares,
         })
     }
 
@@ -84,13 +86,16 @@ impl LogThread {
         self.queued_bytes.load(Ordering::Relaxed)
     }
 
-    /// Writes and syncs what is queued, and ends the thread.
+    /// Writes and syncs what is queued, and ends both threads: on return nothing of the log holds its disk any more.
     ///
     /// # Errors
     /// [`LogError::Stopped`] when an error was reported, now or earlier.
     pub fn stop(self) -> Result<(), LogError> {
         drop(self.queue);
-        self.writer.join().unwrap_or(Err(LogError::Stopped))
+        let outcome = self.writer.join().unwrap_or(Err(LogError::Stopped));
+        // The writer's end is the spares thread's, too. Had that one panicked, no segment would be worse for it.
+        let _ = self.spares.join();
+        outcome
     }
 }
 
