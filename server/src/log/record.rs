@@ -1,4 +1,4 @@
-//! Records inside a batch: entries and truncations. [`super::format`] draws them.
+//! Records inside a batch: entries and truncations. `format.rs` draws them.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -203,3 +203,27 @@ fn readers_beside_the_log_see_whole_entries_in_order() {
     });
     assert!(reads > 10, "{reads}");
 }
+
+#[test]
+fn the_real_disk_keeps_a_log_as_the_simulated_one_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut model = Model::new();
+    let disk = crate::disk::RealDisk::open(directory.path()).unwrap();
+    let mut log = Log::create(disk.clone(), config(), OWNER, &founding(), hard_state(1, 1)).unwrap();
+    for _ in 0..20 {
+        log.append(&[model.commands(2, 300)]).unwrap();
+        log.sync().unwrap();
+    }
+    drop(log);
+    let recovered = Log::open(disk, config(), NODE).unwrap().unwrap();
+    assert_eq!(
+        (recovered.last, recovered.hard_state),
+        (model.last(), model.hard_state)
+    );
+    let read = recovered
+        .log
+        .reader()
+        .read(index(1), model.last().index, 1 << 20)
+        .unwrap();
+    assert_eq!(read, model.entries);
+}

@@ -71,7 +71,12 @@ fn store_and_replica_reach_no_clock_no_disk_no_network_and_no_hash_order() {
 
 #[test]
 fn log_reaches_no_clock_no_network_and_no_file_but_through_its_disk() {
-    assert_eq!(offences("log", &WORLD), Vec::<String>::new());
+    // The log's thread is a shell around the log, kept beside it: it may have threads, and nothing else of the world.
+    let (writer, others): (Vec<_>, Vec<_>) = offences("log", &WORLD)
+        .into_iter()
+        .partition(|offence| offence.contains("/log/writer.rs: thread::"));
+    assert_eq!(others, Vec::<String>::new());
+    assert!(!writer.is_empty(), "the exception is not needed any more");
 }
 
 /// The first arguments of all calls of `function` in store and replica.
