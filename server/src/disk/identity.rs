@@ -61,6 +61,11 @@ pub enum IdentityError {
         /// Who was started.
         expected: NodeName,
     },
+    /// There is a log, and nothing says whose: a new identity beside it could vote twice in its terms (R44).
+    #[error(
+        "the data directory holds a log and no identity file: restore that file from a copy of this directory, or replace the node (kvctl member replace NAME) with an empty one"
+    )]
+    LogWithoutIdentity,
     /// The name does not fit the file.
     #[error("the node's name has {length} bytes, the most is {}", MAX_FILE_BYTES as usize - NAME_AT - CHECKSUM_BYTES)]
     NameTooLong {
@@ -78,6 +83,7 @@ pub fn load_or_create<D: Disk>(disk: &D, name: &NodeName, fresh: NodeId) -> Resu
     let bytes = match disk.open(FILE) {
         Ok(file) => read(&file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            refuse_log(disk)?;
             create(disk, name, fresh)?;
             return Ok(fresh);
         }
@@ -94,6 +100,18 @@ pub fn load_or_create<D: Disk>(disk: &D, name: &NodeName, fresh: NodeId) -> Resu
     disk.sync_directory()
         .map_err(failed("syncing the directory of"))?;
     Ok(identity)
+}
+
+fn refuse_log<D: Disk>(disk: &D) -> Result<(), IdentityError> {
+    let listed = disk.list();
+    let files = listed.map_err(|source| IdentityError::Io {
+        action: "listing the directory of",
+        source,
+    })?;
+    match files.iter().any(|file| crate::log::is_segment(file)) {
+        true => Err(IdentityError::LogWithoutIdentity),
+        false => Ok(()),
+    }
 }
 
 fn create<D: Disk>(disk: &D, name: &NodeName, identity: NodeId) -> Result<(), IdentityError> {
@@ -199,6 +217,16 @@ mod tests {
         load_or_create(&disk, &name("n1"), NodeId(7)).unwrap();
         let refused = load_or_create(&disk, &name("n2"), NodeId(8)).unwrap_err();
         assert!(matches!(refused, IdentityError::OtherName { .. }), "{refused}");
+    }
+
+    #[test]
+    fn r44_a_log_without_identity_gets_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(directory.path()).unwrap();
+        disk.create("0000000000000001.raftlog").unwrap();
+        let refused = load_or_create(&disk, &name("n1"), NodeId(7)).unwrap_err();
+        assert!(matches!(refused, IdentityError::LogWithoutIdentity), "{refused}");
+        assert!(disk.open(FILE).is_err(), "nothing was made");
     }
 
     #[test]

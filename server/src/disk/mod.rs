@@ -2,7 +2,7 @@
 //! unsynced writes, tears them at sector borders, flips bits, fills up and fails.
 
 #[cfg(any(test, feature = "simulation"))]
-mod simulated;
+pub mod simulated;
 
 pub mod identity;
 mod real;

@@ -36,6 +36,7 @@ mod writer;
 pub use append::{Log, Marked};
 pub use config::{LogConfig, LogOwner};
 pub use error::LogError;
+pub use names::is_segment;
 pub use reader::LogReader;
 pub use recovery::{Recovered, TornTail};
 pub use spare::SparePool;

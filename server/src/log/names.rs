@@ -39,3 +39,9 @@ pub(super) fn kind(name: &str) -> Option<FileKind> {
     }
     name.ends_with(UNFINISHED).then_some(FileKind::Unfinished)
 }
+
+/// Is this the name of a segment: is there a log where this file is?
+#[must_use]
+pub fn is_segment(name: &str) -> bool {
+    matches!(kind(name), Some(FileKind::Segment(_)))
+}

@@ -109,7 +109,7 @@ impl Network {
 
     /// When something that is neither lost nor doubled arrives: answers on forwarding connections, resets.
     pub(crate) fn delay(&mut self, now: Micros, from: usize, to: usize) -> Micros {
-        let plan = self.plan.clone();
+        let plan = self.plan;
         self.link(from, to).arrival(now, &plan)
     }
 

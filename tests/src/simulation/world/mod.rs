@@ -249,7 +249,7 @@ impl World {
             Happening::Synced(process) => self.synced(process),
             Happening::MarkDue(process) => self.mark_due(process),
             Happening::Read(process, fetch) => self.read(process, fetch),
-            Happening::MakeLog(process, request) => self.make_log(process, *request),
+            Happening::MakeLog(process, request) => self.make_log(process, &request),
             Happening::Start { slot, after } => self.start(slot, after),
             Happening::Forwarded(request) => self.forward_arrives(*request),
             Happening::ForwardEnds { at, token, outcome } => self.forward_ends(at, token, *outcome),

@@ -126,7 +126,7 @@ impl World {
         self.queue.push(at, Happening::MakeLog(id, Box::new(request)));
     }
 
-    pub(super) fn make_log(&mut self, id: ProcessId, request: LogRequest) {
+    pub(super) fn make_log(&mut self, id: ProcessId, request: &LogRequest) {
         let config = self.log_config();
         let machine = &mut self.machines[id.slot];
         let owner = LogOwner {
