@@ -11,4 +11,7 @@ mod shell;
 pub mod store;
 mod transport;
 
-pub use shell::{Listeners, Server, ServerError, ServerHandle, init_logging, run, run_command, run_flags};
+pub use shell::{
+    Listeners, Server, ServerError, ServerHandle, complain, end_process_on_panic, init_logging, run,
+    run_command, run_flags,
+};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use raftkv_server::config::{self, Config, Flags};
-use raftkv_server::{ServerError, init_logging, run_command, run_flags};
+use raftkv_server::{ServerError, complain, end_process_on_panic, init_logging, run_command, run_flags};
 
 /// Frames, answers and overlay nodes are many small allocations; this allocator makes them measurably cheaper.
 #[global_allocator]
@@ -12,16 +12,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    end_process_on_panic();
     let flags = config::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     init_logging(&flags.log);
     match start(&flags) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            eprintln!("server: {error}");
+            complain(format_args!("server: {error}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("server: {error}\nTry: server --help");
+            complain(format_args!("server: {error}\nTry: server --help"));
             ExitCode::from(USAGE)
         }
     }

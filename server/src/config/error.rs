@@ -21,13 +21,17 @@ pub enum ConfigError {
         source: InvalidAddress,
     },
     #[error(
-        "the name {name} does not end in a number, so it does not say where to listen: add --listen HOST:PORT, such as --listen 127.0.0.1:7001 (a name like node1 means that address by itself)"
+        "the name {name} does not end in a number up to 58535, so it does not say where to listen: add --listen HOST:PORT, such as --listen 127.0.0.1:7001 (a name like node1 means that address by itself)"
     )]
     NoListen { name: NodeName },
     #[error(
-        "--peers names {name} without an address, and the name does not end in a number: write {name}=HOST:PORT, such as {name}=10.0.0.2:7000 (a bare name like node2 means 127.0.0.1:7002)"
+        "--peers names {name} without an address, and the name does not end in a number up to 58535: write {name}=HOST:PORT, such as {name}=10.0.0.2:7000 (a bare name like node2 means 127.0.0.1:7002)"
     )]
     PeerWithoutAddress { name: NodeName },
+    #[error(
+        "--peers names nobody: name the other nodes, such as --peers node2,node3, or leave the flag out to run a cluster of one"
+    )]
+    NoPeers,
     #[error("--peers {peer}: an address without a host says nothing to other nodes: write {name}=HOST:PORT")]
     PeerWithoutHost { peer: String, name: NodeName },
     #[error("--peers names {name} twice, with {first} and {second}: give it one address")]

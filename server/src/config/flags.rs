@@ -144,8 +144,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, cla
     Flags::try_parse_from(double_dashes(arguments))
 }
 
-/// Turns `-id` and `-id=x` into `--id` and `--id=x`, for the names of our own flags alone, and never in the place of a
-/// flag's value or behind `--`.
+/// Turns `-id` and `-id=x` into `--id` and `--id=x`, never in the place of a flag's value or behind `--`. Names that are
+/// not flags are turned too: there are no letters to combine behind one dash, and an error should show the whole word.
 fn double_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let names = long_names();
     let mut is_value = true; // the program's name stays as it is
@@ -169,10 +169,16 @@ fn double_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
                 is_value = known.takes_value && !has_value;
                 normal.push(format!("--{bare}").into());
             }
+            None if dashes == 1 && is_word(name) => normal.push(format!("--{bare}").into()),
             Some(_) | None => normal.push(argument),
         }
     }
     normal
+}
+
+/// More than the letter of a short flag such as `-h`, and no number.
+fn is_word(name: &str) -> bool {
+    name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 struct LongName {

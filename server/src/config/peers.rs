@@ -37,8 +37,13 @@ pub(super) fn parse(
     own_address: &Address,
 ) -> Result<Vec<(NodeName, Address)>, ConfigError> {
     let mut peers: Vec<(NodeName, Address)> = Vec::new();
-    let items = lists.iter().flat_map(|list| list.split(','));
-    for item in items.map(str::trim).filter(|item| !item.is_empty()) {
+    let items = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
+    let items: Vec<_> = items.filter(|item| !item.is_empty()).collect();
+    if items.is_empty() && !lists.is_empty() {
+        // Mostly a script's variable that was not set: each node would found a cluster of its own.
+        return Err(ConfigError::NoPeers);
+    }
+    for item in items {
         let (name, address) = peer(item)?;
         if name == *own_name {
             // A bare own name says nothing about the address, so it can not contradict it.

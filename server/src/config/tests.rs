@@ -54,6 +54,21 @@ fn short_help_and_version_are_left_alone() {
 }
 
 #[test]
+fn a_flag_that_is_not_known_is_shown_whole() {
+    for line in ["-no-such-flag", "-id node1 -no-such-flag=5"] {
+        let error = try_flags(line).expect_err(line).to_string();
+        assert!(error.contains("--no-such-flag"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_peers_list_from_an_unset_variable_is_no_cluster_of_one() {
+    let words = ["server", "--id", "node1", "--peers", ""].map(Into::into);
+    let error = Config::from_flags(&parse(words).expect("flags")).expect_err("nobody is named");
+    assert_eq!(error, ConfigError::NoPeers);
+}
+
+#[test]
 fn the_three_terminals_find_each_other() {
     let config = config("-id node1 -http :8080 -peers node2,node3").unwrap();
     assert_eq!(config.listen, HostPort::loopback(7001));
@@ -88,7 +103,9 @@ fn every_refusal_says_what_to_type() {
         ("--http :8080", "--id is missing"),
         ("--id alpha", "add --listen HOST:PORT"),
         ("--id node99999", "add --listen HOST:PORT"),
+        ("--id node99999", "a number up to 58535"),
         ("--id node1 --peers beta", "write beta=HOST:PORT"),
+        ("--id node1 --peers ,", "--peers names nobody"),
         ("--id node1 --peers beta=:7002", "write beta=HOST:PORT"),
         ("--id node1 --peers b=1.1.1.1:1,b=2.2.2.2:2", "names b twice"),
         ("--id node1 --peers node01", "same address 127.0.0.1:7001"),

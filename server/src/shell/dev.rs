@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::ServerError;
+use super::console::{complain, tell};
 use crate::config::{DevFlags, LogFlags, LogFormat, LogLevel};
 
 /// HTTP port of node 1; node k has the k-th from here.
@@ -66,7 +67,9 @@ fn wait_until_ready(nodes: &[DevNode], happened: &Receiver<DevEvent>) -> Option<
     let until = Instant::now() + READY_TIMEOUT;
     while !nodes.iter().all(DevNode::is_ready) {
         if Instant::now() > until {
-            println!("The cluster is not ready yet; the lines above say why.");
+            tell(format_args!(
+                "The cluster is not ready yet; the lines above say why."
+            ));
             return None;
         }
         match happened.recv_timeout(READY_PAUSE) {
@@ -85,17 +88,19 @@ fn wait_until_ready(nodes: &[DevNode], happened: &Receiver<DevEvent>) -> Option<
 }
 
 fn introduce(nodes: &[DevNode]) {
-    println!("The cluster is ready. Every node answers every request:");
+    tell(format_args!(
+        "The cluster is ready. Every node answers every request:"
+    ));
     for node in nodes {
-        println!("  {}  http://127.0.0.1:{}", node.name, node.http);
+        tell(format_args!("  {}  http://127.0.0.1:{}", node.name, node.http));
     }
-    println!("Try, in another terminal:");
+    tell(format_args!("Try, in another terminal:"));
     println!(
         "  curl -X POST http://127.0.0.1:{FIRST_HTTP_PORT}/set -d '{{\"key\":\"greeting\",\"value\":\"hello\"}}'"
     );
     let last = nodes.last().map_or(FIRST_HTTP_PORT, |node| node.http);
-    println!("  curl 'http://127.0.0.1:{last}/get?key=greeting'");
-    println!("Ctrl-C stops it.");
+    tell(format_args!("  curl 'http://127.0.0.1:{last}/get?key=greeting'"));
+    tell(format_args!("Ctrl-C stops it."));
 }
 
 /// Waits for Ctrl-C. A node that was killed is no reason to stop: that is what people try.
@@ -109,10 +114,10 @@ fn watch(nodes: &mut [DevNode], happened: &Receiver<DevEvent>) -> Result<(), Ser
                 name: node.name.clone(),
             });
         }
-        println!(
+        tell(format_args!(
             "{} was killed ({status}); the others go on. Start `server dev` again to bring it back.",
             node.name
-        );
+        ));
         running -= 1;
         if running == 0 {
             break;
@@ -175,7 +180,7 @@ impl DevNode {
         let name = self.name.clone();
         let relay = move || {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
-                eprintln!("{name} | {line}");
+                complain(format_args!("{name} | {line}"));
             }
             let _ = events.send(DevEvent::Ended(place));
         };

@@ -18,6 +18,8 @@ pub fn init_logging(flags: &LogFlags) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
+        // A line that can not be written is lost; to complain about it on the same broken pipe would panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match flags.log_format {

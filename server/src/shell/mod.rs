@@ -9,6 +9,7 @@
 //! Nothing here decides anything about keys, terms or revisions.
 
 mod clock;
+mod console;
 mod dev;
 mod door;
 mod error;
@@ -25,6 +26,7 @@ mod server;
 mod signals;
 mod storage;
 
+pub use console::{complain, end_process_on_panic};
 pub use error::ServerError;
 pub use listeners::Listeners;
 pub use logging::init_logging;

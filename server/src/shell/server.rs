@@ -201,11 +201,15 @@ fn supervise(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Serv
         return server.wait();
     }
     // From here on a second signal ends the process at once.
-    std::thread::spawn(move || {
+    let stop_at_once = move || {
         runtime.block_on(signals::stop_requested());
         tracing::warn!("second signal: stopping at once");
         std::process::exit(1);
-    });
+    };
+    // Without the thread only this shortcut is missing.
+    let _ = std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(stop_at_once);
     server.stop()?;
     tracing::info!("stopped");
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 
 fn server(arguments: &[&str]) -> Command {
@@ -106,10 +107,61 @@ fn sigterm_stops_gracefully_with_status_0() {
     let arguments = ["-id", "n1", "-listen", "127.0.0.1:0", "-data-dir", dir];
     let mut child = server(&arguments).stderr(Stdio::piped()).spawn().expect("runs");
     wait_for_line(&mut child, "leads");
+    terminate(&child);
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
+
+fn terminate(child: &Child) {
     let killed = Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status()
         .expect("kill runs");
     assert!(killed.success());
-    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().to_str().expect("text");
+    for format in ["text", "json"] {
+        let arguments = ["-id", "n1", "-listen", "127.0.0.1:0", "-data-dir", dir];
+        let mut child = server(&arguments)
+            .args(["-log-format", format])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("runs");
+        wait_for_line(&mut child, "leads");
+        drop(child.stderr.take());
+        // From here on it logs into a pipe without a reader: that it stops, and that it has stopped.
+        terminate(&child);
+        assert_eq!(child.wait().expect("ends").code(), Some(0), "{format}");
+    }
+}
+
+const PANICS: &str = "RAFTKV_TEST_PANICS";
+
+/// What `main` sets up, in a process of its own: the server has no panic that could be asked for from outside.
+#[test]
+fn a_panic_of_any_thread_ends_the_process() {
+    if std::env::var_os(PANICS).is_some() {
+        raftkv_server::end_process_on_panic();
+        let panicked = std::thread::spawn(|| panic!("a planted panic")).join();
+        // Reached only where a panic ends its thread alone.
+        std::process::exit(i32::from(panicked.is_ok()));
+    }
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args([
+            "--exact",
+            "process::a_panic_of_any_thread_ends_the_process",
+            "--nocapture",
+        ])
+        .env(PANICS, "1")
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.signal().is_some(), "{}: {said}", output.status);
+    assert!(
+        said.contains("a planted panic") && said.contains("start it again"),
+        "{said}"
+    );
 }
