@@ -94,10 +94,12 @@ impl FaultKind {
                 network.reordered_ppm = rate(rng);
                 network.reorder_us = log_uniform(rng, 1_000, 6_000_000);
             }
-            FaultKind::Replay => network.replayed_ppm = rate(rng) / 10,
+            FaultKind::Replay => network.replayed_ppm = rate(rng) / 2,
             FaultKind::Corruption => network.corrupted_ppm = rate(rng) / 10,
             FaultKind::ClientLoss => network.client_lost_ppm = rate(rng),
             FaultKind::ClockRate => plan.clock_drift_ppm = log_uniform(rng, 1_000, 50_000),
+            // Time for clients to meet a leader that is none any more.
+            FaultKind::LeaderCut => plan.raft.election_timeout_us *= rng.u64(1..=5),
             // These happen at moments: `draw` makes them.
             FaultKind::Crash
             | FaultKind::PowerLoss
@@ -122,7 +124,6 @@ impl FaultKind {
             | FaultKind::BitRot
             | FaultKind::Wipe
             | FaultKind::LeaderCrash
-            | FaultKind::LeaderCut
             | FaultKind::LeaderStall => {}
         }
     }

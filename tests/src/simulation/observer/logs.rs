@@ -83,10 +83,7 @@ impl Observer {
     /// All writes up to `number` are durable.
     pub(crate) fn persisted(&mut self, slot: usize, number: WriteNumber) {
         let view = self.current[slot];
-        while let Some(write) = self.views[view]
-            .pending
-            .pop_front_if(|write| write.number <= number)
-        {
+        while let Some(write) = self.views[view].next_persisted(number) {
             let node = &mut self.views[view];
             if let Some(from) = write.truncate_from {
                 node.durable.truncate(from as usize - 1);

@@ -57,6 +57,12 @@ impl NodeView {
         }
     }
 
+    /// Takes the first write that waits, if it is durable now that all up to `number` are.
+    pub(crate) fn next_persisted(&mut self, number: WriteNumber) -> Option<PendingWrite> {
+        self.pending.front().filter(|write| write.number <= number)?;
+        self.pending.pop_front()
+    }
+
     /// Has it a log at all?
     pub(crate) fn is_formed(&self) -> bool {
         self.durable_hard_state.is_some()

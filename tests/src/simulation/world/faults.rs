@@ -10,8 +10,6 @@ use crate::simulation::trace::Traced;
 /// How often, and how many times, a disk is looked at for a moment at which it may rot.
 const ROT_AGAIN_US: Micros = 7_000;
 const ROT_TRIES: u32 = 500;
-/// How late a leader that lags hears.
-const LAG_US: Micros = 1_500_000;
 /// How fast a slow clock runs.
 const SLOW_CLOCK_PPM: u64 = 400_000;
 
@@ -65,13 +63,14 @@ impl World {
             },
             LeaderFault::Lagging => {
                 // What is on its way to it when its own voice is lost goes on arriving for a while.
-                self.network.slow(others, one, LAG_US);
+                let lag_us = self.lag_us();
+                self.network.slow(others, one, lag_us);
                 let happening = Happening::LagGoesMute {
                     leader: one,
                     others,
                     for_us,
                 };
-                self.queue.push(self.now + LAG_US / 2, happening);
+                self.queue.push(self.now + lag_us, happening);
                 Action::SlowLink {
                     from: NodeSet(0),
                     to: NodeSet(0),
@@ -80,18 +79,42 @@ impl World {
                 }
             }
             LeaderFault::Paused => Action::Pause { node, for_us },
-            LeaderFault::SlowClock => Action::ClockRate {
-                node,
-                rate_ppm: SLOW_CLOCK_PPM,
-                for_us,
-            },
+            LeaderFault::SlowClock => {
+                // Alone with a slow clock it believes in its office for longer than the others do.
+                self.machines[node].clock.set_rate(self.now, SLOW_CLOCK_PPM);
+                self.clock_changed(node);
+                self.queue
+                    .push(self.now + for_us, Happening::ClockIsTrue { node });
+                Action::Split {
+                    half: one,
+                    bridge: NodeSet(0),
+                    for_us,
+                }
+            }
         }
+    }
+
+    /// How late a leader that lags hears: not so late that it gives up.
+    fn lag_us(&self) -> Micros {
+        self.scenario.plan.raft.election_timeout_us / 2
+    }
+
+    pub(super) fn clock_is_true(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.clock.set_rate(self.now, machine.rate_ppm);
+        self.clock_changed(node);
     }
 
     /// A leader that hears late is not heard any more, until both end.
     pub(super) fn lag_goes_mute(&mut self, leader: NodeSet, others: NodeSet, for_us: Micros) {
         if self.settling.is_some() {
             return;
+        }
+        // To the others it looks dead at once, while their last answers still reach it.
+        for slot in 0..self.machines.len() {
+            if leader.contains(slot) {
+                self.reset_connections(slot);
+            }
         }
         self.network.cut(leader, others);
         self.queue
@@ -103,7 +126,8 @@ impl World {
             return;
         }
         self.network.mend(leader, others);
-        self.network.speed_up(others, leader, LAG_US);
+        let lag_us = self.lag_us();
+        self.network.speed_up(others, leader, lag_us);
     }
 
     /// Does it; says how long it lasts if its end needs doing too.
@@ -358,10 +382,15 @@ impl World {
             }
             return;
         }
-        if let Some(place) = machine.disk.flip_durable_bit(&mut machine.disk_rng) {
-            machine.is_rotten = true;
-            self.trace
-                .note(self.now, Some(slot), Traced::Rot, [0, 0], || place);
+        let Some(place) = flip_written_bit(machine) else {
+            return;
+        };
+        machine.is_rotten = true;
+        let is_restarted = machine.disk_rng.bool();
+        self.trace
+            .note(self.now, Some(slot), Traced::Rot, [0, 0], || place);
+        if is_restarted {
+            self.kill(slot, Remains::PageCache, ROT_AGAIN_US);
         }
     }
 
@@ -393,4 +422,18 @@ impl Machine {
             Remains::Synced => self.disk.power_lost(),
         }
     }
+}
+
+/// Flips a bit of a byte that is not zero: most of a log's files are zeros that nobody reads.
+fn flip_written_bit(machine: &mut Machine) -> Option<String> {
+    let image = machine.disk.durable_image();
+    let written = image.files.iter().flat_map(|(name, bytes)| {
+        let places = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0);
+        places.map(move |(offset, _)| (name, offset))
+    });
+    let places: Vec<_> = written.collect();
+    let (name, offset) = machine.disk_rng.choice(&places)?;
+    let bit = machine.disk_rng.u8(..8);
+    machine.disk.flip_bit(name, *offset as u64, bit).ok()?;
+    Some(format!("bit {bit} of byte {offset} of {name}"))
 }

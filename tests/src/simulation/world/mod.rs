@@ -104,6 +104,8 @@ enum Happening {
         others: NodeSet,
         for_us: Micros,
     },
+    /// A slow clock runs as before.
+    ClockIsTrue { node: usize },
     /// It is whole again.
     LagEnds { leader: NodeSet, others: NodeSet },
     /// A disk rots, if it may now.
@@ -133,6 +135,7 @@ impl Happening {
             | Happening::StepEnds(_)
             | Happening::LagGoesMute { .. }
             | Happening::LagEnds { .. }
+            | Happening::ClockIsTrue { .. }
             | Happening::Rot { .. }
             | Happening::Start { .. }
             | Happening::Reply { .. }
@@ -267,6 +270,7 @@ impl World {
                 for_us,
             } => self.lag_goes_mute(leader, others, for_us),
             Happening::LagEnds { leader, others } => self.lag_ends(leader, others),
+            Happening::ClockIsTrue { node } => self.clock_is_true(node),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
             Happening::Settle => self.settle(),
             Happening::CheckRest => self.check_rest(),
