@@ -48,6 +48,10 @@ pub enum ServerError {
     Threads(io::Error),
     #[error("the node's thread ended unexpectedly; the lines above say why")]
     NodeThread,
+    #[error(
+        "the {part} thread ended unexpectedly, so the node stops; the lines above say why: report them, and start it again"
+    )]
+    Panicked { part: &'static str },
     #[error("the local cluster can not be run: {source}")]
     Dev { source: io::Error },
     #[error("{name} stopped with an error; its own lines above say why")]

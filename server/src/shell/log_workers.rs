@@ -9,8 +9,9 @@ use raftkv_raft::{Entry, Fetch, HardState, Write};
 
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
+use super::panic_guard::PanicGuard;
 use crate::disk::RealDisk;
-use crate::log::{Log, LogConfig, LogOwner, LogReader, LogThread};
+use crate::log::{Log, LogConfig, LogError, LogOwner, LogReader, LogThread};
 use crate::replica::Event;
 
 /// What the workers need from the start.
@@ -44,7 +45,10 @@ impl LogWorkers {
         let (fetches, wanted) = mpsc::channel();
         let reader = spawn_reader(log.reader(), wanted, self.setup.mailbox.clone())?;
         let mailbox = self.setup.mailbox.clone();
+        let guard = PanicGuard::new("log", self.setup.mailbox.clone());
         let report = move |outcome| {
+            // Captured, so that it is dropped with the thread.
+            let _ = &guard;
             mailbox.send(match outcome {
                 Ok(number) => Letter::Event(Event::Persisted(number)),
                 Err(error) => Letter::LogFailed(error),
@@ -63,6 +67,7 @@ impl LogWorkers {
     pub(super) fn create(&self, cluster: ClusterId, founding: Entry, hard_state: HardState) {
         let setup = self.setup.clone();
         let make = move || {
+            let _guard = PanicGuard::new("log creation", setup.mailbox.clone());
             let owner = LogOwner {
                 cluster,
                 node: setup.identity,
@@ -113,9 +118,12 @@ fn spawn_reader(
     mailbox: Mailbox,
 ) -> Result<JoinHandle<()>, ServerError> {
     let read = move || {
+        let _guard = PanicGuard::new("log reader", mailbox.clone());
         for fetch in wanted {
             match reader.read(fetch.from, fetch.to, fetch.max_bytes) {
                 Ok(entries) => mailbox.send(Letter::Event(Event::Fetched { fetch, entries })),
+                // Cut since it was asked for: an answer, and no failure.
+                Err(LogError::NotInLog { .. }) => mailbox.send(Letter::Event(Event::FetchGone(fetch))),
                 Err(error) => {
                     mailbox.send(Letter::LogFailed(error));
                     return;
@@ -127,4 +135,81 @@ fn spawn_reader(
         .name("log reader".into())
         .spawn(read)
         .map_err(ServerError::Threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use raftkv_raft::{EntryId, EntryKind, FetchPurpose, Index, Stamp, Term};
+
+    use super::*;
+    use crate::membership::Membership;
+
+    fn founding() -> Entry {
+        let membership = Membership {
+            cluster: ClusterId(1),
+            members: Vec::new(),
+        };
+        let id = EntryId {
+            term: Term(1),
+            index: Index::FIRST,
+        };
+        Entry {
+            id,
+            kind: EntryKind::Configuration,
+            stamp: Stamp::default(),
+            payload: membership.encode(),
+            configuration: Some(membership.configuration().into()),
+        }
+    }
+
+    fn log(disk: RealDisk) -> Log<RealDisk> {
+        let owner = LogOwner {
+            cluster: ClusterId(1),
+            node: NodeId(2),
+        };
+        let config = LogConfig {
+            segment_size_bytes: 1 << 20,
+            ..LogConfig::default()
+        };
+        let hard_state = HardState {
+            term: Term(1),
+            vote: None,
+            commit: Index::FIRST,
+        };
+        Log::create(disk, config, owner, &founding(), hard_state).expect("a log")
+    }
+
+    fn fetch(from: u64) -> Fetch {
+        Fetch {
+            purpose: FetchPurpose::Apply,
+            from: Index::new(from).expect("not 0"),
+            to: Index::new(from).expect("not 0"),
+            max_bytes: 1000,
+        }
+    }
+
+    #[test]
+    fn entries_that_were_cut_are_an_answer_and_the_reader_goes_on() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let log = log(RealDisk::open(directory.path()).expect("a disk"));
+        let mailbox = Mailbox::default();
+        let (fetches, wanted) = mpsc::channel();
+        let reader = spawn_reader(log.reader(), wanted, mailbox.clone()).expect("a thread");
+        for from in [7, 1] {
+            fetches.send(fetch(from)).expect("the reader lives");
+        }
+        drop(fetches);
+        reader.join().expect("no panic");
+        let mut letters = Vec::new();
+        mailbox.take_into(&mut letters);
+        let [
+            Letter::Event(Event::FetchGone(gone)),
+            Letter::Event(Event::Fetched { entries, .. }),
+        ] = &letters[..]
+        else {
+            panic!("expected a fetch gone and one that brought its entry");
+        };
+        assert_eq!(*gone, fetch(7));
+        assert_eq!(*entries, [founding()]);
+    }
 }

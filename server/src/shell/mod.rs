@@ -21,6 +21,7 @@ mod node_context;
 mod node_loop;
 mod node_thread;
 mod notice;
+mod panic_guard;
 mod pending;
 mod server;
 mod signals;

@@ -131,6 +131,7 @@ impl NodeLoop {
                     self.events.push(Event::LogCreated);
                 }
                 Letter::LogFailed(error) => return Err(error.into()),
+                Letter::Panicked { part } => return Err(ServerError::Panicked { part }),
                 Letter::Stop if self.drain.is_none() => {
                     tracing::info!("stopping: no more requests are taken, those under way are answered");
                     self.context.begin_stop();
