@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use raftkv_protocol::{Address, PeerMessage, encode_peer};
@@ -25,6 +25,10 @@ const ENCODED_BYTES: usize = 1 << 20;
 
 /// Most addresses that are spoken to; more than any cluster has, so only nonsense is refused.
 const MAX_LINKS: usize = 256;
+
+/// A connection that ends sooner counts as a failed attempt: a peer that welcomes us and then hangs up every time must
+/// not be dialled in a tight loop.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
 /// All outgoing peer connections.
 #[derive(Debug)]
@@ -166,8 +170,13 @@ impl PeerLink {
             }
             match dialer.dial_peer(&self.address).await {
                 Ok(dialled) => {
-                    backoff.reset();
+                    let since = Instant::now();
                     self.serve(dialled, &inbox).await;
+                    if since.elapsed() >= PROVEN_AFTER {
+                        backoff.reset();
+                    } else {
+                        self.pause(backoff.next(random.f64())).await;
+                    }
                 }
                 Err(error) => {
                     dialer.log_failure(&self.address, &error);

@@ -10,11 +10,14 @@ const MESSAGE_OVERHEAD_BYTES: usize = 128;
 /// Charged for an entry beside its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 48;
 
-/// The queue. Any message may be lost (consensus sends again what matters), so a full queue drops: heartbeats first, for
-/// the next one says the same, then the oldest.
+/// The queue. Heartbeats and their replies leave before everything else: behind megabytes of entries they would come too
+/// late for a read, or for the check of the quorum. (Among themselves messages keep their order.) Any message may be lost
+/// (consensus sends again what matters), so a full queue drops: heartbeats first, for the next one says the same, then
+/// the oldest.
 #[derive(Debug)]
 pub(super) struct PeerQueue {
-    messages: VecDeque<PeerMessage>,
+    heartbeats: VecDeque<PeerMessage>,
+    others: VecDeque<PeerMessage>,
     size_bytes: usize,
     max_bytes: usize,
 }
@@ -22,7 +25,8 @@ pub(super) struct PeerQueue {
 impl PeerQueue {
     pub(super) fn new(max_bytes: usize) -> PeerQueue {
         PeerQueue {
-            messages: VecDeque::new(),
+            heartbeats: VecDeque::new(),
+            others: VecDeque::new(),
             size_bytes: 0,
             max_bytes,
         }
@@ -30,33 +34,33 @@ impl PeerQueue {
 
     pub(super) fn push(&mut self, message: PeerMessage) {
         self.size_bytes += size_bytes(&message);
-        self.messages.push_back(message);
-        while self.size_bytes > self.max_bytes && self.messages.len() > 1 {
-            self.drop_one();
+        if is_heartbeat(&message) {
+            self.heartbeats.push_back(message);
+        } else {
+            self.others.push_back(message);
+        }
+        while self.size_bytes > self.max_bytes && self.heartbeats.len() + self.others.len() > 1 {
+            // In the order in which they would leave: the oldest heartbeat first.
+            drop(self.pop());
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<PeerMessage> {
-        let message = self.messages.pop_front()?;
+        let first = self.heartbeats.pop_front();
+        let message = first.or_else(|| self.others.pop_front())?;
         self.size_bytes -= size_bytes(&message);
         Some(message)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.heartbeats.is_empty() && self.others.is_empty()
     }
 
     /// What waited for a connection that could not be made is old by the time of the next attempt.
     pub(super) fn clear(&mut self) {
-        self.messages.clear();
+        self.heartbeats.clear();
+        self.others.clear();
         self.size_bytes = 0;
-    }
-
-    fn drop_one(&mut self) {
-        let victim = self.messages.iter().position(is_heartbeat).unwrap_or(0);
-        if let Some(dropped) = self.messages.remove(victim) {
-            self.size_bytes -= size_bytes(&dropped);
-        }
     }
 }
 
@@ -145,8 +149,21 @@ mod tests {
             queue.push(sent);
         }
         let left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(left, [append(1, 0), heartbeat(2), heartbeat(3), heartbeat(4)]);
+        assert_eq!(left, [heartbeat(2), heartbeat(3), heartbeat(4), append(1, 0)]);
         assert_eq!(queue.size_bytes, 0);
+    }
+
+    #[test]
+    fn heartbeats_do_not_wait_behind_entries_and_all_else_keeps_its_order() {
+        let mut queue = PeerQueue::new(1 << 20);
+        for sent in [append(1, 9000), heartbeat(1), append(2, 9000), heartbeat(2)] {
+            queue.push(sent);
+        }
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(
+            left,
+            [heartbeat(1), heartbeat(2), append(1, 9000), append(2, 9000)]
+        );
     }
 
     #[test]
