@@ -166,7 +166,10 @@ impl ForwardLink {
 
     async fn serve(&self, dialled: Dialled, clock: Clock) {
         let stream = dialled.stream.clone();
-        self.state.borrow_mut().connect(stream.clone(), clock.now());
+        let late = self.state.borrow_mut().connect(stream.clone(), clock.now());
+        for token in late {
+            self.report(token, ForwardOutcome::NotSent);
+        }
         self.flush();
         let error = tokio::select! {
             Err(error) = self.write_rest(&stream) => error,
@@ -238,11 +241,18 @@ impl State {
         self.unanswered.insert(id, forward.token);
     }
 
-    fn connect(&mut self, stream: Rc<TcpStream>, now: Time) {
+    /// Puts what waited on the connection, and returns what nobody waits for any more: that is not sent.
+    fn connect(&mut self, stream: Rc<TcpStream>, now: Time) -> Vec<Token> {
         self.stream = Some(stream);
+        let mut late = Vec::new();
         for forward in std::mem::take(&mut self.waiting) {
-            self.encode(&forward, now);
+            if forward.deadline <= now {
+                late.push(forward.token);
+            } else {
+                self.encode(&forward, now);
+            }
         }
+        late
     }
 
     /// Forgets the connection and returns what was under way on it.
