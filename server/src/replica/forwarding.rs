@@ -1,6 +1,6 @@
 //! Writes passed on to the leader: one hop, and retried only where they are known not to have been proposed.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use raftkv_protocol::{ErrorCode, Request, Response};
 use raftkv_raft::Time;
@@ -13,12 +13,10 @@ use super::writes::WaitingWrite;
 use super::{Effect, ForwardOutcome, Hop, Token};
 
 /// Writes that were passed on and have no answer yet.
-///
-/// Tokens grow as requests arrive, so a queue in their order serves as a map: answers leave holes, which go when they
-/// come to the front.
 #[derive(Debug)]
 pub(super) struct Forwards {
-    sent: VecDeque<(Token, Option<WaitingWrite>)>,
+    /// A tree: tokens come in no order, for the shell uses its places again.
+    sent: BTreeMap<Token, WaitingWrite>,
     /// At or before the first deadline.
     until: Time,
 }
@@ -26,7 +24,7 @@ pub(super) struct Forwards {
 impl Forwards {
     pub(super) fn new() -> Forwards {
         Forwards {
-            sent: VecDeque::new(),
+            sent: BTreeMap::new(),
             until: Time::NEVER,
         }
     }
@@ -37,29 +35,11 @@ impl Forwards {
 
     fn insert(&mut self, write: WaitingWrite) {
         self.until = self.until.min(write.deadline);
-        let token = write.token;
-        match self.sent.back() {
-            Some((last, _)) if *last >= token => {
-                match self.sent.binary_search_by_key(&token, |(token, _)| *token) {
-                    Ok(place) => self.sent[place].1 = Some(write),
-                    Err(place) => self.sent.insert(place, (token, Some(write))),
-                }
-            }
-            Some(_) | None => self.sent.push_back((token, Some(write))),
-        }
+        self.sent.insert(write.token, write);
     }
 
     fn take(&mut self, token: Token) -> Option<WaitingWrite> {
-        let place = self.sent.binary_search_by_key(&token, |(token, _)| *token).ok()?;
-        let write = self.sent.get_mut(place)?.1.take();
-        self.drop_answered();
-        write
-    }
-
-    fn drop_answered(&mut self) {
-        while matches!(self.sent.front(), Some((_, None))) {
-            self.sent.pop_front();
-        }
+        self.sent.remove(&token)
     }
 
     /// Takes those whose deadline has come.
@@ -68,11 +48,9 @@ impl Forwards {
             return Vec::new();
         }
         let mut expiry = Expiry::at(now);
-        for (token, write) in &mut self.sent {
-            write.take_if(|write| !expiry.keeps(*token, write.deadline));
-        }
+        self.sent
+            .retain(|token, write| expiry.keeps(*token, write.deadline));
         self.until = expiry.until;
-        self.drop_answered();
         expiry.expired
     }
 }
