@@ -50,7 +50,7 @@ pub struct Config {
 /// What the shell refuses or waits for at most. Everything has a limit, and the limit has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Most connections open on the native port at once; one more is closed at once.
+    /// Most connections open on the native port at once; one more client is refused, other nodes still get through.
     pub max_connections: usize,
     /// Most connections open on the HTTP port at once; one more waits to be accepted.
     pub max_http_connections: usize,
@@ -64,8 +64,12 @@ pub struct Bounds {
     pub max_peer_frame_bytes: usize,
     /// Most requests that wait in this node, whatever door they came through.
     pub max_pending_requests: usize,
+    /// Most bytes of requests that wait in this node; a further one is refused as overload.
+    pub max_pending_bytes: usize,
     /// A new connection says who it is within this time, or is closed.
     pub handshake_timeout: Duration,
+    /// The body of an HTTP request arrives within this time, or the request is refused.
+    pub http_body_timeout: Duration,
     /// A client's request that names no time-out of its own waits this long for its answer.
     pub request_timeout: Duration,
     /// How long a request waits for a leader, at most.
@@ -84,7 +88,9 @@ impl Default for Bounds {
             max_peer_unsent_bytes: 32 << 20,
             max_peer_frame_bytes: 64 << 20,
             max_pending_requests: 65_536,
+            max_pending_bytes: 256 << 20,
             handshake_timeout: Duration::from_secs(5),
+            http_body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(5),
             leader_wait: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(2),

@@ -27,6 +27,7 @@ pub(super) struct Api {
     pub(super) door: Door,
     pub(super) limits: Limits,
     pub(super) request_timeout: Duration,
+    pub(super) body_timeout: Duration,
 }
 
 type Shared = State<Arc<Api>>;
@@ -183,14 +184,19 @@ impl Api {
             }
             return Err(too_large(limit));
         }
-        match Limited::new(&mut body, limit).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
+        let collected = Limited::new(&mut body, limit).collect();
+        match tokio::time::timeout(self.body_timeout, collected).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 discard(&mut body, limit * DISCARDED_LIMITS).await;
                 Err(too_large(limit))
             }
-            Err(error) => Err(HttpError::bad_request(format!(
+            Ok(Err(error)) => Err(HttpError::bad_request(format!(
                 "the body did not arrive whole: {error}"
+            ))),
+            Err(_) => Err(HttpError::bad_request(format!(
+                "the body did not arrive whole within {:?}; nothing was done",
+                self.body_timeout
             ))),
         }
     }

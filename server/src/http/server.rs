@@ -16,9 +16,13 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::handlers::{Api, router};
 use crate::shell::Door;
+use crate::transport::socket;
 
 /// A request's header is complete within this time, or its connection is closed: what a slow client costs is bounded.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client that takes nothing of its answer for so long is gone, or wants only to hold a place.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests under way at a stop get this long; the node itself has stopped answering by then.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct HttpSettings {
     pub(crate) limits: Limits,
     pub(crate) request_timeout: Duration,
+    /// A request's body is complete within this time, or the request is refused.
+    pub(crate) body_timeout: Duration,
     pub(crate) max_connections: usize,
 }
 
@@ -60,6 +66,7 @@ impl HttpServer {
             door,
             limits: settings.limits,
             request_timeout: settings.request_timeout,
+            body_timeout: settings.body_timeout,
         };
         let serve = serve(listener, settings.max_connections, api, stopped);
         let thread = std::thread::Builder::new()
@@ -111,8 +118,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Only a matter of speed.
-                let _ = stream.set_nodelay(true);
+                // Without them it is slower, or holds its place longer: no reason to refuse it.
+                let _ = socket::configure(&stream);
+                let _ = socket::expect_reader(&stream, ANSWER_TIMEOUT);
                 return stream;
             }
             Err(error) => {

@@ -53,6 +53,7 @@ impl Rote {
                 request_bytes: 4096,
             },
             request_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_millis(200),
             max_connections: 16,
         };
         let server = HttpServer::start(listener, settings, door).expect("starts");
@@ -375,6 +376,7 @@ fn a_write_whose_answer_is_lost_is_unknown() {
     let settings = HttpSettings {
         limits: Limits::default(),
         request_timeout: Duration::from_secs(5),
+        body_timeout: Duration::from_secs(5),
         max_connections: 1,
     };
     let rote = Rote {
@@ -384,4 +386,13 @@ fn a_write_whose_answer_is_lost_is_unknown() {
     let answer = rote.call("POST", "/set", r#"{"key":"k","value":"v"}"#);
     assert_eq!(status(&answer), "504", "{}", answer.1);
     assert!(answer.1.contains("outcome_unknown"), "{}", answer.1);
+}
+
+#[test]
+fn a_body_that_does_not_arrive_in_time_is_refused_and_its_connection_ends() {
+    let rote = Rote::answering(Ok(Answer::NotFound));
+    let (head, body) =
+        rote.raw(b"POST /set HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{\"key\":\"k\",");
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+    assert!(body.contains("did not arrive whole within 200ms"), "{body}");
 }

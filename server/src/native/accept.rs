@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use raftkv_protocol::Availability;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,8 +18,9 @@ use crate::transport::socket;
 /// After a failed accept (too many open files, mostly): trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// So many connections over the limit are told why they are refused; beyond, they are closed unread.
-const REFUSED_POLITELY: usize = 16;
+/// Places beyond the limit. Other nodes keep theirs: however many clients there are, consensus must go on. Clients only
+/// stay until they are told why they are refused. With these places taken too, connections are closed unread.
+const RESERVED: usize = 64;
 
 /// What every native connection works with.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) async fn accept(listener: TcpListener, doorway: Rc<Doorway>) {
             }
         };
         let max = doorway.context.bounds.max_connections;
-        if open.get() >= max + REFUSED_POLITELY {
+        if open.get() >= max + RESERVED {
             continue;
         }
         let place = Place::take(&open);
@@ -52,11 +52,10 @@ pub(crate) async fn accept(listener: TcpListener, doorway: Rc<Doorway>) {
         } else {
             Open::Few
         };
-        let availability = doorway.context.availability(count);
         let doorway = doorway.clone();
         tokio::task::spawn_local(async move {
             let from = stream.peer_addr();
-            if let Err(error) = serve(stream, availability, &doorway).await {
+            if let Err(error) = serve(stream, count, &doorway).await {
                 tracing::debug!(from = from.ok().map(tracing::field::display), %error, "a connection was closed");
             }
             drop(place);
@@ -80,10 +79,10 @@ impl Drop for Place {
     }
 }
 
-async fn serve(mut stream: TcpStream, availability: Availability, doorway: &Rc<Doorway>) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, open: Open, doorway: &Rc<Doorway>) -> io::Result<()> {
     socket::configure(&stream)?;
     let context = &doorway.context;
-    let received = handshake::receive(&mut stream, context, availability);
+    let received = handshake::receive(&mut stream, context, open);
     let received = tokio::time::timeout(context.bounds.handshake_timeout, received).await;
     let (speaks, incoming) = match received.unwrap_or(Err(HandshakeError::TooSlow)) {
         Ok(greeted) => greeted,

@@ -13,6 +13,9 @@ use crate::shell::{Asked, Origin};
 use crate::transport::handshake::{self, Incoming};
 use crate::transport::socket::Read;
 
+/// What a request may ask for at most: places for waiting requests are few, and nobody waits for weeks.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Serves until the client goes away or breaks the protocol.
 pub(super) async fn serve(
     stream: TcpStream,
@@ -67,7 +70,7 @@ impl Reader<'_> {
         self.outbox.note_request();
         let timeout = match request.timeout_ms {
             0 => self.doorway.context.bounds.request_timeout,
-            timeout_ms => Duration::from_millis(timeout_ms.into()),
+            timeout_ms => Duration::from_millis(timeout_ms.into()).min(LONGEST_TIMEOUT),
         };
         let origin = Origin::Native {
             outbox: self.outbox.clone(),

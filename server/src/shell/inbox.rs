@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use raftkv_protocol::{Failure, Request};
+use raftkv_protocol::{ErrorCode, Failure, Request};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
@@ -22,6 +22,11 @@ pub(crate) enum Letter {
     LogMade(Log<RealDisk>),
     /// The log can not go on: the node stops now, with no further answer.
     LogFailed(LogError),
+    /// A thread that the node can not do without is gone: the node stops now, with no further answer.
+    Panicked {
+        /// Which.
+        part: &'static str,
+    },
     /// Stop gracefully.
     Stop,
 }
@@ -80,15 +85,17 @@ pub(crate) struct Inbox {
     events: RefCell<Vec<Event>>,
     refusals: RefCell<Vec<Refusal>>,
     pending: RefCell<Pending>,
+    max_pending_bytes: usize,
     is_closed: Cell<bool>,
     bell: Arc<Notify>,
 }
 
 impl Inbox {
     /// An empty inbox that wakes the same loop as `mailbox`.
-    pub(crate) fn beside(mailbox: &Mailbox, clock: Clock) -> Inbox {
+    pub(crate) fn beside(mailbox: &Mailbox, clock: Clock, max_pending_bytes: usize) -> Inbox {
         Inbox {
             clock,
+            max_pending_bytes,
             events: RefCell::default(),
             refusals: RefCell::default(),
             pending: RefCell::default(),
@@ -106,9 +113,14 @@ impl Inbox {
         events.push(event);
     }
 
-    /// Puts a request in; its answer goes to `origin`.
+    /// Puts a request in; its answer goes to `origin`. Refused at once when those that wait hold too many bytes: the node
+    /// bounds their number, and a few thousand large ones would still be more than any memory.
     pub(crate) fn ask(&self, asked: Asked, origin: Origin) {
-        let token = self.pending.borrow_mut().insert(origin);
+        let size_bytes = size_bytes(&asked.request);
+        if self.pending.borrow().size_bytes() + size_bytes > self.max_pending_bytes {
+            return self.refuse(overloaded(), origin);
+        }
+        let token = self.pending.borrow_mut().insert(origin, size_bytes);
         self.push(Event::Request {
             token,
             request: asked.request,
@@ -144,5 +156,60 @@ impl Inbox {
 
     pub(crate) fn pending(&self) -> std::cell::RefMut<'_, Pending> {
         self.pending.borrow_mut()
+    }
+}
+
+fn size_bytes(request: &Request) -> usize {
+    match request {
+        Request::Write(command) => command.encoded().len(),
+        Request::Get { key, .. } => key.len(),
+        Request::Status => 0,
+    }
+}
+
+fn overloaded() -> Failure {
+    Failure::new(
+        ErrorCode::Overloaded,
+        "the requests that wait at this node hold all the memory they may; nothing was done, try again later",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use raftkv_protocol::{CheckedCommand, Command, Condition, Limits};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn write(value: &[u8]) -> Asked {
+        let put = Command::Put {
+            key: b"k",
+            value,
+            condition: Condition::Always,
+            ttl_ms: None,
+        };
+        Asked {
+            request: Request::Write(CheckedCommand::new(&put, &Limits::default()).expect("valid")),
+            hop: Hop::First,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn requests_that_hold_too_many_bytes_are_refused_until_some_are_answered() {
+        let inbox = Inbox::beside(&Mailbox::default(), Clock::start(), 2500);
+        let ask = || inbox.ask(write(&[0; 1000]), Origin::Call(oneshot::channel().0));
+        (0..3).for_each(|_| ask());
+        let refusals = inbox.take_refusals();
+        assert_eq!(refusals.len(), 1);
+        assert_eq!(refusals[0].failure.code, ErrorCode::Overloaded);
+        let mut events = Vec::new();
+        inbox.swap(&mut events);
+        let [Event::Request { token, .. }, Event::Request { .. }] = events[..] else {
+            panic!("expected two requests, got {events:?}");
+        };
+        assert!(inbox.pending().remove(token).is_some());
+        ask();
+        assert!(inbox.take_refusals().is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
-use raftkv_protocol::{Address, Availability, ClusterId, HistoryEpoch, Limits, NodeId, NodeName};
+use raftkv_protocol::{Address, Availability, ClusterId, HistoryEpoch, Limits, NodeId, NodeName, Speaker};
 
 use crate::config::Bounds;
 use crate::membership::Membership;
@@ -101,11 +101,12 @@ impl NodeContext {
     }
 
     /// What a new connection is told.
-    pub(crate) fn availability(&self, open: Open) -> Availability {
-        match open {
+    pub(crate) fn availability(&self, open: Open, speaker: Speaker) -> Availability {
+        match (open, speaker) {
             _ if self.is_stopping.get() => Availability::ShuttingDown,
-            Open::TooMany => Availability::Full,
-            Open::Few => Availability::Serving,
+            (Open::TooMany, Speaker::Client) => Availability::Full,
+            // Consensus must not stop because there are many clients.
+            (Open::TooMany, Speaker::Peer | Speaker::Forwarder) | (Open::Few, _) => Availability::Serving,
         }
     }
 

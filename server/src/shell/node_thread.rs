@@ -58,16 +58,24 @@ fn run(setup: NodeSetup) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ServerError::Threads)?;
     let local = LocalSet::new();
-    local.block_on(&runtime, async {
+    let outcome = local.block_on(&runtime, async {
         // A task of its own rather than this future: then it takes its turn behind the connections it was woken by.
         let node = tokio::task::spawn_local(serve(setup));
         node.await.unwrap_or(Err(ServerError::NodeThread))
-    })
+    });
+    drop(local);
+    // A host name is resolved on a thread of the runtime, which may take the resolver half a minute: not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
     let clock = Clock::start();
-    let inbox = Rc::new(Inbox::beside(&setup.mailbox, clock));
+    let inbox = Rc::new(Inbox::beside(
+        &setup.mailbox,
+        clock,
+        setup.bounds.max_pending_bytes,
+    ));
     let context = Rc::new(NodeContext::new(setup.identity, setup.limits, setup.bounds));
     let dialer = Rc::new(Dialer::new(context.clone()));
     let peers = Rc::new(PeerLinks::new(

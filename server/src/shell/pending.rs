@@ -25,23 +25,31 @@ pub(crate) enum Origin {
 pub(crate) struct Pending {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Of all waiting requests.
+    size_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     generation: u64,
     origin: Option<Origin>,
+    size_bytes: usize,
 }
 
 /// Low bits of a token: the slot. What is left counts generations: 2^36 requests per slot.
 const SLOT_BITS: u32 = 28;
 
 impl Pending {
-    /// Notes who asked.
+    /// Bytes of all waiting requests.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Notes who asked, and how large the request is.
     ///
     /// # Panics
     /// With 2^28 requests waiting at once, which the bounds on connections and their requests keep far away.
-    pub(crate) fn insert(&mut self, origin: Origin) -> Token {
+    pub(crate) fn insert(&mut self, origin: Origin, size_bytes: usize) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("waiting requests are bounded far below 2^32")
@@ -52,6 +60,8 @@ impl Pending {
         );
         let entry = &mut self.slots[slot as usize];
         entry.origin = Some(origin);
+        entry.size_bytes = size_bytes;
+        self.size_bytes += size_bytes;
         Token(entry.generation << SLOT_BITS | u64::from(slot))
     }
 
@@ -64,6 +74,7 @@ impl Pending {
         }
         let origin = entry.origin.take()?;
         entry.generation += 1;
+        self.size_bytes -= entry.size_bytes;
         self.free.push(slot);
         Some(origin)
     }
@@ -84,10 +95,12 @@ mod tests {
     #[test]
     fn a_token_answers_once_and_never_comes_again() {
         let mut pending = Pending::default();
-        let first = pending.insert(call());
+        let first = pending.insert(call(), 7);
+        assert_eq!(pending.size_bytes(), 7);
         assert!(pending.remove(first).is_some());
         assert!(pending.remove(first).is_none());
-        let second = pending.insert(call());
+        assert_eq!(pending.size_bytes(), 0);
+        let second = pending.insert(call(), 7);
         assert_ne!(first, second);
         assert!(pending.remove(first).is_none());
         assert!(!pending.is_empty());

@@ -69,6 +69,7 @@ impl Server {
             let settings = HttpSettings {
                 limits: config.limits,
                 request_timeout: config.bounds.request_timeout,
+                body_timeout: config.bounds.http_body_timeout,
                 max_connections: config.bounds.max_http_connections,
             };
             HttpServer::start(listener, settings, door)

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::Decoder;
 
 use super::socket::{Read, ReadBuffer};
-use crate::shell::{FIRST_EPOCH, NodeContext};
+use crate::shell::{FIRST_EPOCH, NodeContext, Open};
 
 /// Room in a client's frame for what stands before its command, so that a command over the limit is still read, and
 /// refused with an answer instead of a closed connection.
@@ -88,10 +88,11 @@ pub(crate) enum Speaks {
 pub(crate) async fn receive(
     stream: &mut TcpStream,
     context: &Rc<NodeContext>,
-    availability: Availability,
+    open: Open,
 ) -> Result<(Speaks, Incoming), HandshakeError> {
     let mut incoming = Incoming::new(context.limits.request_bytes + FRAME_SLACK_BYTES);
     let hello = decode_hello(&incoming.first_frame(stream).await?)?;
+    let availability = context.availability(open, hello.speaker);
     let outcome = negotiate(&hello, &listener(context, availability));
     let mut reply = BytesMut::new();
     encode_handshake_reply(&mut reply, &HandshakeReply::from(outcome.clone()));

@@ -13,12 +13,12 @@ const FIRST_READ_BYTES: usize = 4 << 10;
 /// Most that one read asks for: more makes no system call cheaper.
 const LARGEST_READ_BYTES: usize = 256 << 10;
 
-/// A written buffer that has grown past this is given back when it is empty.
+/// A buffer that has grown past this is given back when it is empty: one large frame must not cost its connection
+/// megabytes for ever.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 /// Bytes sent to a node that stay unconfirmed so long end the connection: behind a partition, the kernel would otherwise
 /// go on waiting for minutes after the network has healed.
-#[cfg(target_os = "linux")]
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection on which nothing is said for so long is asked whether anybody is still there.
@@ -33,8 +33,17 @@ pub(crate) fn configure(stream: &TcpStream) -> io::Result<()> {
 
 /// For connections to nodes, which always read: silence is noticed soon. A client may take its time.
 pub(super) fn expect_prompt_reader(stream: &TcpStream) -> io::Result<()> {
+    expect_reader(stream, UNCONFIRMED_TIMEOUT)
+}
+
+/// Ends the connection when the other side takes nothing of what was sent for so long. Only Linux can do that.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(unused_variables, reason = "there is no such option elsewhere")
+)]
+pub(crate) fn expect_reader(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout))?;
     Ok(())
 }
 
@@ -67,6 +76,9 @@ impl ReadBuffer {
         loop {
             stream.readable().await?;
             self.bytes.reserve(self.next_read_bytes);
+            if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BUFFER_BYTES {
+                self.bytes = BytesMut::with_capacity(self.next_read_bytes);
+            }
             match stream.try_read_buf(&mut self.bytes) {
                 Ok(0) => return Ok(Read::End),
                 Ok(count) => {

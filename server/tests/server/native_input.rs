@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use raftkv_protocol::{
     Answer, CheckedCommand, ClusterId, Command, Condition, Consistency, ErrorCode, FrameDecoder,
-    HandshakeReply, Hello, Limits, RejectionCode, Request, RequestId, Response, Speaker, Welcome,
+    HandshakeReply, Hello, Limits, NodeId, RejectionCode, Request, RequestId, Response, Speaker, Welcome,
     decode_handshake_reply, decode_response, encode_hello, encode_request, write_frame,
 };
+use raftkv_server::Server;
+use raftkv_server::config::Config;
 use tokio_util::codec::Decoder;
 
 use crate::rig::{Cluster, PATIENCE};
@@ -256,4 +258,34 @@ fn http_on_the_native_port_is_told_where_to_go() {
             .is_some_and(|error| error.contains(&http)),
         "{answer:?}"
     );
+}
+
+#[test]
+fn clients_over_the_limit_are_refused_and_other_nodes_still_get_through() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = Config::local("node1", dir.path().join("node1"));
+    config.bounds.max_connections = 1;
+    let server = Server::start(&config).expect("starts");
+    let open = |speaker| {
+        let mut connection = Connection::open(server.native_address());
+        let reply = connection.greet(&Hello::new(speaker, None, Some(NodeId(7))));
+        (connection, reply)
+    };
+    let (_first, reply) = open(Speaker::Client);
+    assert!(matches!(reply, HandshakeReply::Welcome(_)), "{reply:?}");
+    let (_second, reply) = open(Speaker::Client);
+    match reply {
+        HandshakeReply::Rejection(rejection) => {
+            assert_eq!(rejection.code, RejectionCode::TooManyConnections);
+        }
+        HandshakeReply::Welcome(_) => panic!("one client too many was welcomed"),
+    }
+    for speaker in [Speaker::Peer, Speaker::Forwarder] {
+        let (_node, reply) = open(speaker);
+        assert!(
+            matches!(reply, HandshakeReply::Welcome(_)),
+            "{speaker:?}: {reply:?}"
+        );
+    }
+    server.stop().expect("stops");
 }
