@@ -110,7 +110,7 @@ fn check_identity(hello: &Hello, listener: &Listener) -> Result<(), Rejection> {
         && theirs != ours
     {
         let message = format!(
-            "this node belongs to cluster {ours}, the other side to cluster {theirs}: check the addresses it was given"
+            "the node that was asked is of cluster {ours}, the one that asked of cluster {theirs}: check the address that was asked"
         );
         return reject(RejectionCode::WrongCluster, message);
     }

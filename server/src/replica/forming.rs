@@ -67,6 +67,7 @@ pub(super) struct Forming {
     patient_until: Time,
     waiting_said: Repeated,
     stranger_said: Repeated,
+    stranger_answered_at: Option<Time>,
 }
 
 impl Forming {
@@ -84,6 +85,7 @@ impl Forming {
             patient_until: now.after(PATIENCE),
             waiting_said: Repeated::default(),
             stranger_said: Repeated::default(),
+            stranger_answered_at: None,
             ours,
         }
     }
@@ -170,7 +172,7 @@ impl Forming {
 
     fn meet_formed(&mut self, now: Time, theirs: &Introduction, cluster: &FormedIn, out: &mut Outbox) {
         let command = self.mending_command(theirs, cluster);
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == theirs.address) else {
+        let Some(place) = self.peers.iter().position(|peer| peer.address == theirs.address) else {
             let notice = Notice::ForeignPeer {
                 peer: theirs.name.clone(),
                 address: theirs.address.clone(),
@@ -179,7 +181,7 @@ impl Forming {
             say(now, &mut self.stranger_said, notice, out);
             return;
         };
-        peer.heard = Heard::Formed {
+        self.peers[place].heard = Heard::Formed {
             cluster: cluster.cluster,
             command: command.clone(),
         };
@@ -188,7 +190,14 @@ impl Forming {
             cluster: cluster.cluster,
             command,
         };
-        say(now, &mut peer.said, notice, out);
+        // Every node of that cluster tells the same.
+        if !self
+            .peers
+            .iter()
+            .any(|peer| peer.said.has_just_said(now, &notice))
+        {
+            say(now, &mut self.peers[place].said, notice, out);
+        }
     }
 
     /// A formed node that wants us sends `Found`. One that introduces itself instead does not know our identity, or
@@ -218,8 +227,7 @@ impl Forming {
                     http: theirs.http.clone(),
                     at: now,
                 };
-                let is_due = peer.answered_at.is_none_or(|at| now.since(at) >= ANSWER_INTERVAL);
-                if is_due {
+                if is_due(peer.answered_at, now) {
                     peer.answered_at = Some(now);
                     out.push(introduction(&self.ours, &theirs.address));
                 }
@@ -229,7 +237,14 @@ impl Forming {
                 peer.heard = Heard::Differs;
                 &mut peer.said
             }
-            None => &mut self.stranger_said,
+            None => {
+                // It lists us and we do not list it. Unanswered, it would wait for us as if we were not there.
+                if is_due(self.stranger_answered_at, now) {
+                    self.stranger_answered_at = Some(now);
+                    out.push(introduction(&self.ours, &theirs.address));
+                }
+                &mut self.stranger_said
+            }
         };
         mark("peer lists differ");
         let notice = Notice::PeerListsDiffer {
@@ -307,6 +322,11 @@ impl Peer {
             Heard::Nothing | Heard::Agrees { .. } | Heard::Differs | Heard::Formed { .. } => None,
         }
     }
+}
+
+/// May an introduction be answered again?
+fn is_due(answered_at: Option<Time>, now: Time) -> bool {
+    answered_at.is_none_or(|at| now.since(at) >= ANSWER_INTERVAL)
 }
 
 fn introduction(ours: &Introduction, to: &Address) -> Effect {

@@ -51,12 +51,15 @@ pub(super) struct Repeated {
 }
 
 impl Repeated {
+    /// Was exactly this given within the last [`NOTICE_INTERVAL`]?
+    pub(super) fn has_just_said(&self, now: Time, notice: &Notice) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|(last, at)| last == notice && now.since(*at) < NOTICE_INTERVAL)
+    }
+
     /// Should `notice` be given now?
     pub(super) fn is_due(&mut self, now: Time, notice: &Notice) -> bool {
-        let is_due = match &self.last {
-            Some((last, at)) => last != notice || now.since(*at) >= NOTICE_INTERVAL,
-            None => true,
-        };
+        let is_due = !self.has_just_said(now, notice);
         if is_due {
             self.last = Some((notice.clone(), now));
         }
