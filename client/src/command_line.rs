@@ -1,5 +1,6 @@
 //! What the command-line programs of this crate have in common. Not part of the library.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// Where `kvctl` and `kvbench` look when nothing else is said: node1 of the local convention.
@@ -7,6 +8,41 @@ pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:7001";
 
 /// The environment variable that takes the place of `--endpoints`.
 pub const ENDPOINTS_VARIABLE: &str = "KVCTL_ENDPOINTS";
+
+/// Flags may be written with one dash or two: turns `-name` and `-name=x` into `--name` and `--name=x` for the long flags
+/// of `program` and its commands, never in the place of a flag's value or behind `--`.
+pub fn double_dashes(
+    mut program: clap::Command,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Vec<OsString> {
+    program.build();
+    let commands = || std::iter::once(&program).chain(program.get_subcommands());
+    let find = |name: &str| {
+        let mut flags = commands().flat_map(clap::Command::get_arguments);
+        flags.find(|flag| flag.get_long() == Some(name))
+    };
+    let mut is_value = true; // the program's name stays as it is
+    let mut is_verbatim = false;
+    let mut turned = Vec::new();
+    for argument in arguments {
+        let is_literal = std::mem::take(&mut is_value) || is_verbatim;
+        let text = argument.to_str().filter(|_| !is_literal).unwrap_or_default();
+        is_verbatim |= text == "--";
+        let bare = text.strip_prefix("--").or_else(|| text.strip_prefix('-'));
+        let (name, value) = bare.map_or(("", None), |bare| match bare.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (bare, None),
+        });
+        match (find(name), bare) {
+            (Some(flag), Some(bare)) => {
+                is_value = flag.get_action().takes_values() && value.is_none();
+                turned.push(format!("--{bare}").into());
+            }
+            _ => turned.push(argument),
+        }
+    }
+    turned
+}
 
 /// Reads a duration such as `500ms`, `2s`, `1.5s`, `10m` or `1h`.
 ///
@@ -33,6 +69,24 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_dash_or_two_mean_the_same_and_values_stay_as_they_are() {
+        let program = clap::Command::new("p")
+            .arg(clap::Arg::new("list").long("list").global(true))
+            .subcommand(clap::Command::new("get").arg(clap::Arg::new("raw").long("raw").num_args(0)));
+        for (line, expected) in [
+            ("p -list a get -raw k", "p --list a get --raw k"),
+            ("p --list=a get -list=-raw", "p --list=a get --list=-raw"),
+            ("p -list -raw get -other -5 -h", "p --list -raw get -other -5 -h"),
+            ("p get -- -raw -list", "p get -- -raw -list"),
+            ("-list p", "-list p"),
+        ] {
+            let turned = double_dashes(program.clone(), line.split(' ').map(Into::into));
+            let expected: Vec<OsString> = expected.split(' ').map(Into::into).collect();
+            assert_eq!(turned, expected, "{line}");
+        }
+    }
 
     #[test]
     fn durations_have_a_number_and_a_unit() {

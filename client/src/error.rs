@@ -40,7 +40,7 @@ pub enum Error {
         current: Option<Revision>,
     },
     /// No server that was asked knew a leader within the time and the attempts allowed.
-    #[error("the cluster has no leader: {}; check that a majority of its members runs", .0.message)]
+    #[error("the cluster has no leader: {}", .0.message)]
     NoLeader(Failure),
     /// The servers refused the request early, again and again, because their queues are full.
     #[error("the cluster is overloaded: {}; send fewer requests at once, or try again later", .0.message)]

@@ -24,14 +24,15 @@ mod work;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use raftkv_client::command_line::double_dashes;
 
 use crate::arguments::{Arguments, Format};
 use crate::report::Report;
 use crate::trouble::Trouble;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(double_dashes(Arguments::command(), std::env::args_os()));
     match benchmark(&arguments) {
         Ok(report) => {
             match arguments.output {

@@ -29,7 +29,7 @@ impl Delete {
             delete = delete.if_revision(Revision(revision));
         }
         let deleted = delete.await?;
-        output::write(&output::deleted(options.output, &key, deleted))?;
+        output::write_change(&output::deleted(options.output, &key, deleted))?;
         if deleted.existed {
             return Ok(Outcome::Done);
         }

@@ -11,13 +11,14 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use raftkv_client::command_line::double_dashes;
 
 use crate::arguments::{Arguments, Command};
 use crate::outcome::{Outcome, Trouble};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(double_dashes(Arguments::command(), std::env::args_os()));
     let outcome = run(&arguments);
     if let Err(trouble) = &outcome {
         eprintln!("kvctl: {trouble}");

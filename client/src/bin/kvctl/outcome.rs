@@ -28,6 +28,10 @@ pub(crate) enum Trouble {
     ReadInput(io::Error),
     #[error("the answer came, but can not be written to standard output: {0}")]
     Write(io::Error),
+    #[error(
+        "the write was applied, but its answer can not be written to standard output: {0}; read the key before writing again"
+    )]
+    WriteAfterChange(io::Error),
     #[error("cannot start: {0}; the system is out of file descriptors or memory")]
     Runtime(io::Error),
     #[error("none of the servers asked can be reached: check --endpoints and that a server runs there")]
@@ -55,6 +59,8 @@ fn exit(outcome: &Result<Outcome, Trouble>) -> Exit {
         Ok(Outcome::NotFound) => Exit::NotFound,
         Err(Trouble::Client(error)) => exit_of(error),
         Err(Trouble::NoValue | Trouble::ReadFile { .. } | Trouble::ReadInput(_)) => Exit::Usage,
+        // To exit as if nothing had been changed would be a lie.
+        Err(Trouble::WriteAfterChange(_)) => Exit::OutcomeUnknown,
         Err(Trouble::Write(_) | Trouble::Runtime(_) | Trouble::NobodyAnswers) => Exit::Unavailable,
     }
 }
@@ -143,5 +149,8 @@ mod tests {
         assert_eq!(exit(&Ok(Outcome::Done)) as u8, 0);
         assert_eq!(exit(&Ok(Outcome::NotFound)) as u8, 1);
         assert_eq!(exit(&Err(Trouble::NoValue)) as u8, 2);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(exit(&Err(Trouble::Write(full()))) as u8, 3);
+        assert_eq!(exit(&Err(Trouble::WriteAfterChange(full()))) as u8, 5);
     }
 }

@@ -22,6 +22,11 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Trouble> {
     write_to(&mut io::stdout().lock(), bytes).map_err(Trouble::Write)
 }
 
+/// Writes the answer to a write.
+pub(crate) fn write_change(bytes: &[u8]) -> Result<(), Trouble> {
+    write_to(&mut io::stdout().lock(), bytes).map_err(Trouble::WriteAfterChange)
+}
+
 fn write_to(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

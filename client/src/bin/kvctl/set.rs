@@ -51,7 +51,7 @@ impl Set {
             set = set.ttl(ttl);
         }
         let revision = set.await?;
-        output::write(&output::written(options.output, &key, revision))?;
+        output::write_change(&output::written(options.output, &key, revision))?;
         Ok(Outcome::Done)
     }
 
