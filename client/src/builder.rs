@@ -10,6 +10,9 @@ use crate::error::Error;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// So that "for ever" does not overflow a clock.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// More connections bring no more, and each costs the server a read and a write per batch.
 const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::MIN;
 
@@ -43,9 +46,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a request may take in all, its further attempts included. 5 s unless said.
+    /// How long a request may take in all, its further attempts included. 5 s unless said, a day at most.
     pub fn timeout(mut self, timeout: Duration) -> ClientBuilder {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
     }
 

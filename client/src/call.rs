@@ -36,6 +36,8 @@ pub(crate) enum Undelivered {
     Unanswered(Arc<ConnectionError>),
     /// It was sent; the deadline passed without an answer.
     ExpiredSent,
-    /// The connection's task is gone.
+    /// Nothing of it was sent: the connection's task is gone.
     Closed,
+    /// The connection's task went away with it: it may have been sent.
+    Abandoned,
 }

@@ -134,7 +134,12 @@ impl Client {
                 endpoints.failed(address, Instant::now());
             }
             // These say nothing about the server.
-            Err(Undelivered::Refused(_) | Undelivered::ExpiredUnsent | Undelivered::Closed) => {}
+            Err(
+                Undelivered::Refused(_)
+                | Undelivered::ExpiredUnsent
+                | Undelivered::Closed
+                | Undelivered::Abandoned,
+            ) => {}
         });
     }
 

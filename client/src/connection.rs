@@ -151,7 +151,8 @@ impl Connection {
     /// `too_large` if the server would not take a frame of this size; nothing is enqueued then.
     pub fn enqueue(&mut self, id: RequestId, timeout: Duration, request: &Request) -> Result<(), Failure> {
         let start = self.outgoing.len();
-        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        // 0 would mean the server's own default.
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
         encode_request(&mut self.outgoing, id, timeout_ms, request);
         let body = &self.outgoing[start + FRAME_HEADER_BYTES..];
         // The server would close the connection over a frame beyond its limit, and take other requests down with it.

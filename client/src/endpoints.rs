@@ -62,7 +62,7 @@ impl Endpoint {
                 Err(_) => return Err(Undelivered::ExpiredUnsent),
             }
         }
-        delivery.await.unwrap_or(Err(Undelivered::Closed))
+        delivery.await.unwrap_or(Err(Undelivered::Abandoned))
     }
 
     /// The connections take turns.

@@ -90,6 +90,9 @@ pub enum UnknownReason {
     /// The connection ended between request and answer.
     #[error("{0}")]
     ConnectionLost(Arc<ConnectionError>),
+    /// The runtime on which the client's connections live ended before the answer came.
+    #[error("the runtime on which the client was first used has ended")]
+    Closed,
     /// The server itself does not know.
     #[error("{}", .0.message)]
     Server(Failure),

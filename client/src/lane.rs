@@ -162,6 +162,10 @@ impl Lane {
             if call.answer.is_closed() {
                 continue;
             }
+            if call.deadline <= now {
+                deliver(call.answer, Err(Undelivered::ExpiredUnsent));
+                continue;
+            }
             let sent = Sent {
                 at: now,
                 deadline: call.deadline,

@@ -95,7 +95,8 @@ pub(crate) fn judge(kind: Kind, delivery: Delivery, timeout: Duration) -> Verdic
         }) => judge_failure(kind, failure),
         Ok(response) => Verdict::Done(Ok(response)),
         Err(Undelivered::Refused(failure)) => Verdict::Done(Err(Error::Rejected(failure))),
-        Err(Undelivered::Closed) => Verdict::Done(Err(Error::Closed)),
+        Err(Undelivered::Abandoned) if kind == Kind::Write => unknown(UnknownReason::Closed),
+        Err(Undelivered::Closed | Undelivered::Abandoned) => Verdict::Done(Err(Error::Closed)),
         Err(Undelivered::NotSent(error)) => again(Error::Unreachable(error), Whom::Another),
         Err(Undelivered::ExpiredUnsent) => again(Error::TimedOut { after: timeout }, Whom::Another),
         Err(Undelivered::ExpiredSent) => match kind {
@@ -210,6 +211,7 @@ mod tests {
         let unknown = [
             Err(Undelivered::Unanswered(lost())),
             Err(Undelivered::ExpiredSent),
+            Err(Undelivered::Abandoned),
             failed(ErrorCode::OutcomeUnknown),
         ];
         for delivery in unknown {

@@ -430,3 +430,69 @@ async fn requests_beyond_what_fits_in_flight_wait_for_their_turn() {
     assert_eq!(tasks.join_all().await.len(), TASKS);
     assert_eq!(server.seen().requests, TASKS);
 }
+
+#[tokio::test]
+async fn a_write_whose_time_has_passed_is_not_sent() {
+    let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(2))]).await;
+    let client = Client::builder()
+        .endpoints([server.address().to_string()])
+        .timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    // The client's own question who leads makes the connection.
+    let connected = async {
+        while server.seen().connections == 0 {
+            let error = client.set("k", "v").await.unwrap_err();
+            assert_eq!(error.applied(), Applied::No, "{error}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, connected).await.unwrap();
+    for _ in 0..100 {
+        let error = client.set("k", "v").await.unwrap_err();
+        assert_eq!(error.applied(), Applied::No, "{error}");
+    }
+    assert_eq!(server.seen().requests, 0);
+}
+
+#[tokio::test]
+async fn a_time_out_of_for_ever_is_taken() {
+    let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(2))]).await;
+    let client = Client::builder()
+        .endpoints([server.address().to_string()])
+        .timeout(Duration::MAX)
+        .build()
+        .unwrap();
+    assert_eq!(client.set("k", "v").await.unwrap(), Revision(2));
+}
+
+#[tokio::test]
+async fn a_write_under_way_when_the_clients_runtime_ends_is_unknown() {
+    let server = FakeServer::start(|_| Vec::new()).await;
+    let client = client_of(&[&server]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    // First used there, so its connections live there.
+    let status = client.clone();
+    runtime
+        .spawn(async move { status.status().await })
+        .await
+        .unwrap()
+        .unwrap();
+    let write = tokio::spawn(async move { client.set("k", "v").await });
+    let sent = async {
+        while server.seen().requests == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.unwrap();
+    runtime.shutdown_background();
+    let error = tokio::time::timeout(PATIENCE, write)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(error.applied(), Applied::Unknown, "{error}");
+}
