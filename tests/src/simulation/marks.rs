@@ -10,6 +10,10 @@ pub const WAITING: &[(&str, &str)] = &[
     ("reply of another session dropped", "membership changes"),
     ("log: segment compacted", "snapshots"),
     (
+        "fetched entries were gone",
+        "snapshots: only compaction takes entries from under a leader",
+    ),
+    (
         "ack beyond the log dropped",
         "peers that are broken: correct ones never send it",
     ),

@@ -116,14 +116,13 @@ impl Observer {
         }
     }
 
-    /// A node asks for a log with this founding entry. A crash may leave it made without a word.
+    /// A node asks for a log with this founding entry. A crash may leave it made without a word, or not made at all:
+    /// then the node draws another one, and this one never was.
     pub(crate) fn log_asked(&mut self, founding: &Entry) {
-        let chain = chain_of(0, founding);
-        if self
-            .chains
-            .insert((founding.id.index.get(), founding.id.term.0), chain)
-            .is_none()
-        {
+        if self.decided.is_empty() {
+            let chain = chain_of(0, founding);
+            self.chains
+                .insert((founding.id.index.get(), founding.id.term.0), chain);
             self.undecided.insert(chain, founding.clone());
         }
     }
@@ -283,7 +282,8 @@ impl Observer {
         }
     }
 
-    /// What a leader believes to match does, durably, at a peer that knows no newer term; and it is never unlearnt.
+    /// What a leader believes to match was acknowledged to it in its term (R22), does match, durably, at a peer that knows
+    /// no newer term; and it is never unlearnt (R23).
     pub(super) fn check_progress(&mut self, view: usize, raft: &Raft) {
         let term = raft.term().0;
         for known in raft.peer_progress() {
@@ -294,12 +294,19 @@ impl Observer {
             }
             let before = std::mem::replace(last, (term, matched));
             let fell = before.0 == term && matched < before.1;
+            let own = self.views[view].identity;
+            let acknowledged = |peer: usize| self.acknowledged.get(&(peer, own)).copied();
+            let is_told = matched == 0
+                || self
+                    .by_identity
+                    .get(&known.peer.0)
+                    .is_none_or(|&peer| acknowledged(peer).is_some_and(|highest| highest >= (term, matched)));
             let peer = self.by_identity.get(&known.peer.0).map(|&peer| &self.views[peer]);
             let holds = peer.is_none_or(|peer| {
                 let durable_term = peer.durable_hard_state.map_or(0, |state| state.term.0);
                 durable_term > term || peer.durable_chain_at(matched) == self.views[view].chain_at(matched)
             });
-            if fell || !holds || matched >= known.next.get() {
+            if fell || !holds || !is_told || matched >= known.next.get() {
                 let what = format!(
                     "leads term {term} and takes {known:?} for proven, after a match of {}",
                     before.1

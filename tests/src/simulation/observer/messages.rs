@@ -65,6 +65,8 @@ impl Observer {
     }
 
     fn check_ack(&mut self, view: usize, message: &RaftMessage, matched: u64) {
+        let highest = self.acknowledged.entry((view, message.to.0)).or_default();
+        *highest = (*highest).max((message.term, matched));
         let node = &self.views[view];
         let durable = node.durable_chain_at(matched);
         if matched > node.durable.len() as u64 {

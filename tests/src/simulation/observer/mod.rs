@@ -71,6 +71,8 @@ pub(crate) struct Observer {
     matches: HashMap<(usize, u64), (u64, u64)>,
     /// State hash per applied index (I7).
     state_hashes: HashMap<u64, u64>,
+    /// The highest index each peer acknowledged to each leader, and in which term: (peer, leader).
+    acknowledged: HashMap<(usize, u64), (u64, u64)>,
     model: Model,
     /// Attempts that were reported as failed: must never show an effect (I18).
     failed_attempts: HashSet<Attempt>,
@@ -103,6 +105,7 @@ impl Observer {
             decided_in: Vec::new(),
             matches: HashMap::new(),
             state_hashes: HashMap::new(),
+            acknowledged: HashMap::new(),
             model: Model::new(),
             failed_attempts: HashSet::new(),
             shown_revision: 1,
@@ -157,7 +160,7 @@ impl Observer {
         let view = match self.by_identity.get(&identity) {
             Some(&known) => known,
             None => {
-                self.views.push(NodeView::new(slot));
+                self.views.push(NodeView::new(slot, identity));
                 self.by_identity.insert(identity, self.views.len() - 1);
                 self.views.len() - 1
             }

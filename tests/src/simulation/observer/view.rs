@@ -26,6 +26,7 @@ pub(crate) struct PendingWrite {
 #[derive(Debug)]
 pub(crate) struct NodeView {
     pub(crate) slot: usize,
+    pub(crate) identity: u64,
     /// The log as the node sees it, index 1 first.
     pub(crate) log: Vec<Mirrored>,
     /// The log as a power failure would leave it, at the least.
@@ -42,9 +43,10 @@ pub(crate) struct NodeView {
 }
 
 impl NodeView {
-    pub(crate) fn new(slot: usize) -> NodeView {
+    pub(crate) fn new(slot: usize, identity: u64) -> NodeView {
         NodeView {
             slot,
+            identity,
             log: Vec::new(),
             durable: Vec::new(),
             durable_hard_state: None,

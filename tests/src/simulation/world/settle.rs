@@ -39,10 +39,9 @@ impl World {
             .note(self.now, None, Traced::Settle, [core.len() as u64, 0], || {
                 format!("core {core:?}")
             });
-        let until = match ending {
-            Ending::Calm => self.scenario.plan.length_us.max(self.now) + self.rest_bound(),
-            Ending::Abrupt | Ending::Settled => self.now + self.rest_bound(),
-        };
+        // What hangs in a stalled disk comes back when the stall was to end.
+        let stalls = core.iter().map(|&slot| self.machines[slot].stalled_until);
+        let until = stalls.max().unwrap_or(0).max(self.now) + self.rest_bound();
         if ending == Ending::Settled {
             self.heal(&core);
             self.isolate_perhaps(&core);
@@ -153,7 +152,7 @@ impl World {
 
     pub(super) fn check_rest(&mut self) {
         if let Some(calm) = &self.calm {
-            let (term, until) = (calm.term, calm.until);
+            let term = calm.term;
             let now_term = self.highest_term();
             if now_term != term {
                 let what = format!("without any fault the term went from {term} to {now_term}");
@@ -166,6 +165,7 @@ impl World {
             }
             let core = calm.core.clone();
             let has_asked = calm.has_asked;
+            let until = self.now + self.rest_bound();
             self.settling = Some(Settling {
                 core,
                 until,

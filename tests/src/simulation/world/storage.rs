@@ -110,6 +110,10 @@ impl World {
         };
         let Some(reader) = &process.reader else { return };
         let read = reader.read(fetch.from, fetch.to, fetch.max_bytes);
+        if matches!(read, Err(LogError::NotInLog { .. })) {
+            self.handle(id, Event::FetchGone(fetch));
+            return;
+        }
         let Some(entries) = self.survives(id, read) else {
             return;
         };
