@@ -128,6 +128,7 @@ impl<D: Disk> Log<D> {
         spare::fill(&self.active.file, from, to).map_err(io_error("filling", &self.active.name))?;
         self.sync_active()?;
         self.active.name = segment::publish(&self.disk, &self.active.name, FIRST_SEGMENT)?;
+        note_made(&self.disk)?;
         self.proven = 1;
         Ok(())
     }
@@ -354,6 +355,16 @@ fn checked_body_bytes(writes: &[Write]) -> Result<u32, LogError> {
         file: "the log".to_owned(),
         source: io::Error::new(io::ErrorKind::FileTooLarge, "a batch of 4 GiB or more"),
     })
+}
+
+/// Notes that there is a log here, durably: should its files be gone one day, that is no new node (R44).
+pub(super) fn note_made<D: Disk>(disk: &D) -> Result<(), LogError> {
+    match disk.create(names::MADE) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(io_error("creating", names::MADE))?,
+    };
+    disk.sync_directory()
+        .map_err(io_error("syncing the directory of", names::MADE))
 }
 
 fn refuse_existing<D: Disk>(disk: &D) -> Result<(), LogError> {

@@ -32,6 +32,10 @@ pub enum LogError {
         found_node: NodeId,
         expected_node: NodeId,
     },
+    #[error(
+        "the log's files are gone, {file} says that there was one. Do not start this node without them, for it would forget its votes and what it has confirmed: restore the directory, or replace the node (kvctl member replace NAME) with an empty one"
+    )]
+    Lost { file: &'static str },
     #[error("log file {file} has format version {found}, this program reads up to {supported}")]
     NewerFormat {
         file: String,

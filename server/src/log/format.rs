@@ -5,6 +5,7 @@
 //! NNNNNNNNNNNNNNNN.raftlog    a segment; N: its number, sixteen decimal digits, growing without gaps
 //! NNNNNNNNNNNNNNNN.spare      a file ready to become a segment: zero-filled, or one whose entries were compacted
 //! *.unfinished                a file in the making; removed at the next start
+//! log.made                    empty: this directory has held a log, so without segments it is no new node's
 //! ```
 //! A segment's number is also its **generation**: it stands in each of its batches, and no number is used twice. So what
 //! a recycled file held before can not pass for a batch of the segment it is now. A file gets its segment's name after
@@ -70,7 +71,7 @@
 //! # What the format does not do
 //! * The last batch before a crash has no proof but the mark that follows within 50 ms. Rot in it, in those 50 ms, looks
 //!   like a torn write.
-//! * It does not know that its newest segments were deleted as files, nor its oldest ones: the first kept header tells
+//! * It does not know that some newest segments were deleted as files, nor some oldest ones: the first kept header tells
 //!   the base, and who knows what is applied compares (R46).
 //! * It is not encrypted and not authenticated: checksums find accidents, not attacks.
 

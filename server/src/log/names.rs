@@ -8,6 +8,10 @@ pub(super) enum FileKind {
     Unfinished,
 }
 
+/// An empty file that says that this directory has held a log: it is made once the first segment is durable, before
+/// anything else is told of it, and never removed.
+pub(super) const MADE: &str = "log.made";
+
 const SEGMENT: &str = ".raftlog";
 const SPARE: &str = ".spare";
 const UNFINISHED: &str = ".unfinished";

@@ -18,7 +18,7 @@ use raftkv_protocol::NodeId;
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Entry, EntryId, HardState, Index, Term};
 
-use super::append::Log;
+use super::append::{Log, note_made};
 use super::batch::BatchBuffer;
 use super::error::{LogError, io_error};
 use super::format::{
@@ -67,11 +67,12 @@ impl<D: Disk> Log<D> {
     /// Opens and recovers; `None` when there is no log (the node is unformed). What was replayed is synced before return.
     ///
     /// # Errors
-    /// [`LogError::Damaged`], [`LogError::Foreign`], [`LogError::NewerFormat`]: do not start; nothing was changed that
+    /// [`LogError::Damaged`], [`LogError::Lost`], [`LogError::Foreign`], [`LogError::NewerFormat`]: do not start; nothing was changed that
     /// an operator could miss. Of the disk.
     pub fn open(disk: D, config: LogConfig, node: NodeId) -> Result<Option<Recovered<D>>, LogError> {
         let segments = read_headers(&disk, node)?;
         let (Some(oldest), Some(newest)) = (segments.first(), segments.last()) else {
+            refuse_lost(&disk)?;
             return Ok(None);
         };
         let owner = oldest.header.owner;
@@ -87,6 +88,7 @@ impl<D: Disk> Log<D> {
             return Err(newest.damaged(SEGMENT_HEADER_BYTES as u64, "the founding entry is missing"));
         };
         settle(&disk, newest, &tail)?;
+        note_made(&disk)?;
         let numbers = segments.iter().map(|segment| segment.header.number).collect();
         let (configurations, recovered) = (std::mem::take(&mut replay.configurations), replay);
         let (base, term_runs) = (recovered.outline.base(), recovered.outline.term_runs().to_vec());
@@ -151,6 +153,15 @@ impl<D: Disk> Log<D> {
             buffer: BatchBuffer::default(),
             is_stopped: false,
         })
+    }
+}
+
+/// No segments: was there never a log, or are its files gone?
+fn refuse_lost<D: Disk>(disk: &D) -> Result<(), LogError> {
+    match disk.open(names::MADE) {
+        Ok(_) => Err(LogError::Lost { file: names::MADE }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("opening", names::MADE)(error)),
     }
 }
 

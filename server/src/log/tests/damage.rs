@@ -242,6 +242,28 @@ fn d08_lost_and_misdirected_writes_are_found() {
 }
 
 #[test]
+fn r44_a_log_whose_segments_are_gone_is_not_a_new_node() {
+    let (disk, _) = proven_log(1);
+    let mut image = disk.durable_image();
+    image.files.retain(|name, _| !name.ends_with(".raftlog"));
+    let refused = opened(&image);
+    assert!(matches!(refused, Err(LogError::Lost { .. })), "{refused:?}");
+}
+
+#[test]
+fn r44_a_crash_before_the_log_was_noted_is_made_good_at_the_next_start() {
+    let (disk, _) = proven_log(1);
+    let mut image = disk.durable_image();
+    image.files.remove("log.made");
+    let disk = SimulatedDisk::with_image(1, image);
+    open(&disk);
+    disk.power_lost();
+    let mut image = disk.durable_image();
+    image.files.retain(|name, _| !name.ends_with(".raftlog"));
+    assert!(matches!(opened(&image), Err(LogError::Lost { .. })));
+}
+
+#[test]
 fn a_newer_format_is_not_read() {
     let (disk, _) = proven_log(1);
     let file = disk.open("0000000000000001.raftlog").unwrap();
