@@ -30,6 +30,9 @@ pub struct Introduction {
     pub http: Option<Address>,
     /// The names and addresses it was told to form a cluster with, itself included; sorted by name.
     pub peers: Vec<(NodeName, Address)>,
+    /// The identities that the listed peers have given it, while it is unformed. What it says holds only for those it
+    /// names: an introduction that was under way for long does not name an identity that is younger.
+    pub heard: Vec<NodeId>,
     /// The cluster it belongs to; `None`: unformed.
     pub formed: Option<FormedIn>,
 }

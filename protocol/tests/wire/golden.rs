@@ -308,6 +308,7 @@ fn peer_messages() -> Vec<Line> {
                 ("n1".into(), "127.0.0.1:7001".into()),
                 ("n2".into(), "127.0.0.1:7002".into()),
             ],
+            heard: vec![NodeId(9)],
             formed,
         })
     };

@@ -335,15 +335,17 @@ fn introduction() -> impl Strategy<Value = PeerMessage> {
         address(),
         option::of(address()),
         peers,
+        vec(node(), 0..4),
         option::of(formed),
     )
-        .prop_map(|(name, identity, address, http, peers, formed)| {
+        .prop_map(|(name, identity, address, http, peers, heard, formed)| {
             PeerMessage::Introduce(Introduction {
                 name,
                 identity,
                 address,
                 http,
                 peers,
+                heard,
                 formed,
             })
         })

@@ -2,6 +2,10 @@
 //!
 //! A cluster forms only when every listed peer has answered, is unformed, and lists the same set; then the smallest name
 //! alone writes entry 1. All others become formed through a formed node.
+//!
+//! Messages may be late or doubled, and disks may be lost. So a peer's word counts for the founder only if it names the
+//! founder's identity: an identity is new with each disk, so such a word is younger than the disk. A node that was in a
+//! cluster before the founder's disk was lost has no such word, and two foundings never both find a majority.
 
 use std::time::Duration;
 
@@ -38,6 +42,7 @@ enum Heard {
         identity: NodeId,
         http: Option<Address>,
         at: Time,
+        of: Addressee,
     },
     /// Unformed, and told another list, or another name or address than we were told for it.
     Differs,
@@ -46,6 +51,16 @@ enum Heard {
         cluster: ClusterId,
         command: String,
     },
+}
+
+/// Whom a peer's last words were meant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addressee {
+    /// This node: the peer has heard of this very identity. So it spoke after this identity was made, and whatever
+    /// cluster it was in then it was not in one founded by a former identity of this name.
+    Us,
+    /// Not known: it has not heard of this node, or the words are from before this identity was made.
+    Anyone,
 }
 
 #[derive(Debug)]
@@ -73,6 +88,7 @@ pub(super) struct Forming {
 impl Forming {
     pub(super) fn new(mut ours: Introduction, now: Time) -> Forming {
         ours.formed = None;
+        ours.heard = Vec::new();
         let itself = (ours.name.clone(), ours.address.clone());
         if !ours.peers.contains(&itself) {
             ours.peers.push(itself);
@@ -126,7 +142,7 @@ impl Forming {
             let jittered = Duration::from_micros(half_us + half_us / 2 + rng.u64(0..=half_us));
             self.next_introduction = now.after(jittered);
             for peer in &self.peers {
-                out.push(introduction(&self.ours, &peer.address));
+                self.introduce(&peer.address, out);
             }
             self.say_who_is_missing(now, out);
         }
@@ -226,10 +242,14 @@ impl Forming {
                     identity: theirs.identity,
                     http: theirs.http.clone(),
                     at: now,
+                    of: match theirs.heard.contains(&self.ours.identity) {
+                        true => Addressee::Us,
+                        false => Addressee::Anyone,
+                    },
                 };
                 if is_due(peer.answered_at, now) {
                     peer.answered_at = Some(now);
-                    out.push(introduction(&self.ours, &theirs.address));
+                    self.introduce(&theirs.address, out);
                 }
                 return;
             }
@@ -241,7 +261,7 @@ impl Forming {
                 // It lists us and we do not list it. Unanswered, it would wait for us as if we were not there.
                 if is_due(self.stranger_answered_at, now) {
                     self.stranger_answered_at = Some(now);
-                    out.push(introduction(&self.ours, &theirs.address));
+                    self.introduce(&theirs.address, out);
                 }
                 &mut self.stranger_said
             }
@@ -262,11 +282,24 @@ impl Forming {
         }
     }
 
-    /// Listed peers that were not heard of (lately).
+    /// Says who this node is, and whom it has heard of.
+    fn introduce(&self, to: &Address, out: &mut Outbox) {
+        let heard = self.peers.iter().filter_map(Peer::identity).collect();
+        let ours = Introduction {
+            heard,
+            ..self.ours.clone()
+        };
+        out.push(Effect::Send {
+            to: to.clone(),
+            message: PeerMessage::Introduce(ours),
+        });
+    }
+
+    /// Listed peers that were not heard of (lately), or have not heard of this node.
     fn missing(&self, now: Time) -> Vec<(NodeName, Address)> {
         let is_missing = |peer: &&Peer| match peer.heard {
             Heard::Nothing => true,
-            Heard::Agrees { at, .. } => now.since(at) > FRESHNESS,
+            Heard::Agrees { at, of, .. } => now.since(at) > FRESHNESS || of == Addressee::Anyone,
             Heard::Differs | Heard::Formed { .. } => false,
         };
         let missing = self.peers.iter().filter(is_missing);
@@ -309,10 +342,23 @@ impl Peer {
         }
     }
 
-    /// As a member, if it agreed lately.
+    /// Whom it said to be, if it agreed.
+    fn identity(&self) -> Option<NodeId> {
+        match &self.heard {
+            Heard::Agrees { identity, .. } => Some(*identity),
+            Heard::Nothing | Heard::Differs | Heard::Formed { .. } => None,
+        }
+    }
+
+    /// As a member, if it agreed lately, and with this very node.
     fn agreed(&self, now: Time) -> Option<Member> {
         match &self.heard {
-            Heard::Agrees { identity, http, at } if now.since(*at) <= FRESHNESS => Some(Member {
+            Heard::Agrees {
+                identity,
+                http,
+                at,
+                of: Addressee::Us,
+            } if now.since(*at) <= FRESHNESS => Some(Member {
                 name: self.name.clone(),
                 identity: *identity,
                 address: self.address.clone(),
@@ -327,13 +373,6 @@ impl Peer {
 /// May an introduction be answered again?
 fn is_due(answered_at: Option<Time>, now: Time) -> bool {
     answered_at.is_none_or(|at| now.since(at) >= ANSWER_INTERVAL)
-}
-
-fn introduction(ours: &Introduction, to: &Address) -> Effect {
-    Effect::Send {
-        to: to.clone(),
-        message: PeerMessage::Introduce(ours.clone()),
-    }
 }
 
 /// Two nodes on copies of one data directory are not two nodes.

@@ -23,6 +23,8 @@ pub(super) enum FoundingRefused {
     NotNamed,
     #[error("its members are not those this node was told to form a cluster with")]
     OtherMembers,
+    #[error("not all its members vote, each under an identity of its own")]
+    NotAllVote,
 }
 
 /// The first entry of a cluster's log, with what it says.
@@ -59,6 +61,9 @@ impl Founded {
         }
         if listed(&membership.members) != ours.peers {
             return Err(FoundingRefused::OtherMembers);
+        }
+        if membership.configuration().voters.len() != membership.members.len() {
+            return Err(FoundingRefused::NotAllVote);
         }
         // The very bytes of the founder: entry 1 is the same on every node.
         let payload = Bytes::copy_from_slice(&founding.configuration);

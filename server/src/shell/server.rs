@@ -227,6 +227,7 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
             address: identity.address.clone(),
             http: identity.http.clone(),
             peers,
+            heard: Vec::new(),
             formed: None,
         },
         raft: config.raft.clone(),

@@ -122,6 +122,7 @@ pub(super) fn config(number: usize, listed: &[usize]) -> NodeConfig {
                 .iter()
                 .map(|number| (name(*number), address(*number)))
                 .collect(),
+            heard: Vec::new(),
             formed: None,
         },
         raft: raft::Config::default(),

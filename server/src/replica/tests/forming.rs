@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use raftkv_protocol::{ClusterId, Consistency, ErrorCode, Founding, PeerMessage, Request};
+use raftkv_protocol::{
+    ClusterId, Consistency, ErrorCode, Founding, Introduction, Member, PeerMessage, Request,
+};
 
 use super::cluster::{Cluster, address, code, config, get, name, put};
 use crate::membership::Membership;
@@ -181,6 +183,39 @@ fn wiped_founder_does_not_found_a_second_cluster() {
     assert!(!cluster.is_formed(0));
 }
 
+/// The peers' words from before the founder lost its disk: late, doubled, or from a former process of theirs.
+#[test]
+fn introductions_under_way_since_before_a_disk_was_lost_found_no_second_cluster() {
+    let mut cluster = Cluster::ready(17);
+    let old: Vec<_> = [2, 3]
+        .map(|number| Introduction {
+            heard: vec![config(1, &[]).introduction.identity],
+            ..config(number, &[1, 2, 3]).introduction
+        })
+        .into();
+    cluster.wipe(0);
+    cluster.start(0);
+    for _ in 0..50 {
+        old.iter()
+            .for_each(|late| cluster.inject(0, PeerMessage::Introduce(late.clone())));
+        cluster.run_for(Duration::from_millis(100));
+        assert!(!cluster.is_formed(0), "its peers are in a cluster");
+    }
+}
+
+#[test]
+fn peer_that_does_not_hear_us_is_waited_for() {
+    let mut cluster = Cluster::new(vec![config(1, &[1, 2]), config(2, &[1, 2])], 18);
+    cluster.start(0);
+    for _ in 0..50 {
+        cluster.inject(0, PeerMessage::Introduce(config(2, &[1, 2]).introduction));
+        cluster.run_for(Duration::from_millis(100));
+    }
+    assert!(!cluster.is_formed(0));
+    let peers = vec![(name(2), address(2))];
+    assert!(cluster.notices.contains(&(0, Notice::WaitingFor { peers })));
+}
+
 #[test]
 fn node_whose_name_is_unknown_to_the_cluster_is_told_to_join() {
     let mut configs: Vec<_> = (1..=3).map(|number| config(number, &[1, 2, 3])).collect();
@@ -300,7 +335,18 @@ fn founding_that_does_not_fit_is_refused() {
         ..membership.clone()
     };
     let to_accept = good.clone();
+    let changed = |change: fn(&mut Vec<Member>)| {
+        let mut membership = membership.clone();
+        change(&mut membership.members);
+        Founding {
+            configuration: payload(&membership),
+            ..good.clone()
+        }
+    };
     let wrong = [
+        changed(|members| members.iter_mut().for_each(|member| member.voter = false)),
+        changed(|members| members[0].voter = false),
+        changed(|members| members[0].identity = members[1].identity),
         Founding {
             to: raftkv_protocol::NodeId(1),
             ..good.clone()
@@ -315,7 +361,7 @@ fn founding_that_does_not_fit_is_refused() {
         },
         Founding {
             configuration: payload(&another_identity),
-            ..good
+            ..good.clone()
         },
     ];
     let mut other = Cluster::new(vec![config(1, &[1]), config(2, &[2]), config(3, &[1, 2, 3])], 14);

@@ -227,6 +227,7 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
             address: machine.address.clone(),
             http: None,
             peers,
+            heard: Vec::new(),
             formed: None,
         },
         raft: plan.raft.config(),
