@@ -27,7 +27,7 @@ pub struct Node {
 
 #[derive(Debug)]
 enum Phase {
-    Forming(Forming),
+    Forming(Box<Forming>),
     /// The log with entry 1 is being made; nothing is said until it is durable.
     Creating {
         founded: Founded,
@@ -76,7 +76,7 @@ impl Node {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut out = Outbox::default();
         let phase = match restored {
-            None => Phase::Forming(Forming::new(config.introduction.clone(), now)),
+            None => Phase::Forming(Box::new(Forming::new(config.introduction.clone(), now))),
             Some(log) => {
                 let formed = Formed::new(config.clone(), &log, rng.u64(..), now)?;
                 let stored = formed.members.current();
