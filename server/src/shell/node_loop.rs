@@ -223,6 +223,7 @@ impl NodeLoop {
                 self.answer(token, Response { header, outcome });
             }
         }
+        self.answer_refusals(self.clock.now());
         for outbox in self.to_flush.drain(..) {
             outbox.flush();
         }
