@@ -8,9 +8,12 @@ use std::path::Path;
 use raftkv_tests::harness::Binaries;
 
 fn mutants() -> Vec<&'static str> {
-    let core = raftkv_raft::simulation::MUTANTS.iter().map(|(name, _)| *name);
-    core.chain(raftkv_server::replica::MUTANTS.iter().map(|(name, _)| *name))
-        .collect()
+    let lists = [
+        raftkv_raft::simulation::MUTANTS,
+        raftkv_server::replica::MUTANTS,
+        raftkv_server::log::simulation::MUTANTS,
+    ];
+    lists.into_iter().flatten().map(|(name, _)| *name).collect()
 }
 
 /// The binary as text, in which names that stand in it stand as they are.
