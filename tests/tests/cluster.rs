@@ -224,8 +224,8 @@ fn nodes_with_different_peer_lists_do_not_form_and_say_so() {
     for node in &mut nodes {
         node.start();
     }
-    for node in &nodes[..2] {
-        // Each names the other's list, so that the operator sees which differ.
+    for node in &nodes {
+        // Each names the other's list, so that the operator sees which differ: also n3, whom n1 does not list.
         wait_for("a word about the lists", Deadline::seconds(GENEROUS), || {
             let output = node.output();
             let says_so = output
@@ -237,6 +237,29 @@ fn nodes_with_different_peer_lists_do_not_form_and_say_so() {
     for node in &nodes {
         assert!(node.ready().is_err(), "{} must not be ready", node.name());
     }
+}
+
+#[test]
+fn wiped_node_stays_out_and_names_the_command_that_mends_it() {
+    let mut cluster = Cluster::start(3);
+    assert_eq!(cluster.node_mut(1).stop(), Exit::Code(0));
+    let data = cluster.directory().join("data").join("n2");
+    std::fs::remove_dir_all(data).expect("the data of a node that does not run");
+    cluster.node_mut(1).start();
+    wait_for("the command that mends it", Deadline::seconds(GENEROUS), || {
+        let why = cluster.node(1).ready().expect_err("a wiped node must not serve");
+        if why.contains("kvctl member replace n2") {
+            Ok(())
+        } else {
+            Err(why)
+        }
+    });
+    let said = cluster.node(1).output();
+    assert!(said.contains("mend it with: kvctl member replace n2"), "{said}");
+    assert_eq!(
+        cluster.node(0).http().set("k", "v").expect("an answer").status,
+        200
+    );
 }
 
 #[test]
