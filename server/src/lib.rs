@@ -1,5 +1,8 @@
 //! The raftkv server: deterministic parts ([`log`], [`store`], [`replica`]) and the shell around them.
 
+// They panic when nobody reads; `complain` and `tell` do not.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod config;
 pub mod disk;
 mod http;

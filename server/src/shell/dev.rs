@@ -95,9 +95,9 @@ fn introduce(nodes: &[DevNode]) {
         tell(format_args!("  {}  http://127.0.0.1:{}", node.name, node.http));
     }
     tell(format_args!("Try, in another terminal:"));
-    println!(
+    tell(format_args!(
         "  curl -X POST http://127.0.0.1:{FIRST_HTTP_PORT}/set -d '{{\"key\":\"greeting\",\"value\":\"hello\"}}'"
-    );
+    ));
     let last = nodes.last().map_or(FIRST_HTTP_PORT, |node| node.http);
     tell(format_args!("  curl 'http://127.0.0.1:{last}/get?key=greeting'"));
     tell(format_args!("Ctrl-C stops it."));
