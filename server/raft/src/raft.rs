@@ -281,10 +281,11 @@ impl Raft {
     /// on as it was: a mere change of term is no reason to wait longer (R6).
     pub(crate) fn follow(&mut self, now: Time, term: Term, leader: Option<NodeId>, reason: StepDown) {
         let led = matches!(self.role, Role::Leader(_));
+        let had_own_vote = led || matches!(self.role, Role::Candidate(_));
         self.leave_role(reason);
         if term > self.shared.term() {
             self.shared.enter_term(term);
-        } else if led && mutant("X03_vote_cleared_on_step_down") {
+        } else if had_own_vote && mutant("X03_vote_cleared_on_step_down") {
             self.shared.forget_vote();
         }
         if led {

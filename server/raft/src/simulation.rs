@@ -20,7 +20,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     (
         "X03_vote_cleared_on_step_down",
-        "a leader that steps down within its term forgets its vote (R2)",
+        "a leader or candidate that steps down within its term forgets its vote (R2)",
     ),
     (
         "X03_vote_forgotten_at_restart",
