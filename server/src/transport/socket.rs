@@ -13,6 +13,9 @@ const FIRST_READ_BYTES: usize = 4 << 10;
 /// Most that one read asks for: more makes no system call cheaper.
 const LARGEST_READ_BYTES: usize = 256 << 10;
 
+/// A new block is made when less than this part of the next read has room in the old one.
+const LEAST_SPARE: usize = 4;
+
 /// A buffer that has grown past this is given back when it is empty: one large frame must not cost its connection
 /// megabytes for ever.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -71,11 +74,21 @@ impl ReadBuffer {
         }
     }
 
+    /// Makes room for the next read, but not before most of the block is used up. What was decoded from a block keeps all
+    /// of it in memory (a follower's tail of the log does so for long), so many small reads must share one: a block each
+    /// would hold a hundred times what was sent.
+    fn make_room(&mut self) {
+        let spare = self.bytes.capacity() - self.bytes.len();
+        if spare < self.next_read_bytes / LEAST_SPARE {
+            self.bytes.reserve(self.next_read_bytes);
+        }
+    }
+
     /// Waits until something arrives, and takes what is there.
     pub(crate) async fn fill(&mut self, stream: &TcpStream) -> io::Result<Read> {
         loop {
             stream.readable().await?;
-            self.bytes.reserve(self.next_read_bytes);
+            self.make_room();
             if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BUFFER_BYTES {
                 self.bytes = BytesMut::with_capacity(self.next_read_bytes);
             }
@@ -128,4 +141,43 @@ pub(crate) fn is_reset(error: &io::Error) -> bool {
         error.kind(),
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `pieces` small pieces through a buffer that a burst has grown, keeps them all, and says how many blocks they
+    /// came in.
+    async fn blocks_of(pieces: usize, piece_bytes: usize) -> io::Result<usize> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let sender = TcpStream::connect(listener.local_addr()?).await?;
+        let (receiver, _) = listener.accept().await?;
+        let mut buffer = ReadBuffer::new();
+        buffer.next_read_bytes = LARGEST_READ_BYTES;
+        let piece = vec![7; piece_bytes];
+        let mut kept = Vec::with_capacity(pieces);
+        let mut blocks = 0;
+        let mut end = std::ptr::null();
+        for _ in 0..pieces {
+            sender.writable().await?;
+            assert_eq!(sender.try_write(&piece)?, piece_bytes);
+            while buffer.bytes.len() < piece_bytes {
+                assert_eq!(buffer.fill(&receiver).await?, Read::Some);
+            }
+            let taken = buffer.bytes.split().freeze();
+            blocks += usize::from(taken.as_ptr() != end);
+            end = taken.as_ptr_range().end;
+            kept.push(taken);
+        }
+        Ok(blocks)
+    }
+
+    #[test]
+    fn small_pieces_that_are_kept_share_their_blocks() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let blocks = runtime.expect("a runtime").block_on(blocks_of(2_000, 400));
+        let least = (2_000 * 400) / LARGEST_READ_BYTES;
+        assert!(blocks.expect("loopback works") <= 2 * (least + 1));
+    }
 }
