@@ -9,7 +9,7 @@ const SHORT_BYTES: usize = 22;
 /// A key's own copy. Short ones live in the map's nodes: a search compares some 25 keys on its way down, and with every
 /// key behind a pointer most of these are cache misses.
 #[derive(Clone, Debug)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Short { length: u8, bytes: [u8; SHORT_BYTES] },
     Long(Box<[u8]>),
 }

@@ -18,6 +18,9 @@
 //! ```text
 //! machine.rs     Store: order of entries, revisions, conditions, expiry
 //! overlay.rs     the ordered map that holds the records
+//! record.rs      records, in memory and on disk
+//! base/          the engine under the overlay
+//! error.rs       why the store's files can not be used
 //! key.rs         a key's own copy, short ones inside the map's nodes
 //! deadlines.rs   which keys expire, in (deadline, key) order; a hint, the record itself is checked
 //! effects.rs     the chained hash of everything applied
@@ -25,12 +28,17 @@
 //! Later a base engine goes under `overlay.rs` and an event log beside it; neither is seen from above. Not here: history,
 //! leases, sessions, transactions over several keys, snapshots.
 
+pub mod base;
 mod deadlines;
 mod effects;
+mod error;
 mod key;
 mod machine;
 mod overlay;
+mod record;
 #[cfg(test)]
 mod tests;
 
+pub use error::StoreError;
 pub use machine::{EXPIRIES_PER_ENTRY, Store};
+pub use record::{GenerationNumber, Lineage, Slot, StoreNumber, Stored};
