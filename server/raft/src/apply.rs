@@ -49,6 +49,16 @@ impl Apply {
         }
     }
 
+    /// A snapshot up to `index` takes the state's place: what was handed out, or read back for it, is part of it.
+    pub(crate) fn jump(&mut self, index: Index) {
+        assert!(
+            index >= self.handed,
+            "applied never goes back: a snapshot up to {index}, entries were handed out up to {}",
+            self.handed
+        );
+        *self = Apply::new(index);
+    }
+
     /// The next batch of what is committed *and* durable here (R29): `ready` is the lesser of the two.
     pub(crate) fn next_batch(&mut self, log: &Log, ready: Index, config: &Config) -> Vec<Entry> {
         if self.handed >= ready || self.unapplied_bytes >= config.max_apply_bytes {

@@ -29,14 +29,21 @@
 //! **Reads.** ReadIndex (thesis 6.4): a leader with a commit in its term confirms its commit index by a round of heartbeats
 //! sent after the read came; one round serves all reads that gathered. Any node may ask, and serves from its own state.
 //!
+//! **Snapshots.** The caller cuts its durable log behind a snapshot of its own, and says so ([`Raft::compacted`]). A follower
+//! whose next entry is gone gets a snapshot instead (thesis 5.1): the leader's core asks its caller for it
+//! ([`Ready::snapshots`]) and appends nothing meanwhile; heartbeats go on. The bytes travel outside of the core; the
+//! receiver's core judges each part ([`Raft::snapshot_part`]), and the whole one at last takes the place of log and state
+//! ([`Raft::install`], [`Ready::install`]), as one step of the durable stream, acknowledged like entries.
+//!
 //! **Configurations** take effect when they are appended, and truncation takes them back (thesis 4.1). Quorums of joint
 //! configurations need both halves (thesis 4.3); learners receive the log and do not count.
 //!
 //! # What the caller owes
 //!
-//! * Do each [`Write`] in the order of its number, and report it by [`Raft::persisted`]. Messages may be sent at once: the
+//! * Do each [`Install`] and [`Write`] in the order of its number, and report it by [`Raft::persisted`]. Messages may be sent at once: the
 //!   core holds back by itself what depends on a write ([`Ready`]).
-//! * Apply [`Ready::committed`] in order, and report it by [`Raft::applied`]. Answer each [`Fetch`].
+//! * Apply [`Ready::committed`] in order, and report it by [`Raft::applied`]. Answer each [`Fetch`] and each
+//!   [`SendSnapshot`].
 //! * Call [`Raft::tick`] at [`Raft::next_deadline`].
 //! * Stop the node when a write fails: nothing here can mend a log that may or may not be on disk.
 //!
@@ -90,7 +97,7 @@
 //!
 //! # What is left out
 //!
-//! Snapshots, proposals that change the configuration, transfer of leadership (its vote requests are honoured) and leader
+//! Proposals that change the configuration, transfer of leadership (its vote requests are honoured) and leader
 //! leases are not here yet. Left out on purpose: single-server changes (joint consensus covers them), quiescence of idle
 //! groups, and forwarding of proposals.
 #![forbid(unsafe_code)]
@@ -113,6 +120,7 @@ mod restore;
 mod role;
 mod shared;
 pub mod simulation;
+mod snapshot;
 mod step;
 mod types;
 mod voting;
@@ -124,6 +132,7 @@ pub use membership::Configuration;
 pub use message::{Campaign, Envelope, Message, ReadId, ReplicationSession, Round, Verdict};
 pub use proposal::{Proposal, ProposeError, ReadError};
 pub use raft::{Raft, RoleName};
-pub use ready::{Fetch, FetchPurpose, ReadOutcome, Ready, StepDown, Transition, Write, WriteNumber};
+pub use ready::{Fetch, FetchPurpose, Install, ReadOutcome, Ready, StepDown, Transition, Write, WriteNumber};
 pub use restore::{RestoreError, Restored};
+pub use snapshot::{SendSnapshot, SnapshotOffer, SnapshotVerdict};
 pub use types::{Entry, EntryId, EntryKind, HardState, Index, NodeId, Stamp, Term, Time};

@@ -1,6 +1,6 @@
 //! Who is in the group: voters, learners, and the two halves of a joint configuration (thesis 4.3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::simulation::{mark, mutant};
@@ -73,6 +73,8 @@ impl Configuration {
 #[derive(Debug)]
 pub(crate) struct Configurations {
     base: (Index, Arc<Configuration>),
+    /// Since when the members as of the base are members, where that is known to be earlier than the base.
+    base_since: BTreeMap<NodeId, Index>,
     later: Vec<(Index, Arc<Configuration>)>,
 }
 
@@ -84,6 +86,7 @@ impl Configurations {
     ) -> Configurations {
         Configurations {
             base: (base, Arc::new(configuration)),
+            base_since: BTreeMap::new(),
             later: later
                 .into_iter()
                 .map(|(index, configuration)| (index, Arc::new(configuration)))
@@ -107,7 +110,7 @@ impl Configurations {
 
     /// The index of the configuration since which `node` is a member without a gap: its present stay (R22).
     pub(crate) fn member_since(&self, node: NodeId) -> Index {
-        let mut since = self.base.0;
+        let mut since = self.base_since.get(&node).copied().unwrap_or(self.base.0);
         let mut was_member = self.base.1.is_member(node);
         for (index, configuration) in &self.later {
             let is_member = configuration.is_member(node);
@@ -126,6 +129,33 @@ impl Configurations {
             self.later.last()
         );
         self.later.push((index, configuration));
+    }
+
+    /// The log starts after `base` now; the configuration as of there stays, and everyone's stay with it (R22).
+    pub(crate) fn compact(&mut self, base: Index) {
+        let configuration = self.committed(base).clone();
+        let up_to_base = self.later.partition_point(|(index, _)| *index <= base);
+        let later = self.later.split_off(up_to_base);
+        let since = configuration
+            .members()
+            .into_iter()
+            .map(|member| (member, self.member_since(member)));
+        self.base_since = since.collect();
+        self.base = (base, configuration);
+        self.later = later;
+    }
+
+    /// A snapshot up to `base` took the log's place: its configuration is the only one (R51). One that stood in the old log,
+    /// committed nowhere, must not outlive it, whatever its index.
+    pub(crate) fn reset(&mut self, base: Index, configuration: Configuration) {
+        if !self.later.is_empty() {
+            mark("configuration entries gave way to a snapshot");
+        }
+        if mutant("X18_phantom_configuration_kept_over_a_snapshot") {
+            self.base = (Index::FIRST, Arc::new(configuration));
+            return;
+        }
+        *self = Configurations::new(base, configuration, Vec::new());
     }
 
     /// The log lost everything from `from` on: back to the configuration before it (R56).

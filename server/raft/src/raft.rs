@@ -204,16 +204,16 @@ impl Raft {
     /// compacted, after it was asked. The peer gets what the log holds now.
     ///
     /// # Panics
-    /// When the fetch was for [`FetchPurpose::Apply`]: entries that are committed and not applied are never cut (R25).
+    /// When the fetch was for [`FetchPurpose::Apply`] and no snapshot was installed since: entries that are committed and not
+    /// applied are never cut (R25).
     pub fn fetch_gone(&mut self, fetch: Fetch) {
-        assert_ne!(
-            fetch.purpose,
-            FetchPurpose::Apply,
+        let is_open = self.shared.close_fetch(&fetch);
+        assert!(
+            !is_open || fetch.purpose != FetchPurpose::Apply,
             "committed entries from {} on are gone before they were applied",
             fetch.from
         );
         mark("fetched entries were gone");
-        self.shared.close_fetch(&fetch);
     }
 
     /// The connection to `peer`'s process was reset: it may be dead. Its appends under way are lost.
@@ -235,7 +235,11 @@ impl Raft {
             leader.start_due_round(&mut self.shared);
             leader.replicate(&mut self.shared);
         }
-        self.shared.take_ready(now)
+        let mut ready = self.shared.take_ready(now);
+        if let Role::Leader(leader) = &mut self.role {
+            ready.snapshots = leader.snapshots_to_send(self.shared.term());
+        }
+        ready
     }
 
     /// Takes the step that a role asked for, and those that follow from it.

@@ -6,7 +6,7 @@
 //! the `Ready`'s own write is done. Writes are done in the order of their numbers. A message may be lost, doubled or
 //! late; a write may not.
 
-use crate::{Entry, Envelope, HardState, Index, NodeId, ReadId, Term};
+use crate::{Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, SendSnapshot, Term};
 
 /// Numbers writes of one process life, from 1, without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,21 @@ pub struct Write {
     pub truncate_from: Option<Index>,
     /// Contiguous; start right after what is left of the log.
     pub entries: Vec<Entry>,
+}
+
+/// A received snapshot takes the place of state and log (R49): one step of the durable stream, as a whole or not at all.
+///
+/// After it is durable the node would restart from the snapshot, this hard state and an empty log that starts after `last`;
+/// before, from what it had. A crash in between must end in one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// To be handed back to [`Raft::persisted`](crate::Raft::persisted) once it is durable. The entries that follow `last` come
+    /// in [`Ready::committed`] from then on, so the snapshot must be the state machine's state by then.
+    pub number: WriteNumber,
+    /// The snapshot's last entry: names the one among those received, and is the new log's base.
+    pub last: EntryId,
+    /// Term, vote and commit as of this step.
+    pub hard_state: HardState,
 }
 
 /// Why entries are to be read back from the durable log.
@@ -116,6 +131,9 @@ pub enum StepDown {
 /// What [`Raft::take_ready`](crate::Raft::take_ready) returns.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ready {
+    /// A snapshot to be installed: a step of the same durable stream as `write`, and before it. What of the old log is not
+    /// written by then need not be.
+    pub install: Option<Install>,
     /// To be made durable; `None` when nothing changed.
     pub write: Option<Write>,
     /// To be sent now.
@@ -127,6 +145,8 @@ pub struct Ready {
     pub reads: Vec<ReadOutcome>,
     /// Entries to read back.
     pub fetches: Vec<Fetch>,
+    /// Peers that need a snapshot.
+    pub snapshots: Vec<SendSnapshot>,
     /// What changed, in order.
     pub transitions: Vec<Transition>,
 }

@@ -8,8 +8,8 @@ use crate::membership::Configurations;
 use crate::outbox::Outbox;
 use crate::simulation::{mark, mutant};
 use crate::{
-    Config, Configuration, Entry, Envelope, Fetch, FetchPurpose, HardState, Index, Message, NodeId, ReadId,
-    ReadOutcome, Restored, Term, Time, Transition, Write, WriteNumber,
+    Config, Configuration, Entry, EntryId, Envelope, Fetch, FetchPurpose, HardState, Index, Install, Message,
+    NodeId, ReadId, ReadOutcome, Restored, Term, Time, Transition, Write, WriteNumber,
 };
 
 /// # Invariants
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     transitions: Vec<Transition>,
     follows: Option<(Term, Option<NodeId>)>,
     read_outcomes: Vec<ReadOutcome>,
+    /// A snapshot took the log's place in memory; the disk is to be told.
+    is_install_due: bool,
     /// When this node asks for pre-votes, unless something restarts the timer. Unused while it leads.
     pub(crate) election_deadline: Time,
     /// When a leader was last heard from, for status.
@@ -72,6 +74,7 @@ impl Shared {
             transitions: Vec::new(),
             follows: Some((restored.hard_state.term, None)),
             read_outcomes: Vec::new(),
+            is_install_due: false,
             election_deadline: Time(0),
             leader_contact: None,
             // An answer to a request of this node's former life must not be taken for one of this life.
@@ -189,6 +192,17 @@ impl Shared {
         self.configurations.truncate(from);
     }
 
+    /// A snapshot up to `last` takes the place of state, log and configurations (R50, R51). Term and vote stay, so messages
+    /// that promise nothing of the log need not wait for the disk: heartbeats are answered all the while.
+    pub(crate) fn install(&mut self, last: EntryId, configuration: Configuration) {
+        self.close_all_fetches();
+        self.apply.jump(last.index);
+        self.configurations.reset(last.index, configuration);
+        self.log.reset(last, self.commit);
+        self.commit = last.index;
+        self.is_install_due = true;
+    }
+
     /// Everything up to `index` is committed.
     pub(crate) fn commit_to(&mut self, index: Index) {
         let index = index.min(self.log.last().index);
@@ -277,8 +291,20 @@ impl Shared {
         is_open
     }
 
+    /// What the log holds no more will not be read back: whatever comes of it is dropped.
+    pub(crate) fn close_fetches_up_to(&mut self, base: Index) {
+        self.open_fetches.retain(|_, fetch| fetch.from > base);
+        self.new_fetches.retain(|fetch| fetch.from > base);
+    }
+
+    fn close_all_fetches(&mut self) {
+        self.open_fetches.clear();
+        self.new_fetches.clear();
+    }
+
     /// Everything of [`Ready`](crate::Ready) that all roles share.
     pub(crate) fn take_ready(&mut self, now: Time) -> crate::Ready {
+        let install = self.take_install(now);
         let write = self.take_write(now);
         let ready_to_apply = self.commit.min(self.log.persisted());
         let committed = self.apply.next_batch(&self.log, ready_to_apply, &self.config);
@@ -288,13 +314,31 @@ impl Shared {
             self.fetch(fetch);
         }
         crate::Ready {
+            install,
             write,
             messages: self.outbox.take(),
             committed,
             reads: std::mem::take(&mut self.read_outcomes),
             fetches: std::mem::take(&mut self.new_fetches),
+            snapshots: Vec::new(),
             transitions: std::mem::take(&mut self.transitions),
         }
+    }
+
+    fn take_install(&mut self, now: Time) -> Option<Install> {
+        if !std::mem::take(&mut self.is_install_due) {
+            return None;
+        }
+        self.hard_state_changed = false;
+        Some(Install {
+            number: self.log.start_install(now),
+            last: self.log.base(),
+            hard_state: HardState {
+                term: self.term,
+                vote: self.vote,
+                commit: self.log.base().index,
+            },
+        })
     }
 
     fn take_write(&mut self, now: Time) -> Option<Write> {

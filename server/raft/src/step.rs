@@ -8,7 +8,7 @@ use crate::simulation::{mark, mutant};
 use crate::{Envelope, Message, NodeId, StepDown, Term, Time, Verdict};
 
 /// No cluster gets there by elections; a term beyond is garbage, and taking it would leave no room for the next one.
-const MAX_TERM: Term = Term(1 << 62);
+pub(crate) const MAX_TERM: Term = Term(1 << 62);
 
 impl Raft {
     /// A message came in.
@@ -183,7 +183,7 @@ impl Raft {
     }
 
     /// Only the leader of a term sends appends and heartbeats in it: whoever campaigned in that term has lost.
-    fn recognise_leader(&mut self, now: Time, from: NodeId) {
+    pub(crate) fn recognise_leader(&mut self, now: Time, from: NodeId) {
         match &mut self.role {
             Role::Follower(follower) => follower.learn_leader(&mut self.shared, from),
             Role::PreCandidate(_) | Role::Candidate(_) => {

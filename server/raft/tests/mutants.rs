@@ -13,6 +13,8 @@ mod persistence;
 mod reads;
 #[path = "rules/replication.rs"]
 mod replication;
+#[path = "rules/snapshots.rs"]
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
@@ -115,6 +117,18 @@ const BY_RULES: &[(&str, fn())] = &[
     (
         "X16_joint_quorum_of_the_union",
         elections::r58_joint_configuration_elects_by_both_halves,
+    ),
+    (
+        "X18_phantom_configuration_kept_over_a_snapshot",
+        snapshots::s05_snapshots_configuration_wins_over_one_in_the_log,
+    ),
+    (
+        "X20_log_reset_counts_before_it_is_durable",
+        snapshots::r49_snapshot_is_acknowledged_once_it_is_durable,
+    ),
+    (
+        "X20_older_snapshot_accepted",
+        snapshots::s04_snapshot_at_or_below_commit_is_ignored_and_the_commit_acknowledged,
     ),
     (
         "X23_read_round_reused",

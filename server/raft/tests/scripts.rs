@@ -22,6 +22,9 @@
 //! | `cut A B` / `isolate N` / `heal` | links lose everything |
 //! | `propose N TEXT..` / `read N` | a client asks |
 //! | `restart N` | N crashes, and starts from what is durable |
+//! | `compact N KEEP` | N's log is cut after a snapshot, but for the last KEEP applied entries |
+//! | `hold-snapshots` / `release-snapshots` | snapshots stay under way while the rest settles |
+//! | `lose-snapshots` / `duplicate-snapshots` | those under way fail, or arrive twice |
 //! | `reset N PEER` | N's connection to PEER is reset |
 //! | `status` | what every node is |
 

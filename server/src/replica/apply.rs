@@ -13,6 +13,11 @@ impl Formed {
         for transition in ready.transitions {
             self.follow_transition(now, transition, out);
         }
+        // Nobody keeps snapshots yet: none comes in, none can be sent.
+        assert!(ready.install.is_none(), "no snapshot was received");
+        for wanted in ready.snapshots {
+            self.raft.snapshot_failed(now, wanted);
+        }
         if let Some(write) = ready.write {
             self.members.follow(&write);
             if let Some(log_time_us) = write.entries.iter().map(|entry| entry.stamp.log_time_us).max() {

@@ -26,6 +26,12 @@ pub const WAITING: &[(&str, &str)] = &[
     ),
     ("X16_joint_quorum_of_the_new_half", "membership changes"),
     ("X16_joint_quorum_of_the_union", "membership changes"),
+    (
+        "X18_phantom_configuration_kept_over_a_snapshot",
+        "snapshots and membership changes",
+    ),
+    ("X20_log_reset_counts_before_it_is_durable", "snapshots"),
+    ("X20_older_snapshot_accepted", "snapshots"),
     ("X27_transfer_flag_ignored", "transfer of leadership"),
     (
         "X29_proposal_stamped_with_a_newer_term",

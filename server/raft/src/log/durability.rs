@@ -89,6 +89,33 @@ impl Durability {
         }
     }
 
+    /// The whole log gives way to a snapshot that ends at `base`. What is under way to the old log proves no more than
+    /// `committed`, which is the same in every log; all else of it is ours no longer.
+    pub(super) fn reset(&mut self, base: Index, committed: Index) {
+        self.cut = None;
+        self.written = base;
+        if mutant("X20_log_reset_counts_before_it_is_durable") {
+            self.persisted = base;
+            return;
+        }
+        self.persisted = self.persisted.min(committed);
+        for write in &mut self.under_way {
+            write.proves = write.proves.min(committed);
+        }
+    }
+
+    /// Hands out the number of the step that makes the snapshot's `base` the log's.
+    pub(super) fn start_install(&mut self, base: Index, now: Time) -> WriteNumber {
+        let number = self.next_write();
+        self.last_started = number;
+        self.under_way.push_back(UnderWay {
+            number,
+            proves: base,
+            started: now,
+        });
+        number
+    }
+
     pub(super) fn start_write(&mut self, last: Index, now: Time) -> Span {
         let span = Span {
             number: self.next_write(),

@@ -8,6 +8,9 @@
 //! Entries below the tail come back from the durable log by [`Fetch`](crate::Fetch). An entry leaves the tail only when
 //! it is durable and applied, so what the core still has to write or hand out never needs a fetch, but for the entries
 //! that a restart left unapplied.
+//!
+//! The base moves up when the durable log is compacted, and jumps when a snapshot takes the log's place. After a jump
+//! `persisted` may lie below the base until the snapshot is durable: then it tells what the old log holds for sure.
 
 mod durability;
 mod tail;
@@ -168,6 +171,38 @@ impl Log {
     /// When the oldest write that is not finished was handed out.
     pub(crate) fn oldest_write_started(&self) -> Option<Time> {
         self.durability.oldest_started()
+    }
+
+    /// The durable log starts after `base` now: what the core knows of older entries goes.
+    ///
+    /// # Panics
+    /// When the log does not hold `base`, or not durably: what was cut is not known to be in a snapshot.
+    pub(crate) fn compact(&mut self, base: EntryId) {
+        assert!(
+            self.holds(base) && base.index <= self.persisted(),
+            "the log {}..={}, durable up to {}, can not be cut after {base}",
+            self.base,
+            self.last,
+            self.persisted()
+        );
+        self.runs.compact(base);
+        self.tail.compact(base.index);
+        self.base = base;
+    }
+
+    /// Gives the whole log up for a snapshot whose last entry is `base` (R50). `committed` is what the old log shares with
+    /// every other one.
+    pub(crate) fn reset(&mut self, base: EntryId, committed: Index) {
+        self.base = base;
+        self.last = base;
+        self.runs = TermRuns::new(base, &[]);
+        self.tail = Tail::starting_at(base.index.next());
+        self.durability.reset(base.index, committed);
+    }
+
+    /// Hands out the step that makes the last [`Log::reset`] durable.
+    pub(crate) fn start_install(&mut self, now: Time) -> WriteNumber {
+        self.durability.start_install(self.base.index, now)
     }
 
     /// Is there a cut or an entry that no write carries yet?

@@ -64,6 +64,16 @@ impl Tail {
         }
     }
 
+    /// The log starts after `base` now.
+    pub(super) fn compact(&mut self, base: Index) {
+        while self.first <= base {
+            if let Some(entry) = self.entries.pop_front() {
+                self.size_bytes -= entry.size_bytes();
+            }
+            self.first = self.first.next();
+        }
+    }
+
     pub(super) fn slice(&self, from: Index, limits: Limits) -> Option<Batch> {
         if from < self.first {
             return None;

@@ -35,6 +35,13 @@ impl TermRuns {
         self.runs.truncate(keep);
     }
 
+    /// What is before `base` is gone; the base's own term stays, for it answers for the compacted index (R17).
+    pub(super) fn compact(&mut self, base: EntryId) {
+        let first_after = self.runs.partition_point(|(first, _)| *first <= base.index);
+        self.runs.drain(..first_after);
+        self.runs.insert(0, (base.index, base.term));
+    }
+
     /// The term at `index`, which the caller knows to be at least the base and within the log.
     pub(super) fn term_at(&self, index: Index) -> Term {
         let newest = self.runs[self.runs.len() - 1];

@@ -1,7 +1,7 @@
 //! What the leader knows of one follower (R77): what is proven to match, what is sent next, and how eagerly.
 //!
 //! *Probe*: the match is unknown or in doubt, one append is out at a time. *Replicate*: appends are pipelined within a
-//! window. A third state, *snapshot*, has its place here when the log's base moves past a follower.
+//! window. *Snapshot*: the log does not hold any more what comes next; nothing is appended until the peer has a snapshot.
 
 mod inflight;
 
@@ -13,6 +13,18 @@ pub(crate) use inflight::Inflight;
 pub(crate) enum State {
     Probe(Probe),
     Replicate(Inflight),
+    Snapshot(Transfer),
+}
+
+/// How far the caller is with a snapshot for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transfer {
+    /// The caller is to be asked for it.
+    Due,
+    /// It was asked.
+    UnderWay,
+    /// It failed: asked again once the peer shows that it lives.
+    Paused,
 }
 
 #[derive(Debug)]
@@ -89,8 +101,55 @@ impl Progress {
         }
     }
 
-    /// The peer holds everything up to `matched`. Did the match rise?
-    pub(crate) fn accepted(&mut self, matched: Index) -> bool {
+    /// Does the peer need an entry at or below `base` next, or the term of one before it?
+    pub(crate) fn is_behind(&self, base: Index) -> bool {
+        self.next <= base
+    }
+
+    /// The log does not hold what the peer needs next.
+    pub(crate) fn need_snapshot(&mut self) {
+        if !matches!(self.state, State::Snapshot(_)) {
+            mark("peer needs a snapshot");
+            self.state = State::Snapshot(Transfer::Due);
+        }
+    }
+
+    /// Is the caller to be asked for a snapshot now?
+    pub(crate) fn take_transfer(&mut self) -> bool {
+        let is_due = matches!(self.state, State::Snapshot(Transfer::Due));
+        if is_due {
+            self.state = State::Snapshot(Transfer::UnderWay);
+        }
+        is_due
+    }
+
+    /// The peer has a snapshot up to `last`: it is probed from there. Not a match: that only its own ack proves (R23).
+    pub(crate) fn snapshot_sent(&mut self, last: Index) {
+        if matches!(self.state, State::Snapshot(_)) {
+            self.next = self.floor().max(last.next());
+            self.state = State::Probe(Probe {
+                outstanding: None,
+                is_first: true,
+            });
+        }
+    }
+
+    pub(crate) fn snapshot_failed(&mut self) {
+        if let State::Snapshot(transfer) = &mut self.state {
+            mark("snapshot failed, asked again later");
+            *transfer = Transfer::Paused;
+        }
+    }
+
+    /// The peer answered a heartbeat: a transfer that failed may be tried again.
+    pub(crate) fn transfer_again(&mut self) {
+        if let State::Snapshot(transfer @ Transfer::Paused) = &mut self.state {
+            *transfer = Transfer::Due;
+        }
+    }
+
+    /// The peer holds everything up to `matched`; the log starts after `base`. Did the match rise?
+    pub(crate) fn accepted(&mut self, matched: Index, base: Index) -> bool {
         let rises = self.matched.is_none_or(|known| matched > known);
         if rises || mutant("X08_match_may_fall") {
             self.matched = Some(matched);
@@ -103,6 +162,13 @@ impl Progress {
             State::Probe(_) => {
                 self.next = self.floor().max(matched.next());
                 self.state = State::Replicate(Inflight::default());
+            }
+            State::Snapshot(_) => {
+                self.next = self.next.max(matched.next());
+                if !self.is_behind(base) {
+                    mark("snapshot state left by an ack");
+                    self.state = State::Replicate(Inflight::default());
+                }
             }
         }
         self.check();
@@ -121,6 +187,8 @@ impl Progress {
                 mark("refusal of no outstanding probe ignored");
                 return false;
             }
+            // Nothing is out; what the peer lacks it gets with the snapshot.
+            State::Snapshot(_) => return false,
             State::Probe(_) => mark("probe refused"),
             State::Replicate(_) => mark("replicate refused"),
         }
@@ -137,8 +205,11 @@ impl Progress {
         true
     }
 
-    /// What is under way may be lost: start again from what is proven.
+    /// What is under way may be lost: start again from what is proven. A snapshot has a connection of its own.
     pub(crate) fn connection_lost(&mut self) {
+        if matches!(self.state, State::Snapshot(_)) {
+            return;
+        }
         if matches!(self.state, State::Replicate(_)) {
             self.next = self.floor();
         }
@@ -194,8 +265,8 @@ mod tests {
     #[test]
     fn r23_match_rises_only() {
         let mut progress = probing_at(10);
-        assert!(progress.accepted(index(9)));
-        assert!(!progress.accepted(index(4)));
+        assert!(progress.accepted(index(9), index(1)));
+        assert!(!progress.accepted(index(4), index(1)));
         assert_eq!(progress.matched(), Some(index(9)));
     }
 
@@ -214,7 +285,7 @@ mod tests {
             "a hint that would not fall"
         );
         assert_eq!(progress.next(), index(9));
-        progress.accepted(index(6));
+        progress.accepted(index(6), index(1));
         progress.append_sent(index(20), 1);
         assert!(progress.refused(index(15), index(2)));
         assert_eq!(progress.next(), index(7), "the floor is match + 1");
@@ -232,12 +303,15 @@ mod tests {
     #[test]
     fn r77_a_lost_connection_goes_back_to_probe_at_the_match() {
         let mut progress = probing_at(10);
-        progress.accepted(index(9));
+        progress.accepted(index(9), index(1));
         progress.append_sent(index(30), 1);
         progress.connection_lost();
         assert_eq!(progress.next(), index(10));
         assert!(matches!(progress.state(), State::Probe(_)));
-        assert!(progress.accepted(index(30)), "the append had arrived after all");
+        assert!(
+            progress.accepted(index(30), index(1)),
+            "the append had arrived after all"
+        );
         assert_eq!(progress.next(), index(31));
     }
 }

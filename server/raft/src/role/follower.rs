@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use crate::simulation::{mark, mutant};
 use crate::{
     Entry, EntryId, EntryKind, Index, Message, NodeId, ReadError, ReadId, ReadOutcome, ReplicationSession,
-    Round, Time,
+    Round, SnapshotOffer, SnapshotVerdict, Time,
 };
 
 #[derive(Debug, Default)]
@@ -146,6 +146,41 @@ impl Follower {
             round: heartbeat.round,
         };
         shared.send(leader, reply);
+    }
+
+    /// A part of a snapshot from the leader, which the caller has made sure of. Is it wanted (R50)?
+    pub(crate) fn snapshot_part(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        offer: SnapshotOffer,
+    ) -> SnapshotVerdict {
+        self.hear(shared, now);
+        let last = offer.last;
+        if last.index > shared.commit() {
+            if !shared.log.holds(last) {
+                return SnapshotVerdict::Accepted;
+            }
+            // The leader has it committed, so all of our log up to there is the leader's.
+            mark("snapshot of what the log holds refused");
+            self.verified = self.verified.max(Some(last.index));
+            self.leader_commit = self.leader_commit.max(Some(last.index));
+            self.advance_commit(shared);
+        } else {
+            mark("snapshot of what is committed refused");
+            self.verified = self.verified.max(Some(shared.commit()));
+        }
+        self.owed = Some(offer.session);
+        self.acknowledge(shared, false);
+        SnapshotVerdict::Held
+    }
+
+    /// The log is the snapshot's now. That is acknowledged like entries: once it is durable.
+    pub(crate) fn installed(&mut self, shared: &mut Shared, offer: SnapshotOffer) {
+        self.verified = Some(offer.last.index);
+        self.leader_commit = self.leader_commit.max(Some(offer.last.index));
+        self.owed = Some(offer.session);
+        self.acknowledge(shared, true);
     }
 
     /// Asks the leader for a read index.

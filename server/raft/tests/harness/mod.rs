@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_raft::{
-    Config, Configuration, Entry, EntryId, EntryKind, Envelope, Fetch, HardState, Index, NodeId, Proposal,
-    Raft, ReadId, ReadOutcome, Ready, Restored, Stamp, Term, Time, Transition, Write,
+    Config, Configuration, Entry, EntryId, EntryKind, Envelope, Fetch, HardState, Index, Install, NodeId,
+    Proposal, Raft, ReadId, ReadOutcome, Ready, Restored, SendSnapshot, SnapshotOffer, SnapshotVerdict,
+    Stamp, Term, Time, Transition, Write,
 };
 
 pub(crate) fn index(number: u64) -> Index {
@@ -47,13 +48,20 @@ pub(crate) fn voters(count: u64) -> Configuration {
     Configuration::of_voters((1..=count).map(NodeId))
 }
 
-/// What a disk holds for sure. The entries start right after the founding entry.
+/// The state of a node at one index: the test's state machine is the list of all entries applied, from index 2 on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) last: EntryId,
+    pub(crate) configuration: Configuration,
+    pub(crate) applied: Vec<Entry>,
+}
+
+/// What a disk holds for sure: a snapshot, at first the founding entry's, and the entries right after it.
 #[derive(Clone, Debug)]
 pub(crate) struct Durable {
     pub(crate) hard_state: HardState,
+    pub(crate) snapshot: Snapshot,
     pub(crate) entries: Vec<Entry>,
-    /// The configuration as of the founding entry.
-    pub(crate) founding: Configuration,
 }
 
 pub(crate) const FOUNDING: u64 = 1;
@@ -66,8 +74,12 @@ impl Durable {
                 vote: None,
                 commit: index(FOUNDING),
             },
+            snapshot: Snapshot {
+                last: id(FOUNDING, 1),
+                configuration,
+                applied: Vec::new(),
+            },
             entries: Vec::new(),
-            founding: configuration,
         }
     }
 
@@ -113,7 +125,7 @@ impl Durable {
     }
 
     pub(crate) fn last(&self) -> EntryId {
-        self.entries.last().map_or(id(FOUNDING, 1), |entry| entry.id)
+        self.entries.last().map_or(self.snapshot.last, |entry| entry.id)
     }
 
     pub(crate) fn write(&mut self, write: Write) {
@@ -131,6 +143,27 @@ impl Durable {
         self.hard_state = write.hard_state;
     }
 
+    pub(crate) fn install(&mut self, install: &Install, snapshot: Snapshot) {
+        assert_eq!(install.last, snapshot.last, "the snapshot that was received");
+        self.snapshot = snapshot;
+        self.entries.clear();
+        self.hard_state = install.hard_state;
+    }
+
+    /// Cuts the log after `base`; `applied` is the state there.
+    pub(crate) fn compact(&mut self, base: EntryId, applied: Vec<Entry>) {
+        let gone = self.entries.iter().filter(|entry| entry.id.index <= base.index);
+        if let Some(newest) = gone
+            .filter_map(|entry| entry.configuration.as_deref())
+            .next_back()
+        {
+            self.snapshot.configuration = newest.clone();
+        }
+        self.entries.retain(|entry| entry.id.index > base.index);
+        self.snapshot.last = base;
+        self.snapshot.applied = applied;
+    }
+
     pub(crate) fn restored(&self) -> Restored {
         let mut term_runs: Vec<(Index, Term)> = Vec::new();
         for entry in &self.entries {
@@ -141,8 +174,8 @@ impl Durable {
         let configurations = self.entries.iter();
         Restored {
             hard_state: self.hard_state,
-            base: id(FOUNDING, 1),
-            configuration: self.founding.clone(),
+            base: self.snapshot.last,
+            configuration: self.snapshot.configuration.clone(),
             later_configurations: configurations
                 .filter_map(|entry| {
                     Some((
@@ -153,7 +186,7 @@ impl Durable {
                 .collect(),
             term_runs,
             last: self.last(),
-            applied: index(FOUNDING),
+            applied: self.snapshot.last.index,
         }
     }
 
@@ -179,6 +212,11 @@ pub(crate) struct Node {
     pub(crate) raft: Raft,
     pub(crate) disk: Durable,
     pub(crate) queued: VecDeque<Write>,
+    /// Installs that are not durable; each goes before the writes with a higher number.
+    pub(crate) installs: VecDeque<(Install, Snapshot)>,
+    /// A snapshot that was received, for the install that the core asks for.
+    pub(crate) received: Option<Snapshot>,
+    pub(crate) wanted: Vec<SendSnapshot>,
     pub(crate) applied: Vec<Entry>,
     pub(crate) reads: Vec<ReadOutcome>,
     pub(crate) fetches: Vec<Fetch>,
@@ -189,11 +227,15 @@ impl Node {
     pub(crate) fn start(node: u64, config: &Config, disk: Durable, seed: u64, now: Time) -> Node {
         let raft = Raft::new(NodeId(node), config.clone(), disk.restored(), seed, now)
             .expect("the harness keeps disks in order");
+        let applied = disk.snapshot.applied.clone();
         Node {
             raft,
             disk,
             queued: VecDeque::new(),
-            applied: Vec::new(),
+            installs: VecDeque::new(),
+            received: None,
+            wanted: Vec::new(),
+            applied,
             reads: Vec::new(),
             fetches: Vec::new(),
             transitions: Vec::new(),
@@ -208,7 +250,12 @@ impl Node {
             if ready.is_empty() {
                 return messages;
             }
+            if let Some(install) = ready.install {
+                let snapshot = self.received.take().expect("what is installed was received");
+                self.installs.push_back((install, snapshot));
+            }
             self.queued.extend(ready.write);
+            self.wanted.extend(ready.snapshots);
             messages.extend(ready.messages);
             self.reads.extend(ready.reads);
             self.fetches.extend(ready.fetches);
@@ -220,8 +267,17 @@ impl Node {
         }
     }
 
-    /// Finishes the oldest queued write. Was there one?
+    /// Finishes the oldest queued step. Was there one?
     pub(crate) fn persist_one(&mut self, now: Time) -> bool {
+        let next_write = self.queued.front().map(|write| write.number);
+        let is_install =
+            |(install, _): &mut (Install, Snapshot)| next_write.is_none_or(|next| install.number < next);
+        if let Some((install, snapshot)) = self.installs.pop_front_if(is_install) {
+            self.applied = snapshot.applied.clone();
+            self.disk.install(&install, snapshot);
+            self.raft.persisted(now, install.number);
+            return true;
+        }
         let Some(write) = self.queued.pop_front() else {
             return false;
         };
@@ -238,8 +294,61 @@ impl Node {
         }
         let fetch = self.fetches.remove(0);
         let entries = self.disk.read(fetch);
-        self.raft.fetched(now, fetch, entries);
+        match entries.first() {
+            Some(first) if first.id.index == fetch.from => self.raft.fetched(now, fetch, entries),
+            _ => self.raft.fetch_gone(fetch),
+        }
         true
+    }
+
+    /// Takes a snapshot of everything applied, and cuts the log so that it keeps `keep` entries of that.
+    pub(crate) fn compact(&mut self, keep: u64) {
+        let Some(base) = self.applied.len().checked_sub(keep.try_into().expect("small")) else {
+            return;
+        };
+        let Some(last) = base.checked_sub(1).map(|place| self.applied[place].id) else {
+            return;
+        };
+        let is_news = last.index > self.disk.snapshot.last.index;
+        // An install that is under way will replace this disk's log anyway.
+        if is_news && self.installs.is_empty() && last.index <= self.raft.persisted_index() {
+            self.disk.compact(last, self.applied[..base].to_vec());
+            self.raft.compacted(last);
+        }
+    }
+
+    /// The newest snapshot this node could send: all that it has applied.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut disk = self.disk.clone();
+        if let Some(last) = self.applied.last()
+            && last.id.index > disk.snapshot.last.index
+        {
+            disk.compact(last.id, self.applied.clone());
+        }
+        disk.snapshot
+    }
+
+    /// A whole snapshot arrives.
+    pub(crate) fn receive(&mut self, now: Time, offer: SnapshotOffer, snapshot: Snapshot) -> SnapshotVerdict {
+        let verdict = self.raft.install(now, offer, snapshot.configuration.clone());
+        if verdict == SnapshotVerdict::Accepted {
+            self.received = Some(snapshot);
+        }
+        verdict
+    }
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    pub(crate) asked: SendSnapshot,
+    pub(crate) offer: SnapshotOffer,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Transfer {
+    fn link(&self) -> (u64, u64) {
+        (self.offer.from.0, self.asked.to.0)
     }
 }
 
@@ -249,6 +358,12 @@ pub(crate) struct Group {
     pub(crate) now: Time,
     pub(crate) nodes: BTreeMap<u64, Node>,
     pub(crate) network: VecDeque<Envelope>,
+    /// Snapshots under way, which travel beside the messages.
+    pub(crate) transfers: VecDeque<Transfer>,
+    /// Snapshots that were taken, until they are durable and reported.
+    pub(crate) reports: VecDeque<Transfer>,
+    /// No snapshot arrives while the rest settles.
+    pub(crate) holds_transfers: bool,
     /// Links (from, to) that lose everything.
     pub(crate) cut: Vec<(u64, u64)>,
     /// Nodes whose disks do not finish writes.
@@ -274,6 +389,9 @@ impl Group {
             now,
             nodes: BTreeMap::new(),
             network: VecDeque::new(),
+            transfers: VecDeque::new(),
+            reports: VecDeque::new(),
+            holds_transfers: false,
             cut: Vec::new(),
             stalled: Vec::new(),
             late: Vec::new(),
@@ -324,6 +442,20 @@ impl Group {
     pub(crate) fn drain(&mut self) {
         for node in self.nodes.values_mut() {
             self.network.extend(node.drain(self.now));
+            for asked in std::mem::take(&mut node.wanted) {
+                let snapshot = node.snapshot();
+                let offer = SnapshotOffer {
+                    from: node.raft.id(),
+                    term: asked.term,
+                    session: asked.session,
+                    last: snapshot.last,
+                };
+                self.transfers.push_back(Transfer {
+                    asked,
+                    offer,
+                    snapshot,
+                });
+            }
         }
         let cut = std::mem::take(&mut self.cut);
         self.network
@@ -343,6 +475,50 @@ impl Group {
         true
     }
 
+    /// The oldest snapshot arrives, or fails on a cut link. Was there one?
+    pub(crate) fn transfer_one(&mut self) -> bool {
+        let Some(transfer) = self.transfers.pop_front() else {
+            return false;
+        };
+        let (from, to) = transfer.link();
+        if self.cut.contains(&(from, to)) || !self.nodes.contains_key(&to) {
+            self.fail(&transfer);
+            return true;
+        }
+        let now = self.now;
+        let verdict = self
+            .node(to)
+            .receive(now, transfer.offer, transfer.snapshot.clone());
+        match verdict {
+            SnapshotVerdict::Accepted | SnapshotVerdict::Held => self.reports.push_back(transfer),
+            SnapshotVerdict::Refused => self.fail(&transfer),
+        }
+        true
+    }
+
+    pub(crate) fn fail(&mut self, transfer: &Transfer) {
+        let now = self.now;
+        if let Some(sender) = self.nodes.get_mut(&transfer.offer.from.0) {
+            sender.raft.snapshot_failed(now, transfer.asked);
+        }
+    }
+
+    /// Tells a sender that its snapshot is durable at the receiver. Was there one to tell?
+    pub(crate) fn report_one(&mut self) -> bool {
+        let is_durable = |transfer: &mut Transfer| {
+            let receiver = self.nodes.get(&transfer.asked.to.0);
+            receiver.is_none_or(|node| node.disk.last().index >= transfer.offer.last.index)
+        };
+        let Some(transfer) = self.reports.pop_front_if(is_durable) else {
+            return false;
+        };
+        let (now, last) = (self.now, transfer.offer.last);
+        if let Some(sender) = self.nodes.get_mut(&transfer.offer.from.0) {
+            sender.raft.snapshot_sent(now, transfer.asked, last);
+        }
+        true
+    }
+
     /// Finishes what disks have to do, or delivers one message. Was there anything?
     pub(crate) fn move_once(&mut self) -> bool {
         let mut moved = false;
@@ -353,6 +529,9 @@ impl Group {
                 }
             }
             moved |= node.fetch_one(self.now);
+        }
+        if !self.holds_transfers {
+            moved |= self.transfer_one() | self.report_one();
         }
         moved || self.deliver_one()
     }

@@ -25,6 +25,8 @@ struct Printed {
     transitions: usize,
     applied: usize,
     reads: usize,
+    /// The last entry of the snapshot that was printed.
+    installed: u64,
 }
 
 fn numbers<'a>(words: impl Iterator<Item = &'a str>) -> Vec<u64> {
@@ -133,6 +135,21 @@ impl Script {
                 self.group.restart(*node);
                 self.printed.remove(node);
             }
+            ("compact", [node, keep]) => {
+                self.group.node(*node).compact(*keep);
+                self.collect();
+            }
+            ("hold-snapshots", []) => self.group.holds_transfers = true,
+            ("release-snapshots", []) => self.group.holds_transfers = false,
+            ("lose-snapshots", []) => {
+                for transfer in std::mem::take(&mut self.group.transfers) {
+                    self.group.fail(&transfer);
+                }
+            }
+            ("duplicate-snapshots", []) => {
+                let again = self.group.transfers.clone();
+                self.group.transfers.extend(again);
+            }
             ("reset", [node, peer]) => {
                 let now = self.group.now;
                 self.group.raft(*node).peer_reset(now, NodeId(*peer));
@@ -199,7 +216,17 @@ impl Script {
     /// Takes new messages out of the nodes, and prints them.
     fn collect(&mut self) {
         let already = self.group.network.len();
+        let under_way = self.group.transfers.len();
         self.group.drain();
+        for transfer in self.group.transfers.iter().skip(under_way) {
+            let (asked, offer) = (&transfer.asked, &transfer.offer);
+            writeln!(
+                self.output,
+                "{}->{} t{} snapshot up to {}",
+                offer.from.0, asked.to.0, offer.term, offer.last
+            )
+            .expect("a string takes all");
+        }
         let sent: Vec<String> = self.group.network.iter().skip(already).map(describe).collect();
         for line in sent {
             writeln!(self.output, "{line}").expect("a string takes all");
@@ -265,6 +292,16 @@ impl Script {
                 writeln!(self.output, "{name} {}", describe_transition(transition))
                     .expect("a string takes all");
             }
+            if node.disk.snapshot.last.index.get() > printed.installed {
+                let base = node.disk.snapshot.last;
+                let count = node.disk.snapshot.applied.len();
+                if count > printed.applied {
+                    writeln!(self.output, "{name} has installed a snapshot up to {base}")
+                        .expect("a string takes all");
+                    printed.applied = count;
+                }
+                printed.installed = base.index.get();
+            }
             if node.applied.len() > printed.applied {
                 let applied: Vec<String> = node.applied[printed.applied..]
                     .iter()
@@ -285,6 +322,7 @@ impl Script {
                 transitions: node.transitions.len(),
                 applied: node.applied.len(),
                 reads: node.reads.len(),
+                installed: printed.installed,
             };
         }
     }

@@ -8,3 +8,4 @@ mod elections;
 mod persistence;
 mod reads;
 mod replication;
+mod snapshots;

@@ -5,19 +5,66 @@ use crate::log::{Batch, Limits};
 use crate::progress::{Progress, State};
 use crate::shared::Shared;
 use crate::simulation::{buggify, mark, mutant};
-use crate::{Entry, EntryId, Fetch, FetchPurpose, Index, Message, NodeId, ReplicationSession, Time};
+use crate::{
+    Entry, EntryId, Fetch, FetchPurpose, Index, Message, NodeId, ReplicationSession, SendSnapshot, Term, Time,
+};
 
 impl Leader {
     /// Sends every peer what its state and window allow. Called once all events of a moment are in, so that what several
     /// of them appended leaves as one append.
     pub(crate) fn replicate(&mut self, shared: &mut Shared) {
+        self.find_who_needs_a_snapshot(shared);
         for (peer, progress) in &mut self.peers {
             match progress.state() {
                 State::Probe(probe) if probe.outstanding.is_some() => {}
                 State::Probe(_) => send_probe(shared, *peer, progress),
                 State::Replicate(_) => fill_window(shared, *peer, progress),
+                State::Snapshot(_) => {}
             }
         }
+    }
+
+    /// The log's base may have moved past a peer, or a refusal has led a peer down to the base.
+    pub(crate) fn find_who_needs_a_snapshot(&mut self, shared: &Shared) {
+        let base = shared.log.base().index;
+        let behind = self
+            .peers
+            .values_mut()
+            .filter(|progress| progress.is_behind(base));
+        behind.for_each(Progress::need_snapshot);
+    }
+
+    /// What the caller is asked for, once for each transfer.
+    pub(crate) fn snapshots_to_send(&mut self, term: Term) -> Vec<SendSnapshot> {
+        let peers = self.peers.iter_mut();
+        let due = peers.filter_map(|(peer, progress)| progress.take_transfer().then_some((peer, progress)));
+        due.map(|(peer, progress)| SendSnapshot {
+            to: *peer,
+            term,
+            session: progress.session,
+        })
+        .collect()
+    }
+
+    pub(crate) fn snapshot_sent(&mut self, shared: &Shared, sent: SendSnapshot, last: Index) {
+        if let Some(progress) = self.receiving(sent) {
+            progress.snapshot_sent(last.min(shared.log.last().index));
+        }
+    }
+
+    pub(crate) fn snapshot_failed(&mut self, sent: SendSnapshot) {
+        if let Some(progress) = self.receiving(sent) {
+            progress.snapshot_failed();
+        }
+    }
+
+    fn receiving(&mut self, sent: SendSnapshot) -> Option<&mut Progress> {
+        let peer = self.peers.get_mut(&sent.to);
+        let peer = peer.filter(|progress| progress.session == sent.session);
+        if peer.is_none() {
+            mark("snapshot report of another session dropped");
+        }
+        peer
     }
 
     pub(crate) fn accepted(
@@ -32,10 +79,11 @@ impl Leader {
             mark("ack beyond the log dropped");
             return;
         }
+        let base = shared.log.base().index;
         let Some(progress) = self.answering(from, session, now) else {
             return;
         };
-        if progress.accepted(matched) {
+        if progress.accepted(matched, base) {
             self.advance_commit(shared);
         }
     }
@@ -52,7 +100,12 @@ impl Leader {
         };
         // Our own greatest entry that could be in the peer's log up to its hint: skips whole terms of ours, as the hint
         // skipped whole terms of the peer's (R24).
-        let common = shared.log.greatest_up_to(hint.index, hint.term);
+        // A hint below our base says that the peer does not hold the base: it needs a snapshot, and no further question.
+        let common = if hint.index < shared.log.base().index {
+            hint
+        } else {
+            shared.log.greatest_up_to(hint.index, hint.term)
+        };
         let is_news = progress.refused(refused, common.index.next());
         if is_news && mutant("X08_hint_taken_for_match") && hint.index <= shared.log.last().index {
             progress.take_hint_for_match(hint.index);
@@ -111,6 +164,7 @@ impl Leader {
                 let prev = shared.log.id_at(sent).expect("what was sent is in the log");
                 send_append(shared, peer, progress, prev, Vec::new());
             }
+            State::Snapshot(_) => progress.transfer_again(),
         }
     }
 }
@@ -120,8 +174,7 @@ fn send_probe(shared: &mut Shared, peer: NodeId, progress: &mut Progress) {
     let State::Probe(probe) = progress.state() else {
         return;
     };
-    // Below the base only a snapshot could help; the probe at the base is repeated until there is one.
-    let next = progress.next().max(shared.log.base().index.next());
+    let next = progress.next();
     let prev_index = next.previous().expect("next is past the base");
     let prev = shared
         .log
