@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! mod.rs     what the store asks of an engine
+//! lsm/       the real one
+//! twin.rs    the one in memory, for the simulator
 //! ```
 //! # Rows
 //! One ordered space of rows, told apart by the first byte of their key, so that a drain is one ascending pass:
@@ -11,7 +13,17 @@
 //! 3                        the companions of the last drain
 //! ```
 
+mod lsm;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, feature = "simulation"))]
+mod twin;
+
 use bytes::Bytes;
+
+pub use lsm::{BaseConfig, CompactionStep, LsmBase, LsmView};
+#[cfg(any(test, feature = "simulation"))]
+pub use twin::{TwinBase, TwinView};
 
 use super::error::StoreError;
 
