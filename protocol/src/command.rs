@@ -48,6 +48,12 @@ pub enum Command<'a> {
     },
     /// Carries log time forward while keys with a TTL exist; proposed by the leader alone.
     Tick,
+    /// History before `oldest` is given up: from here on all nodes answer alike what is too old to be read. Proposed by the
+    /// leader alone.
+    KeepHistoryFrom {
+        /// The oldest revision that can still be read.
+        oldest: Revision,
+    },
 }
 
 /// A command that was decoded and checked against the limits: the only form in which one can be proposed.
@@ -95,6 +101,20 @@ impl CheckedCommand {
         }
     }
 
+    /// The leader's own [`Command::KeepHistoryFrom`].
+    #[must_use]
+    pub fn keep_history_from(oldest: Revision) -> CheckedCommand {
+        CheckedCommand {
+            encoded: encode(&Command::KeepHistoryFrom { oldest }),
+        }
+    }
+
+    /// Does it ask for more room on the disk, rather than give some back? Such commands are refused when there is none.
+    #[must_use]
+    pub fn grows_the_store(&self) -> bool {
+        matches!(decode_command(&self.encoded), Ok(Command::Put { .. }))
+    }
+
     /// The encoding that goes into the log.
     #[must_use]
     pub fn encoded(&self) -> &Bytes {
@@ -106,7 +126,7 @@ fn encode(command: &Command<'_>) -> Bytes {
     let raw_bytes = match command {
         Command::Put { key, value, .. } => key.len() + value.len(),
         Command::Delete { key, .. } => key.len(),
-        Command::Tick => 0,
+        Command::Tick | Command::KeepHistoryFrom { .. } => 0,
     };
     let mut out = BytesMut::with_capacity(raw_bytes + COMMAND_OVERHEAD_BYTES);
     append(&mut out, command);
@@ -129,6 +149,7 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         }
         Command::Delete { key, .. } => limits.check_key(key),
         Command::Tick => refused("log time is carried forward by the leader alone, not by clients"),
+        Command::KeepHistoryFrom { .. } => refused("history is given up by the leader alone, not by clients"),
     }
 }
 
@@ -250,6 +271,14 @@ mod tests {
     #[test]
     fn a_time_to_live_of_nothing_is_a_bad_request() {
         assert_eq!(refusal(&put(b"k", b"v", Some(0))).0, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn what_is_kept_of_history_is_the_leaders_alone() {
+        let command = Command::KeepHistoryFrom { oldest: Revision(7) };
+        assert_eq!(refusal(&command).0, ErrorCode::BadRequest);
+        let checked = CheckedCommand::keep_history_from(Revision(7));
+        assert_eq!(decode_command(checked.encoded()), Ok(command));
     }
 
     #[test]

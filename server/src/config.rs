@@ -16,9 +16,13 @@ use raftkv_raft as raft;
 
 pub use address::{HostPort, InvalidAddress};
 pub use error::ConfigError;
-pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, parse};
+pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, StorageFlags, parse};
 
 use crate::log::LogConfig;
+use crate::replica::RetentionConfig;
+use crate::store::StoreConfig;
+use crate::store::base::BaseConfig;
+use crate::store::history::HistoryLimits;
 
 /// All a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -45,6 +49,12 @@ pub struct Config {
     pub raft: raft::Config,
     /// The durable log.
     pub log: LogConfig,
+    /// The state machine's memory.
+    pub store: StoreConfig,
+    /// The engine under it.
+    pub base: BaseConfig,
+    /// When memory drains, and how much of log and history is kept.
+    pub retention: RetentionConfig,
 }
 
 /// What the shell refuses or waits for at most. Everything has a limit, and the limit has a name.
@@ -114,6 +124,9 @@ impl Config {
             limits: Limits::default(),
             raft: raft::Config::default(),
             log: LogConfig::default(),
+            store: StoreConfig::default(),
+            base: BaseConfig::default(),
+            retention: RetentionConfig::default(),
         }
     }
 
@@ -154,8 +167,36 @@ impl Config {
             bounds,
             limits: Limits::default(),
             raft: raft::Config::default(),
-            log: LogConfig::default(),
+            log: LogConfig {
+                segment_size_bytes: mebibytes(flags.storage.log_segment_mib),
+                ..LogConfig::default()
+            },
+            store: StoreConfig {
+                overlay_bytes: mebibytes(flags.storage.overlay_mib),
+                cache_bytes: mebibytes(flags.storage.cache_mib),
+            },
+            base: BaseConfig::default(),
+            retention: retention(&flags.storage),
         })
+    }
+}
+
+fn mebibytes(mib: u64) -> u64 {
+    mib << 20
+}
+
+fn retention(flags: &StorageFlags) -> RetentionConfig {
+    RetentionConfig {
+        // As much to replay as fits the overlay twice over: a key that is written again and again fills the log alone.
+        freeze_log_bytes: mebibytes(flags.overlay_mib),
+        log_tail_bytes: mebibytes(flags.log_tail_mib),
+        history: HistoryLimits {
+            max_age_us: flags.history_seconds.saturating_mul(1_000_000),
+            max_events: flags.history_events,
+            max_bytes: mebibytes(flags.history_mib),
+        },
+        reserve_bytes: mebibytes(flags.disk_reserve_mib),
+        ..RetentionConfig::default()
     }
 }
 

@@ -105,6 +105,10 @@ fn encoded_commands() -> Vec<Line> {
         "command_tick".to_owned(),
         CheckedCommand::tick().encoded().clone(),
     ));
+    lines.push((
+        "command_keep_history_from".to_owned(),
+        CheckedCommand::keep_history_from(Revision(300)).encoded().clone(),
+    ));
     lines
 }
 

@@ -64,6 +64,48 @@ pub struct Flags {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogFlags,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub storage: StorageFlags,
+}
+
+/// How much memory and disk the node takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Memory and disk")]
+pub struct StorageFlags {
+    /// Memory for writes that are not in the base on disk yet, MiB. More: less CPU for each write, and more of the log to
+    /// replay after a crash.
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub overlay_mib: u64,
+
+    /// Memory for records that were read from disk, MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub cache_mib: u64,
+
+    /// History is kept for so long, seconds of the cluster's own time. The leader's setting decides for all nodes.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub history_seconds: u64,
+
+    /// ... at most so many changes.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000_000)]
+    pub history_events: u64,
+
+    /// ... and at most so much on disk, MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=1 << 30))]
+    pub history_mib: u64,
+
+    /// Log kept behind what the base holds, for nodes that are behind, MiB. A node further behind gets a snapshot.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    pub log_tail_mib: u64,
+
+    /// Size of one file of the log, MiB. Log is given up by whole files.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub log_segment_mib: u64,
+
+    /// Writes are refused (no_space) while the disk has less room than this, MiB; deletes and reads go on.
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    pub disk_reserve_mib: u64,
 }
 
 /// What the process tells its operator.

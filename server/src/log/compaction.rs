@@ -1,7 +1,7 @@
 //! Dropping the log's head, whole segments at a time.
 
-use raftkv_raft::Index;
 use raftkv_raft::simulation::mark;
+use raftkv_raft::{EntryId, Index};
 
 use super::append::Log;
 use super::error::LogError;
@@ -29,6 +29,18 @@ impl<D: Disk> Log<D> {
             }
             Ok(())
         })
+    }
+
+    /// As [`Log::compact`], for a caller who knows that all entries below `keep_from` are committed and in a durable state,
+    /// though the log itself may not have been told yet that they are. The base, if it moved.
+    ///
+    /// # Errors
+    /// As [`Log::compact`].
+    pub fn cut_behind(&mut self, keep_from: Index) -> Result<Option<EntryId>, LogError> {
+        let before = self.base();
+        self.compact(keep_from.min(self.hard_state.commit))?;
+        let base = self.base();
+        Ok((base != before).then_some(base))
     }
 
     /// Holds the oldest segment no entry from `keep_from` on?

@@ -40,4 +40,4 @@ pub use names::is_segment;
 pub use reader::LogReader;
 pub use recovery::{Recovered, TornTail};
 pub use spare::SparePool;
-pub use writer::LogThread;
+pub use writer::{LogReport, LogThread};

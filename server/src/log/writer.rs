@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use raftkv_raft::{Entry, Write, WriteNumber};
+use raftkv_raft::{Entry, EntryId, Index, Write, WriteNumber};
 
 use super::append::Log;
 use super::error::LogError;
@@ -23,11 +23,27 @@ const MARK_AFTER: Duration = Duration::from_millis(50);
 /// long one.
 const BATCH_BYTES: u64 = 8 << 20;
 
+/// What the thread is asked for, in order.
+enum Job {
+    Write(Write),
+    /// Entries below this one are not needed any more.
+    Cut(Index),
+}
+
+/// What the thread has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogReport {
+    /// All writes up to this one are durable.
+    Persisted(WriteNumber),
+    /// The log begins behind this entry now.
+    Cut(EntryId),
+}
+
 /// A log and the thread that writes it. Dropping it ends the thread once the queue is written; [`LogThread::stop`] waits
 /// for that.
 #[derive(Debug)]
 pub struct LogThread {
-    queue: Sender<Write>,
+    queue: Sender<Job>,
     queued_bytes: Arc<AtomicU64>,
     writer: JoinHandle<Result<(), LogError>>,
     spares: JoinHandle<()>,
@@ -36,14 +52,14 @@ pub struct LogThread {
 impl LogThread {
     /// Starts the thread, and a second one that prepares spare segments.
     ///
-    /// `report` is called from the thread with the number of the last write that is durable, after each sync; after the
-    /// first error with that error, and never again: then the process must stop (R37).
+    /// `report` is called from the thread after each sync and after each cut that gave up segments; after the first error
+    /// with that error, and never again: then the process must stop (R37).
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn spawn<D: Disk>(
         log: Log<D>,
-        report: impl FnMut(Result<WriteNumber, LogError>) + Send + 'static,
+        report: impl FnMut(Result<LogReport, LogError>) + Send + 'static,
     ) -> io::Result<LogThread>
     where
         Log<D>: Send,
@@ -75,9 +91,15 @@ impl LogThread {
     pub fn write(&self, write: Write) {
         let bytes = queued_size(&write);
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if self.queue.send(write).is_err() {
+        if self.queue.send(Job::Write(write)).is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Lets go of whole segments below `keep_from`, behind the writes that are queued. After an error it goes nowhere: the
+    /// error was reported.
+    pub fn cut(&self, keep_from: Index) {
+        let _ = self.queue.send(Job::Cut(keep_from));
     }
 
     /// Bytes of the writes that wait or are being written: who adds to the queue looks here first.
@@ -107,18 +129,21 @@ fn queued_size(write: &Write) -> u64 {
 
 struct Writer<D: Disk> {
     log: Log<D>,
-    waiting: Receiver<Write>,
+    waiting: Receiver<Job>,
     queued_bytes: Arc<AtomicU64>,
     wake_spares: Sender<()>,
-    report: Box<dyn FnMut(Result<WriteNumber, LogError>) + Send>,
+    report: Box<dyn FnMut(Result<LogReport, LogError>) + Send>,
 }
 
 impl<D: Disk> Writer<D> {
     fn run(&mut self) -> Result<(), LogError> {
         let mut batch = Vec::new();
         let mut segment = self.log.segment_number();
-        while let Some(first) = self.next_write()? {
-            let done = self.write_all_from(first, &mut batch);
+        while let Some(first) = self.next_job()? {
+            let done = match first {
+                Job::Write(first) => self.write_all_from(first, &mut batch),
+                Job::Cut(keep_from) => self.cut(keep_from),
+            };
             self.checked(done)?;
             if segment != self.log.segment_number() {
                 segment = self.log.segment_number();
@@ -130,11 +155,11 @@ impl<D: Disk> Writer<D> {
         self.mark()
     }
 
-    /// Waits for a write; after a while without one the last batch gets its proof, and waiting costs nothing any more.
+    /// Waits for something to do; after a while without one the last batch gets its proof, and waiting costs nothing any more.
     /// `None` when nobody can write any more.
-    fn next_write(&mut self) -> Result<Option<Write>, LogError> {
+    fn next_job(&mut self) -> Result<Option<Job>, LogError> {
         match self.waiting.recv_timeout(MARK_AFTER) {
-            Ok(write) => Ok(Some(write)),
+            Ok(job) => Ok(Some(job)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
                 self.mark()?;
@@ -160,17 +185,31 @@ impl<D: Disk> Writer<D> {
     fn write_all_from(&mut self, first: Write, batch: &mut Vec<Write>) -> Result<(), LogError> {
         let mut bytes = queued_size(&first);
         batch.push(first);
+        let mut cut = None;
         while bytes < BATCH_BYTES {
-            let Ok(next) = self.waiting.try_recv() else { break };
-            bytes += queued_size(&next);
-            batch.push(next);
+            match self.waiting.try_recv() {
+                Ok(Job::Write(next)) => {
+                    bytes += queued_size(&next);
+                    batch.push(next);
+                }
+                // It can wait for what came behind it.
+                Ok(Job::Cut(keep_from)) => cut = Some(keep_from),
+                Err(_) => break,
+            }
         }
         let last = batch.last().expect("it holds `first`").number;
         let done = self.log.append(batch).and_then(|()| self.log.sync());
         batch.clear();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         done?;
-        (self.report)(Ok(last));
+        (self.report)(Ok(LogReport::Persisted(last)));
+        cut.map_or(Ok(()), |keep_from| self.cut(keep_from))
+    }
+
+    fn cut(&mut self, keep_from: Index) -> Result<(), LogError> {
+        if let Some(base) = self.log.cut_behind(keep_from)? {
+            (self.report)(Ok(LogReport::Cut(base)));
+        }
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! What a `Ready` asks for, carried out.
 
 use raftkv_protocol::PeerMessage;
-use raftkv_raft::{Entry, Envelope, Ready, Time, Transition};
+use raftkv_raft::simulation::mark;
+use raftkv_raft::{Envelope, Ready, Time, Transition};
 
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::{Effect, Notice, translate};
+use crate::store::Applied;
 
 impl Formed {
     /// Turns one `Ready` into effects, and applies what it says is committed.
@@ -32,7 +34,8 @@ impl Formed {
         for fetch in ready.fetches {
             out.push(Effect::Fetch(fetch));
         }
-        self.apply(now, &ready.committed, out);
+        self.unapplied.extend(ready.committed);
+        self.apply_waiting(now, out);
         for outcome in ready.reads {
             self.read_outcome(now, outcome);
         }
@@ -70,14 +73,31 @@ impl Formed {
         self.reads.leader_changed();
     }
 
-    /// Applies what is committed and durable here, and answers who waits for it.
-    fn apply(&mut self, now: Time, committed: &[Entry], out: &mut Outbox) {
-        let Some(last) = committed.last() else { return };
-        for entry in committed {
-            let answer = self.store.apply(entry);
-            self.settle_write(entry.id, answer, out);
+    /// Applies what is committed and durable here, as far as memory knows what it depends on, and answers who waits for it.
+    pub(super) fn apply_waiting(&mut self, now: Time, out: &mut Outbox) {
+        let mut last = None;
+        while let Some(entry) = self.unapplied.front() {
+            if self.is_overlay_full() {
+                mark("apply waits for room in the overlay");
+                break;
+            }
+            let Applied::Done(answer) = self.store.apply(entry) else {
+                self.look_up_for_entries(out);
+                break;
+            };
+            let (id, size_bytes) = (entry.id, entry.size_bytes());
+            self.unapplied.pop_front();
+            self.drains
+                .note_applied(id.index, size_bytes, &self.config.retention);
+            self.settle_write(id, answer, out);
+            last = Some(id.index);
         }
+        let Some(last) = last else { return };
         self.clock.observe(self.store.log_time_us(), now);
-        self.raft.applied(last.id.index);
+        if let Some(events) = self.store.take_events() {
+            out.push(Effect::Record(events));
+        }
+        self.trim_history(out);
+        self.raft.applied(last);
     }
 }

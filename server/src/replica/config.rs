@@ -3,6 +3,9 @@
 use raftkv_protocol::Introduction;
 use raftkv_raft::{self as raft, Entry};
 
+use crate::store::history::HistoryLimits;
+use crate::store::{Companions, Key, StoreConfig};
+
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -16,8 +19,66 @@ pub struct NodeConfig {
     pub max_pending_requests: usize,
     /// How long a request waits for a leader, at most.
     pub leader_wait: std::time::Duration,
+    /// The state machine's memory.
+    pub store: StoreConfig,
+    /// When it drains, and what is kept behind it.
+    pub retention: RetentionConfig,
     /// Program version, for status.
     pub version: String,
+}
+
+/// When the overlay drains beside its size, and how much of log and history is kept behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// The generation that is written to is frozen after so many bytes of entries, though it may be small: they are what a
+    /// restart has to replay.
+    pub freeze_log_bytes: u64,
+    /// ... and after this time.
+    pub freeze_age: std::time::Duration,
+    /// Entries kept behind what the base holds, for followers that are behind; at most so many bytes of them.
+    pub log_tail_bytes: u64,
+    /// ... and at most so many.
+    pub log_tail_entries: u64,
+    /// How much of history is kept. The leader's settings decide, through the log.
+    pub history: HistoryLimits,
+    /// Puts are refused while the disk has less room than this, bytes: what is needed to drain, to delete and to compact
+    /// must stay.
+    pub reserve_bytes: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        RetentionConfig {
+            freeze_log_bytes: 96 << 20,
+            freeze_age: std::time::Duration::from_secs(300),
+            log_tail_bytes: 64 << 20,
+            log_tail_entries: 1_000_000,
+            history: HistoryLimits {
+                max_age_us: 3600 * 1_000_000,
+                max_events: 10_000_000,
+                max_bytes: 1 << 30,
+            },
+            reserve_bytes: 512 << 20,
+        }
+    }
+}
+
+/// What a node starts from.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// Its log.
+    pub log: RestoredLog,
+    /// What its base holds; `None` before the first drain.
+    pub state: Option<RestoredState>,
+}
+
+/// What the base holds; see [`crate::store::companions_in`].
+#[derive(Clone, Debug)]
+pub struct RestoredState {
+    /// The state machine's numbers.
+    pub companions: Companions,
+    /// All keys that expire, and when.
+    pub deadlines: Vec<(u64, Key)>,
 }
 
 /// What recovery found of this node's log; see [`crate::log::Recovered`].

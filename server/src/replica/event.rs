@@ -1,14 +1,23 @@
 //! What goes into a node and what comes out.
 
-use raftkv_protocol::{Address, PeerMessage, Request, Response};
-use raftkv_raft::{self as raft, Entry, Fetch, Time, Write, WriteNumber};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftkv_protocol::{Address, PeerMessage, Request, Response, Revision};
+use raftkv_raft::{self as raft, Entry, EntryId, Fetch, Index, Time, Write, WriteNumber};
 
 use super::Notice;
 use crate::membership::Membership;
+use crate::store::history::{EventBlock, HistoryStatistics};
+use crate::store::{BaseRecords, Frozen, GenerationNumber};
 
 /// The shell's name for a request that waits for its answer; never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
+
+/// Names one lookup in the base; never reused while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupNumber(pub u64);
 
 /// May this node pass the request on to the leader?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +53,22 @@ pub enum Event {
     LogCreated,
     /// What became of [`Effect::Forward`].
     Forwarded { token: Token, outcome: ForwardOutcome },
+    /// What [`Effect::Lookup`] asked for.
+    LookedUp {
+        lookup: LookupNumber,
+        found: BaseRecords,
+    },
+    /// The events of a generation are durable.
+    Sealed(GenerationNumber),
+    /// The base holds everything up to this generation, durably; what history keeps now.
+    Drained {
+        generation: GenerationNumber,
+        history: HistoryStatistics,
+    },
+    /// The log begins behind this entry now.
+    LogCut { base: EntryId },
+    /// Bytes that can still be written to the data directory; told now and then.
+    FreeSpace { bytes: u64 },
     /// Take no more requests (graceful stop): those that wait are still answered.
     Drain,
 }
@@ -84,6 +109,20 @@ pub enum Effect {
         request: Request,
         deadline: Time,
     },
+    /// Look records up in the base; then [`Event::LookedUp`].
+    Lookup { lookup: LookupNumber, keys: Vec<Bytes> },
+    /// Keep these events: readable at once, durable with [`Effect::Seal`].
+    Record(EventBlock),
+    /// Every event of the generation was recorded: make them durable; then [`Event::Sealed`].
+    Seal(GenerationNumber),
+    /// Put the generation into the base; then [`Event::Drained`]. One at a time, in order.
+    Drain(Arc<Frozen>),
+    /// Events and before-images that only explain older revisions are not needed any more.
+    TrimHistory { oldest_kept: Revision },
+    /// Entries below this one are not needed any more; then [`Event::LogCut`], if that gave up whole segments.
+    CutLog { keep_from: Index },
+    /// Give the memory back where that may take its time.
+    Discard(Vec<Arc<Frozen>>),
     /// For the operator.
     Notice(Notice),
 }

@@ -1,9 +1,15 @@
 //! A formed node: events in, one batch per poll.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+
 use raftkv_protocol::{Address, Answer, Consistency, GroupId, PeerMessage, RaftMessage, Request};
 use raftkv_raft::simulation::mark;
-use raftkv_raft::{self as raft, EntryKind, Index, Raft, RestoreError, Restored, Time};
+use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};
+
+use super::drains::Drains;
+use super::lookups::Lookups;
+use super::space::Space;
+use super::throttle::Throttle;
 
 use super::forwarding::Forwards;
 use super::log_clock::LogClock;
@@ -13,7 +19,7 @@ use super::node::Asked;
 use super::outbox::Outbox;
 use super::reads::{PendingRead, Reads};
 use super::writes::{WaitingWrite, Writes};
-use super::{Event, NodeConfig, RestoredLog, translate};
+use super::{Event, NodeConfig, Restored, RestoredState, translate};
 use crate::store::Store;
 
 /// A node of a cluster.
@@ -28,28 +34,25 @@ pub(super) struct Formed {
     pub(super) reads: Reads,
     pub(super) clock: LogClock,
     pub(super) meeting: Meeting,
+    /// Committed, durable here, and not applied yet.
+    pub(super) unapplied: VecDeque<Entry>,
+    pub(super) lookups: Lookups,
+    pub(super) drains: Drains,
+    pub(super) throttle: Throttle,
+    pub(super) space: Space,
 }
 
 impl Formed {
-    /// From a log that was recovered, or made just now.
+    /// From a log and a base that were recovered, or made just now.
     pub(super) fn new(
         config: NodeConfig,
-        log: &RestoredLog,
+        restored: Restored,
         seed: u64,
         now: Time,
     ) -> Result<Formed, RestoreError> {
-        let members = Members::of(&log.configurations)?;
-        let mut configurations = Vec::with_capacity(log.configurations.len());
-        for entry in &log.configurations {
-            let Some(configuration) = &entry.configuration else {
-                let what = format!(
-                    "configuration entry {} was restored without its configuration",
-                    entry.id
-                );
-                return Err(contradiction(what));
-            };
-            configurations.push((entry.id.index, raft::Configuration::clone(configuration)));
-        }
+        let members = Members::of(&restored)?;
+        let Restored { log, state } = restored;
+        let mut configurations = members.configurations();
         let later = configurations.partition_point(|(index, _)| *index <= log.base.index);
         let later_configurations = configurations.split_off(later);
         let Some((_, configuration)) = configurations.pop() else {
@@ -58,26 +61,33 @@ impl Formed {
                 log.base
             )));
         };
-        let restored = Restored {
+        let store = restored_store(&config, log.base.index, state);
+        let applied = store.applied().unwrap_or(log.base.index);
+        let to_core = raft::Restored {
             hard_state: log.hard_state,
             base: log.base,
             configuration,
             later_configurations,
-            term_runs: log.term_runs.clone(),
+            term_runs: log.term_runs,
             last: log.last,
-            applied: log.base.index,
+            applied,
         };
         let id = raft::NodeId(config.introduction.identity.0);
         Ok(Formed {
-            raft: Raft::new(id, config.raft.clone(), restored, seed, now)?,
-            store: Store::new(log.base.index.next()),
+            raft: Raft::new(id, config.raft.clone(), to_core, seed, now)?,
+            store,
             meeting: Meeting::new(
-                founding_payload(log),
+                members.founding_payload(),
                 &config.introduction,
                 members.current(),
                 now,
             ),
             members,
+            unapplied: VecDeque::new(),
+            drains: Drains::new(applied, log.base.index, now),
+            throttle: Throttle::default(),
+            space: Space::new(config.retention.reserve_bytes),
+            lookups: Lookups::new(),
             writes: Writes::new(),
             forwards: Forwards::new(),
             reads: Reads::new(),
@@ -100,7 +110,16 @@ impl Formed {
             Request::Get {
                 key,
                 consistency: Consistency::Stale,
-            } => out.refuse(token, self.respond(Ok(self.lookup(&key)))),
+            } => {
+                out.take_request();
+                let read = PendingRead {
+                    token,
+                    key,
+                    deadline,
+                    leader_deadline,
+                };
+                self.answer_read(read, out);
+            }
             Request::Get {
                 key,
                 consistency: Consistency::Linearizable,
@@ -136,6 +155,11 @@ impl Formed {
             Event::Fetched { fetch, entries } => self.raft.fetched(now, fetch, entries),
             Event::FetchGone(fetch) => self.raft.fetch_gone(fetch),
             Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
+            Event::LookedUp { lookup, found } => self.looked_up(lookup, found, out),
+            Event::Sealed(generation) => self.sealed(now, generation, out),
+            Event::Drained { generation, history } => self.drained(now, generation, &history, out),
+            Event::LogCut { base } => self.log_cut(base),
+            Event::FreeSpace { bytes } => self.space_measured(bytes, out),
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
                 unreachable!("requests, the log's creation and draining are the node's")
             }
@@ -184,6 +208,8 @@ impl Formed {
         self.expire_writes(now, out);
         self.expire_forwards(now, out);
         self.expire_reads(now, out);
+        self.expire_lookups(now, out);
+        self.apply_waiting(now, out);
         loop {
             // Before the core is asked what to do: the write of this batch then rides with everything else that is due.
             self.submit_writes(now, out);
@@ -191,10 +217,12 @@ impl Formed {
             self.propose_tick(now);
             let ready = self.raft.take_ready(now);
             if ready.is_empty() {
-                return;
+                break;
             }
             self.carry_out(now, ready, out);
         }
+        self.freeze_if_due(now, out);
+        self.submit_lookups(out);
     }
 
     /// When [`Formed::poll`] wants to be called next, at the latest.
@@ -205,10 +233,15 @@ impl Formed {
             .min(self.writes.next_expiry())
             .min(self.forwards.next_deadline())
             .min(self.reads.next_expiry())
+            .min(self.lookups.next_expiry())
+            .min(self.next_freeze())
             .min(self.meeting.next_knock())
             .min(self.next_tick());
         if self.raft.leader().is_some() {
             next = next.min(self.writes.next_retry()).min(self.reads.next_question());
+        }
+        if self.raft.role() == raft::RoleName::Leader {
+            next = next.min(self.writes.next_admission());
         }
         next
     }
@@ -221,10 +254,10 @@ impl Formed {
     }
 }
 
-/// Entry 1's bytes, while the log still holds them.
-fn founding_payload(log: &RestoredLog) -> Option<Bytes> {
-    let first = log.configurations.first()?;
-    let is_founding = first.id.index == Index::FIRST && first.kind == EntryKind::Configuration;
-    // A copy: an entry that was read back may be a slice of a much larger block.
-    is_founding.then(|| Bytes::copy_from_slice(&first.payload))
+/// The state that the base holds, or an empty one behind the founding entry.
+fn restored_store(config: &NodeConfig, base: Index, state: Option<RestoredState>) -> Store {
+    match state {
+        None => Store::new(base.next(), config.store),
+        Some(state) => Store::over_base(&state.companions, state.deadlines, config.store),
+    }
 }

@@ -7,7 +7,7 @@ use raftkv_protocol::{Address, ClusterId, Founding, Introduction, Member, NodeId
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, HardState, Index, Stamp, Term};
 use thiserror::Error;
 
-use super::RestoredLog;
+use super::{Restored, RestoredLog};
 use crate::membership::{Membership, UnreadableMembership};
 
 /// Why a [`Founding`] is not for this node.
@@ -94,14 +94,15 @@ impl Founded {
     }
 
     /// What recovery would find of a log that holds this entry alone.
-    pub(super) fn restored(&self) -> RestoredLog {
-        RestoredLog {
+    pub(super) fn restored(&self) -> Restored {
+        let log = RestoredLog {
             hard_state: self.hard_state(),
             base: self.entry.id,
             term_runs: Vec::new(),
             last: self.entry.id,
             configurations: vec![self.entry.clone()],
-        }
+        };
+        Restored { log, state: None }
     }
 }
 

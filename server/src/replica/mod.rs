@@ -34,11 +34,14 @@
 //! meeting.rs      nodes that are not (yet) of this cluster         members.rs    configurations in the log
 //! translate.rs    consensus messages to and from the wire          status.rs     status, headers, refusals
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
+//! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
+//! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
 //! ```
 //! Not here: snapshots, membership changes, leader leases.
 
 mod apply;
 mod config;
+mod drains;
 mod event;
 mod expiry;
 mod formed;
@@ -46,6 +49,7 @@ mod forming;
 mod forwarding;
 mod founding;
 mod log_clock;
+mod lookups;
 mod meeting;
 mod members;
 mod node;
@@ -54,14 +58,16 @@ mod outbox;
 #[cfg(any(test, feature = "simulation"))]
 mod planted;
 mod reads;
+mod space;
 mod status;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod translate;
 mod writes;
 
-pub use config::{NodeConfig, RestoredLog};
-pub use event::{Effect, Event, ForwardOutcome, Hop, Token};
+pub use config::{NodeConfig, Restored, RestoredLog, RestoredState, RetentionConfig};
+pub use event::{Effect, Event, ForwardOutcome, Hop, LookupNumber, Token};
 pub use node::Node;
 pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]

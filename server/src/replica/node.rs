@@ -12,7 +12,7 @@ use super::founding::Founded;
 use super::meeting::{ignored_flags, not_named};
 use super::outbox::Outbox;
 use super::status::FIRST_EPOCH;
-use super::{Effect, Event, Hop, NodeConfig, Notice, RestoredLog, Token};
+use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
 use crate::store::Store;
 
 /// One node.
@@ -68,7 +68,7 @@ impl Node {
     /// When the restored state contradicts itself, or the settings can not work: the node must not start.
     pub fn new(
         config: NodeConfig,
-        restored: Option<RestoredLog>,
+        restored: Option<Restored>,
         seed: u64,
         now: Time,
     ) -> Result<Node, RestoreError> {
@@ -77,8 +77,8 @@ impl Node {
         let mut out = Outbox::default();
         let phase = match restored {
             None => Phase::Forming(Box::new(Forming::new(config.introduction.clone(), now))),
-            Some(log) => {
-                let formed = Formed::new(config.clone(), &log, rng.u64(..), now)?;
+            Some(restored) => {
+                let formed = Formed::new(config.clone(), restored, rng.u64(..), now)?;
                 let stored = formed.members.current();
                 let notices = [
                     ignored_flags(&config.introduction, stored),
@@ -303,7 +303,12 @@ impl Node {
             | Event::Persisted(_)
             | Event::Fetched { .. }
             | Event::FetchGone(_)
-            | Event::Forwarded { .. } => {}
+            | Event::Forwarded { .. }
+            | Event::LookedUp { .. }
+            | Event::Sealed(_)
+            | Event::Drained { .. }
+            | Event::LogCut { .. }
+            | Event::FreeSpace { .. } => {}
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
                 unreachable!("handled for all phases alike")
             }
@@ -325,7 +330,7 @@ impl Node {
             mark("log created twice");
             return;
         };
-        let formed = Formed::new(self.config.clone(), &founded.restored(), self.rng.u64(..), now).expect(
+        let formed = Formed::new(self.config.clone(), founded.restored(), self.rng.u64(..), now).expect(
             "a log of one founding entry is no contradiction, and the settings were checked at the start",
         );
         if *author == Author::Itself {

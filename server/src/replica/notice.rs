@@ -34,6 +34,10 @@ pub enum Notice {
         address: Address,
         cluster: raftkv_protocol::ClusterId,
     },
+    /// The disk is nearly full: puts are refused.
+    SpaceLow { free_bytes: u64, reserve_bytes: u64 },
+    /// There is room again: puts are taken.
+    SpaceReturned { free_bytes: u64 },
     /// The stored membership differs from the flags; stored wins.
     FlagsIgnored {
         stored: Vec<NodeName>,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, ErrorCode, Response};
+use raftkv_protocol::ErrorCode;
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Index, ReadError, ReadId, ReadOutcome, Time};
 
@@ -211,10 +211,8 @@ impl Formed {
     /// Answers the confirmed reads whose index is applied (R69).
     pub(super) fn serve_reads(&mut self, out: &mut Outbox) {
         while let Some(mut batch) = self.reads.take_servable(self.applied()) {
-            let header = self.header();
             for read in batch.drain(..) {
-                let outcome = Ok(self.lookup(&read.key));
-                out.finish(read.token, Response { header, outcome });
+                self.answer_read(read, out);
             }
             self.reads.spare = batch;
         }
@@ -226,14 +224,6 @@ impl Formed {
             let message =
                 "no leader confirmed in time that this node is up to date; reads change nothing, retry";
             out.finish(token, self.refusal(ErrorCode::NoLeader, message));
-        }
-    }
-
-    /// From the local store.
-    pub(super) fn lookup(&self, key: &[u8]) -> Answer {
-        match self.store.get(key) {
-            Some(record) => Answer::Found(record),
-            None => Answer::NotFound,
         }
     }
 }

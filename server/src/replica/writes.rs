@@ -15,6 +15,9 @@ use super::{Hop, Token};
 /// A write that could not be passed on to the leader is tried again after this, or when a leader becomes known.
 const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
 
+/// Slowed writes are tried again after this.
+const ADMISSION_INTERVAL: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// A write that has no place in any log yet.
 #[derive(Debug)]
 pub(super) struct WaitingWrite {
@@ -41,6 +44,10 @@ struct Proposed {
 pub(super) struct Writes {
     /// Arrived since the last poll.
     fresh: Vec<WaitingWrite>,
+    /// Slowed: they wait until the drain that is under way leaves room for them. Oldest first.
+    slowed: VecDeque<WaitingWrite>,
+    /// When the next of them is tried.
+    admission_at: Time,
     /// Found no leader.
     parked: Vec<WaitingWrite>,
     /// When parked writes are tried again, once a leader is known.
@@ -63,9 +70,16 @@ enum Settled {
 }
 
 impl Writes {
+    /// What an entry takes in the overlay beside its command, about.
+    const WRITE_OVERHEAD_BYTES: u64 = 176;
+    /// With so much allowance a write of any size may pass.
+    const LEAST_ALLOWANCE_BYTES: u64 = 64 << 10;
+
     pub(super) fn new() -> Writes {
         Writes {
             fresh: Vec::new(),
+            slowed: VecDeque::new(),
+            admission_at: Time(0),
             parked: Vec::new(),
             retry_at: Time(0),
             parked_until: Time::NEVER,
@@ -112,8 +126,47 @@ impl Writes {
         }
     }
 
+    /// When slowed writes are tried again.
+    pub(super) fn next_admission(&self) -> Time {
+        if self.slowed.is_empty() {
+            Time::NEVER
+        } else {
+            self.admission_at
+        }
+    }
+
+    /// Keeps back what of `batch` is beyond `allowance` bytes; the bytes of the rest. The first write always fits a full
+    /// allowance, however large it is.
+    fn slow_down(&mut self, now: Time, batch: &mut Vec<WaitingWrite>, allowance: u64) -> u64 {
+        let mut admitted = 0;
+        let mut count = 0;
+        for write in batch.iter() {
+            let bytes = write.command.encoded().len() as u64 + Self::WRITE_OVERHEAD_BYTES;
+            if admitted + bytes > allowance && (count > 0 || allowance < Self::LEAST_ALLOWANCE_BYTES) {
+                break;
+            }
+            admitted += bytes;
+            count += 1;
+        }
+        if count < batch.len() {
+            mark("writes slowed");
+            self.slowed = batch.drain(count..).collect();
+            self.admission_at = now.after(ADMISSION_INTERVAL);
+        }
+        admitted
+    }
+
+    /// This node does not lead: what was slowed waits as all else does.
+    fn no_longer_slowed(&mut self) {
+        if !self.slowed.is_empty() {
+            let slowed = std::mem::take(&mut self.slowed);
+            self.fresh.splice(..0, slowed);
+        }
+    }
+
     /// Everything that can be tried now, oldest first.
     fn take_batch(&mut self, now: Time) -> Vec<WaitingWrite> {
+        self.no_longer_slowed();
         if self.parked.is_empty() || now < self.retry_at {
             return std::mem::take(&mut self.fresh);
         }
@@ -138,6 +191,17 @@ impl Writes {
             _ if place.index == id.index => Settled::Displaced(token),
             _ => Settled::Unseen(token),
         })
+    }
+
+    /// Slowed writes whose time is over.
+    fn take_expired_slowed(&mut self, now: Time) -> Vec<Token> {
+        if self.slowed.is_empty() || now < self.admission_at {
+            return Vec::new();
+        }
+        let mut expiry = Expiry::at(now);
+        self.slowed
+            .retain(|write| expiry.keeps(write.token, write.deadline));
+        expiry.expired
     }
 
     /// Writes that found no leader in time.
@@ -187,13 +251,15 @@ impl Formed {
     /// Gives every write that waits a place in the log, here or at the leader; or keeps it until there is one.
     pub(super) fn submit_writes(&mut self, now: Time, out: &mut Outbox) {
         let leader = self.raft.leader();
+        if self.raft.role() == RoleName::Leader {
+            self.admit(now, out);
+            return;
+        }
+        self.writes.no_longer_slowed();
         if self.writes.fresh.is_empty() && (self.writes.parked.is_empty() || leader.is_none()) {
             return;
         }
-        if self.raft.role() == RoleName::Leader {
-            let batch = self.writes.take_batch(now);
-            self.propose(now, batch, out);
-        } else if leader.is_some() {
+        if leader.is_some() {
             for write in self.writes.take_batch(now) {
                 self.forward(now, write, out);
             }
@@ -202,6 +268,27 @@ impl Formed {
                 self.wait_for_leader(write, out);
             }
         }
+    }
+
+    /// Proposes as much of what waits as the disk can take in, and refuses what it has no room for.
+    fn admit(&mut self, now: Time, out: &mut Outbox) {
+        let mut batch = self.writes.take_batch(now);
+        if self.space.is_low() {
+            let explanation = self.space.explanation();
+            for write in batch.extract_if(.., |write| write.command.grows_the_store()) {
+                mark("put refused for want of space");
+                out.finish(write.token, self.refusal(ErrorCode::NoSpace, &explanation));
+            }
+        }
+        let (_, active) = self.store.overlay_bytes();
+        let filled = if self.drains.is_idle() { 0 } else { active };
+        let limit = self.config.store.generation_bytes();
+        let allowance = self.throttle.allowance(now, self.drains.rate, filled, limit);
+        if let Some(allowance) = allowance {
+            let admitted = self.writes.slow_down(now, &mut batch, allowance);
+            self.throttle.admitted(admitted);
+        }
+        self.propose(now, batch, out);
     }
 
     /// Parks a write that no leader can take yet; one that was passed on already goes back where it came from.
@@ -314,6 +401,11 @@ impl Formed {
     pub(super) fn expire_writes(&mut self, now: Time, out: &mut Outbox) {
         for token in self.writes.take_expired_parked(now) {
             out.finish(token, self.no_leader_in_time());
+        }
+        for token in self.writes.take_expired_slowed(now) {
+            let message =
+                "writes come faster than this node's disk takes them in; nothing was proposed, retry later";
+            out.finish(token, self.refusal(ErrorCode::Overloaded, message));
         }
         for token in self.writes.take_expired_proposed(now) {
             out.finish(token, self.proposed_too_late());

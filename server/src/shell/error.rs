@@ -10,6 +10,7 @@ use crate::config::HostPort;
 use crate::disk::DataDirectoryError;
 use crate::disk::identity::IdentityError;
 use crate::log::LogError;
+use crate::store::StoreError;
 
 /// One sentence for the operator.
 #[derive(Debug, Error)]
@@ -34,6 +35,12 @@ pub enum ServerError {
     },
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "the data directory holds a state and no log: restore it from a copy, or replace the node (kvctl member replace NAME) with an empty one"
+    )]
+    StateWithoutLog,
     #[error(
         "the log does not make sense ({0}): do not start this node on it, replace it (kvctl member replace NAME)"
     )]

@@ -13,6 +13,7 @@ use super::pending::{Origin, Pending};
 use crate::disk::RealDisk;
 use crate::log::{Log, LogError};
 use crate::replica::{Event, Hop};
+use crate::store::StoreError;
 
 /// What another thread tells the loop.
 pub(crate) enum Letter {
@@ -22,6 +23,8 @@ pub(crate) enum Letter {
     LogMade(Log<RealDisk>),
     /// The log can not go on: the node stops now, with no further answer.
     LogFailed(LogError),
+    /// The store's files can not be used any more: the node stops now, with no further answer.
+    StoreFailed(StoreError),
     /// A thread that the node can not do without is gone: the node stops now, with no further answer.
     Panicked {
         /// Which.

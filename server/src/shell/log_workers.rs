@@ -5,13 +5,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use raftkv_protocol::{ClusterId, NodeId};
-use raftkv_raft::{Entry, Fetch, HardState, Write};
+use raftkv_raft::{Entry, Fetch, HardState, Index, Write};
 
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::panic_guard::PanicGuard;
 use crate::disk::RealDisk;
-use crate::log::{Log, LogConfig, LogError, LogOwner, LogReader, LogThread};
+use crate::log::{Log, LogConfig, LogError, LogOwner, LogReader, LogReport, LogThread};
 use crate::replica::Event;
 
 /// What the workers need from the start.
@@ -50,7 +50,8 @@ impl LogWorkers {
             // Captured, so that it is dropped with the thread.
             let _ = &guard;
             mailbox.send(match outcome {
-                Ok(number) => Letter::Event(Event::Persisted(number)),
+                Ok(LogReport::Persisted(number)) => Letter::Event(Event::Persisted(number)),
+                Ok(LogReport::Cut(base)) => Letter::Event(Event::LogCut { base }),
                 Err(error) => Letter::LogFailed(error),
             });
         };
@@ -98,6 +99,13 @@ impl LogWorkers {
         if let Some(running) = &self.running {
             // The reader is gone only after it reported why.
             let _ = running.fetches.send(fetch);
+        }
+    }
+
+    /// Entries below `keep_from` are not needed any more.
+    pub(super) fn cut(&self, keep_from: Index) {
+        if let Some(running) = &self.running {
+            running.writer.cut(keep_from);
         }
     }
 

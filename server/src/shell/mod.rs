@@ -3,7 +3,7 @@
 //! ```text
 //! connection tasks --+                                  +--> log thread, reader thread
 //! door (HTTP) -------+--> inbox --> loop around Node ---+--> links to peers and to the leader
-//! log threads --> mailbox ----^                         +--> each client's outbox
+//! log and store threads --> mailbox ^                    +--> each client's outbox
 //! ```
 //! One batch of the loop: take all that waits, let the node act once, carry its effects out, write once per connection.
 //! Nothing here decides anything about keys, terms or revisions.
@@ -26,6 +26,7 @@ mod pending;
 mod server;
 mod signals;
 mod storage;
+mod store_workers;
 
 pub use console::{complain, end_process_on_panic};
 pub use error::ServerError;

@@ -19,6 +19,7 @@ use super::log_workers::LogWorkers;
 use super::node_context::{FIRST_EPOCH, NodeContext};
 use super::notice::Notices;
 use super::pending::Origin;
+use super::store_workers::StoreWorkers;
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
@@ -33,6 +34,7 @@ pub(super) struct NodeLoop {
     peers: Rc<PeerLinks>,
     forwards: ForwardLinks,
     log: LogWorkers,
+    store: StoreWorkers,
     notices: Notices,
     alarm: Alarm,
     drain: Option<Time>,
@@ -53,6 +55,7 @@ pub(super) struct Parts {
     pub(super) peers: Rc<PeerLinks>,
     pub(super) forwards: ForwardLinks,
     pub(super) log: LogWorkers,
+    pub(super) store: StoreWorkers,
     pub(super) notices: Notices,
 }
 
@@ -67,6 +70,7 @@ impl NodeLoop {
             peers: parts.peers,
             forwards: parts.forwards,
             log: parts.log,
+            store: parts.store,
             notices: parts.notices,
             alarm: Alarm::new(),
             drain: None,
@@ -95,6 +99,7 @@ impl NodeLoop {
             self.batch(drain_timeout)?;
         }
         self.refuse_unhandled();
+        self.store.stop();
         self.log.stop()
     }
 
@@ -111,6 +116,10 @@ impl NodeLoop {
             self.carry_out(effect);
         }
         self.effects = effects;
+        if let Some(store) = self.node.store() {
+            let (_, active) = store.overlay_bytes();
+            self.store.set_pressure(active, store.config().generation_bytes());
+        }
         self.answer_refusals(now);
         self.peers.flush();
         self.forwards.flush();
@@ -131,6 +140,7 @@ impl NodeLoop {
                     self.events.push(Event::LogCreated);
                 }
                 Letter::LogFailed(error) => return Err(error.into()),
+                Letter::StoreFailed(error) => return Err(error.into()),
                 Letter::Panicked { part } => return Err(ServerError::Panicked { part }),
                 Letter::Stop if self.drain.is_none() => {
                     tracing::info!("stopping: no more requests are taken, those under way are answered");
@@ -173,6 +183,13 @@ impl NodeLoop {
                     },
                 );
             }
+            Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
+            Effect::Record(events) => self.store.record(events),
+            Effect::Seal(generation) => self.store.seal(generation),
+            Effect::Drain(frozen) => self.store.drain(frozen),
+            Effect::Discard(released) => self.store.discard(released),
+            Effect::TrimHistory { oldest_kept } => self.store.trim(oldest_kept),
+            Effect::CutLog { keep_from } => self.log.cut(keep_from),
             Effect::Notice(notice) => self.notice(&notice),
         }
     }

@@ -3,6 +3,7 @@
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use raftkv_protocol::Limits;
 use tokio::net::TcpListener;
@@ -19,10 +20,12 @@ use super::node_loop::{NodeLoop, Parts};
 use super::notice::Notices;
 use super::pending::Origin;
 use super::storage::Storage;
+use super::store_workers::StoreWorkers;
 use crate::config::Bounds;
+use crate::disk::{Disk, RealDisk};
 use crate::log::LogConfig;
 use crate::native::{self, Doorway};
-use crate::replica::{Hop, Node, NodeConfig};
+use crate::replica::{Event, Hop, Node, NodeConfig};
 use crate::transport::{Dialer, ForwardLinks, PeerLinks};
 
 /// What the thread is given.
@@ -90,6 +93,7 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         context.know_members(membership);
     }
     let node = Node::new(setup.node, storage.restored, seed()?, clock.now())?;
+    let disk = storage.disk.clone();
     let log_setup = LogSetup {
         disk: storage.disk,
         config: setup.log,
@@ -100,6 +104,8 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
     if let Some(opened) = storage.log {
         log.start(opened)?;
     }
+    let store = StoreWorkers::start(&storage.base, storage.history, &setup.mailbox)?;
+    tokio::task::spawn_local(measure_space(disk, inbox.clone()));
     let doorway = Doorway {
         context: context.clone(),
         inbox: inbox.clone(),
@@ -121,9 +127,25 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         context,
         peers,
         log,
+        store,
         notices,
     });
     node_loop.run(setup.bounds.drain_timeout).await
+}
+
+/// Tells the node now and then how much room the disk has left.
+async fn measure_space(disk: RealDisk, inbox: Rc<Inbox>) {
+    const INTERVAL: Duration = Duration::from_millis(500);
+    loop {
+        match disk.free_bytes() {
+            Ok(bytes) => inbox.push(Event::FreeSpace { bytes }),
+            Err(error) => tracing::warn!(%error, "the room on the disk can not be measured"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+        if inbox.is_closed() {
+            return;
+        }
+    }
 }
 
 /// Moves requests of other threads into the inbox, all that wait at once.

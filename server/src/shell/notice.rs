@@ -57,6 +57,20 @@ impl Notices {
                 %cluster,
                 "{peer} at {address} belongs to another cluster; its messages are ignored"
             ),
+            Notice::SpaceLow {
+                free_bytes,
+                reserve_bytes,
+            } => warn!(
+                free_mib = free_bytes >> 20,
+                reserve_mib = reserve_bytes >> 20,
+                "the disk is nearly full: puts are refused (no_space), deletes and reads go on; free room on the disk or delete keys"
+            ),
+            Notice::SpaceReturned { free_bytes } => {
+                info!(
+                    free_mib = free_bytes >> 20,
+                    "the disk has room again: puts are taken"
+                );
+            }
             Notice::FlagsIgnored { stored, flags } => warn!(
                 stored = names(stored),
                 flags = names(flags),

@@ -234,6 +234,8 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
         limits: config.limits,
         max_pending_requests: config.bounds.max_pending_requests,
         leader_wait: config.bounds.leader_wait,
+        store: config.store,
+        retention: config.retention,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

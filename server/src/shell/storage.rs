@@ -1,13 +1,16 @@
 //! The data directory at a start: locked, its identity read or made, its log recovered.
 
-use raftkv_protocol::NodeId;
+use raftkv_protocol::{NodeId, Revision};
 
 use super::ServerError;
 use crate::config::Config;
 use crate::disk::{RealDisk, identity};
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::replica::RestoredLog;
+use crate::replica::{Restored, RestoredLog, RestoredState};
+use crate::store::base::{Base, LsmBase};
+use crate::store::history::History;
+use crate::store::{StoreError, StoreNumber, companions_in, current_store, deadlines_in};
 
 /// What the data directory holds.
 pub(super) struct Storage {
@@ -15,19 +18,39 @@ pub(super) struct Storage {
     pub(super) identity: NodeId,
     /// `None`: the node is unformed.
     pub(super) log: Option<Log<RealDisk>>,
-    pub(super) restored: Option<RestoredLog>,
-    /// The membership as of the last configuration entry in the log.
+    pub(super) base: LsmBase,
+    pub(super) history: History<RealDisk>,
+    pub(super) restored: Option<Restored>,
+    /// The membership as of the last configuration entry that is known.
     pub(super) membership: Option<Membership>,
 }
 
 /// Opens it, and makes it if it is not there.
 pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
     let (disk, identity) = open_directory(config)?;
-    let Some(recovered) = Log::open(disk.clone(), config.log, identity)? else {
+    let recovered = Log::open(disk.clone(), config.log, identity)?;
+    let store = current_store(&disk)?;
+    let base = LsmBase::open(&config.data_dir.join(base_directory(store)), &config.base)?;
+    let view = base.view()?;
+    let companions = companions_in(&view)?;
+    let history = History::open(
+        disk.clone(),
+        store,
+        companions.as_ref().map(|companions| companions.generation),
+        companions
+            .as_ref()
+            .map_or(Revision(1), |companions| companions.oldest_kept),
+    )?;
+    let Some(recovered) = recovered else {
+        if companions.is_some() {
+            return Err(ServerError::StateWithoutLog);
+        }
         return Ok(Storage {
             disk,
             identity,
             log: None,
+            base,
+            history,
             restored: None,
             membership: None,
         });
@@ -39,23 +62,45 @@ pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
             "the log ended in a write that was under way at the last stop and was never confirmed; it was cut off"
         );
     }
-    let last_configuration = recovered.configurations.last();
-    let membership = last_configuration
-        .map(|entry| Membership::decode(&entry.payload))
+    let in_log = recovered.configurations.last().map(|entry| &entry.payload);
+    let in_base = companions
+        .as_ref()
+        .and_then(|companions| companions.configurations.last())
+        .map(|stored| &stored.payload);
+    let membership = in_log
+        .or(in_base)
+        .map(|payload| Membership::decode(payload))
         .transpose()?;
+    let state = companions
+        .map(|companions| {
+            let deadlines = deadlines_in(&view)?;
+            Ok::<_, StoreError>(RestoredState {
+                companions,
+                deadlines,
+            })
+        })
+        .transpose()?;
+    let log = RestoredLog {
+        hard_state: recovered.hard_state,
+        base: recovered.base,
+        term_runs: recovered.term_runs,
+        last: recovered.last,
+        configurations: recovered.configurations,
+    };
     Ok(Storage {
         disk,
         identity,
-        restored: Some(RestoredLog {
-            hard_state: recovered.hard_state,
-            base: recovered.base,
-            term_runs: recovered.term_runs,
-            last: recovered.last,
-            configurations: recovered.configurations,
-        }),
         log: Some(recovered.log),
+        base,
+        history,
+        restored: Some(Restored { log, state }),
         membership,
     })
+}
+
+/// Where the base of a store is, below the data directory.
+fn base_directory(store: StoreNumber) -> String {
+    format!("base-{:04}", store.0)
 }
 
 fn open_directory(config: &Config) -> Result<(RealDisk, NodeId), ServerError> {

@@ -15,6 +15,11 @@ const SECOND: u64 = 0xbb67_ae85_84ca_a73b;
 impl EffectsHash {
     pub(super) const EMPTY: EffectsHash = EffectsHash(FIRST);
 
+    /// The chain as it stood at `value`.
+    pub(super) fn restored(value: u64) -> EffectsHash {
+        EffectsHash(value)
+    }
+
     pub(super) fn value(self) -> u64 {
         self.0
     }

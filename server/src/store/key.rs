@@ -9,15 +9,20 @@ const SHORT_BYTES: usize = 22;
 /// A key's own copy. Short ones live in the map's nodes: a search compares some 25 keys on its way down, and with every
 /// key behind a pointer most of these are cache misses.
 #[derive(Clone, Debug)]
-pub(crate) enum Key {
+pub enum Key {
+    /// In place.
+    #[allow(missing_docs)]
     Short { length: u8, bytes: [u8; SHORT_BYTES] },
+    /// An allocation of its own.
     Long(Box<[u8]>),
 }
 
 const _: () = assert!(size_of::<Key>() == 24, "a key is three words");
 
 impl Key {
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// The key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         match self {
             Key::Short { length, bytes } => &bytes[..usize::from(*length)],
             Key::Long(bytes) => bytes,
@@ -43,6 +48,12 @@ impl From<&[u8]> for Key {
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         self.as_bytes()
+    }
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 

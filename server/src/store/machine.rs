@@ -1,13 +1,22 @@
 //! Order of entries, revisions, conditions and expiry.
 
-use bytes::Bytes;
-use raftkv_protocol::{Answer, Command, Condition, Record, Revision, decode_command};
-use raftkv_raft::simulation::{mark, mutant};
-use raftkv_raft::{Entry, EntryKind, Index};
+use std::sync::Arc;
 
+use raftkv_protocol::{Answer, Command, Condition, Revision, decode_command};
+use raftkv_raft::simulation::{mark, mutant};
+use raftkv_raft::{Entry, EntryId, EntryKind, Index};
+
+use super::cache::Cache;
+use super::companions::{Companions, StoredConfiguration};
+use super::config::StoreConfig;
 use super::deadlines::Deadlines;
 use super::effects::EffectsHash;
-use super::overlay::{Overlay, Stored};
+use super::generation::{Beneath, Put};
+use super::history::{EventBlock, EventBuffer};
+use super::key::Key;
+use super::lookup::{Gathered, Truth};
+use super::overlay::{Frozen, Overlay};
+use super::record::{GenerationNumber, Slot, SlotRef, Stored};
 
 /// Most keys that expire before one entry's command: bounds the time one entry takes. A backlog goes with the next
 /// entries; the leader sends ticks for it.
@@ -19,75 +28,124 @@ mod effect {
     pub(super) const PUT: u64 = 2;
     pub(super) const DELETED: u64 = 3;
     pub(super) const EXPIRED: u64 = 4;
+    pub(super) const OLDEST_KEPT: u64 = 5;
+}
+
+/// What became of [`Store::apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The entry is part of the state. `None` for entries that answer nobody.
+    Done(Option<Answer>),
+    /// Nothing changed: records that memory does not hold must be looked up first; [`Store::missing`] names them.
+    Waits,
 }
 
 /// The key-value state machine: a pure function of the entries applied to it (R73).
 #[derive(Debug)]
 pub struct Store {
-    records: Overlay,
-    deadlines: Deadlines,
+    pub(super) config: StoreConfig,
+    pub(super) overlay: Overlay,
+    pub(super) cache: Cache,
+    pub(super) gathered: Gathered,
+    pub(super) deadlines: Deadlines,
     /// The index that must come next.
     next: Index,
+    applied: Option<EntryId>,
     revision: Revision,
+    oldest_kept: Revision,
     /// Highest log time applied, microseconds.
     log_time_us: u64,
     effects: EffectsHash,
+    events: EventBuffer,
 }
 
 impl Store {
-    /// An empty store at revision 1 whose next entry is `first`.
+    /// An empty store at revision 1 whose next entry is `first`, over an empty base.
     #[must_use]
-    pub fn new(first: Index) -> Store {
+    pub fn new(first: Index, config: StoreConfig) -> Store {
         Store {
-            records: Overlay::default(),
+            overlay: Overlay::over(None),
+            cache: Cache::with_capacity(config.cache_bytes),
+            config,
+            gathered: Gathered::default(),
             deadlines: Deadlines::default(),
             next: first,
+            applied: None,
             revision: Revision(1),
+            oldest_kept: Revision(1),
             log_time_us: 0,
             effects: EffectsHash::EMPTY,
+            events: EventBuffer::default(),
         }
     }
 
-    /// Applies the next entry. `None` for entries that answer nobody (no-ops, configurations, ticks).
+    /// The state that a base holds; `deadlines` are its deadline rows.
+    #[must_use]
+    pub fn over_base(
+        companions: &Companions,
+        deadlines: impl IntoIterator<Item = (u64, Key)>,
+        config: StoreConfig,
+    ) -> Store {
+        let mut hints = Deadlines::default();
+        for (deadline_us, key) in deadlines {
+            hints.add(deadline_us, key);
+        }
+        Store {
+            overlay: Overlay::over(Some(companions.generation)),
+            deadlines: hints,
+            applied: Some(companions.applied),
+            revision: companions.revision,
+            oldest_kept: companions.oldest_kept,
+            log_time_us: companions.log_time_us,
+            effects: EffectsHash::restored(companions.effects),
+            ..Store::new(companions.applied.index.next(), config)
+        }
+    }
+
+    /// Applies the next entry, or says that it has to wait.
     ///
     /// # Panics
     /// When `entry` is not the next one, or holds a command that can not be decoded: commands are checked before they are
     /// proposed, so going on would let this replica differ from the others.
-    pub fn apply(&mut self, entry: &Entry) -> Option<Answer> {
+    pub fn apply(&mut self, entry: &Entry) -> Applied {
         let id = entry.id;
         assert_eq!(
             id.index, self.next,
             "entries are applied in order, each exactly once"
         );
-        self.next = id.index.next();
         // The leader's clock restarts from what it had applied: a stamp may be behind, time here never is (R74).
-        self.log_time_us = self.log_time_us.max(entry.stamp.log_time_us);
+        let log_time_us = self.log_time_us.max(entry.stamp.log_time_us);
+        let command = match entry.kind {
+            EntryKind::Noop | EntryKind::Configuration => None,
+            EntryKind::Command => Some(decoded(entry)),
+        };
+        if !self.is_expiry_ready(log_time_us)
+            || command.as_ref().is_some_and(|command| !self.is_ready(command))
+        {
+            mark("entry waits for a lookup");
+            return Applied::Waits;
+        }
+        self.next = id.index.next();
+        self.applied = Some(id);
+        self.log_time_us = log_time_us;
         self.effects
             .add(effect::ENTRY ^ (id.index.get() << 8), self.log_time_us);
         self.expire_due();
-        match entry.kind {
-            EntryKind::Noop | EntryKind::Configuration => None,
-            EntryKind::Command => match decode_command(&entry.payload) {
-                Ok(command) => self.execute(&command),
-                Err(error) => panic!(
-                    "the command of entry {id} can not be decoded ({error}), though commands are checked before they are \
-                     proposed: a newer version of this program may have written it. Start that version on this data \
-                     directory, or replace this node"
-                ),
-            },
-        }
-    }
-
-    /// The record of `key`.
-    #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<Record> {
-        self.records.get(key).map(Stored::record)
+        let answer = command.and_then(|command| self.execute(&command));
+        self.gathered.passed(id.index);
+        Applied::Done(answer)
     }
 
     /// 1 for an empty store, +1 for each transaction that changed something.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The oldest revision that can be read; agreed through the log.
+    #[must_use]
+    pub fn oldest_kept(&self) -> Revision {
+        self.oldest_kept
     }
 
     /// The last entry that is part of the state; `None` before the first of all.
@@ -108,21 +166,93 @@ impl Store {
         self.log_time_us
     }
 
-    /// Are there keys that will expire? Then the leader keeps log time going.
+    /// Are there keys that may expire? Then the leader keeps log time going.
     #[must_use]
     pub fn has_deadlines(&self) -> bool {
-        self.deadlines.next_us().is_some()
+        !self.deadlines.is_empty()
     }
 
-    /// The log time at which the next key expires, microseconds.
+    /// The log time at which the next key may expire, microseconds.
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
         self.deadlines.next_us()
     }
 
-    /// All live keys in order (tests, simulator).
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Record)> {
-        self.records.iter().map(|(key, stored)| (key, stored.record()))
+    /// The events recorded since the last call, for history; `None` when there are none. Taken after each batch.
+    pub fn take_events(&mut self) -> Option<EventBlock> {
+        self.events.take(self.overlay.active().number(), self.log_time_us)
+    }
+
+    /// Memory the overlay holds, and that of the generation which is written to, bytes.
+    #[must_use]
+    pub fn overlay_bytes(&self) -> (u64, u64) {
+        (self.overlay.size_bytes(), self.overlay.active().size_bytes())
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    /// The generation that is written to.
+    #[must_use]
+    pub fn generation(&self) -> GenerationNumber {
+        self.overlay.active().number()
+    }
+
+    /// Generations that wait for their drain, the one under way included.
+    #[must_use]
+    pub fn undrained(&self) -> usize {
+        self.overlay.undrained()
+    }
+
+    /// The base holds everything up to this generation.
+    #[must_use]
+    pub fn drained(&self) -> Option<GenerationNumber> {
+        self.overlay.drained()
+    }
+
+    /// Ends the generation that is written to: it goes to the base with what the caller adds.
+    ///
+    /// # Panics
+    /// Before the first entry was applied, or when events were not taken.
+    pub fn freeze(
+        &mut self,
+        configurations: Vec<StoredConfiguration>,
+        founding: Option<StoredConfiguration>,
+    ) -> Arc<Frozen> {
+        assert!(
+            self.events.is_empty(),
+            "a generation's events are taken before it ends"
+        );
+        let companions = Companions {
+            generation: self.overlay.active().number(),
+            applied: self.applied.expect("a generation ends behind an entry"),
+            revision: self.revision,
+            log_time_us: self.log_time_us,
+            effects: self.effects.value(),
+            oldest_kept: self.oldest_kept,
+            configurations,
+            founding,
+        };
+        self.overlay.freeze(companions)
+    }
+
+    /// The base holds generation `number` now.
+    pub fn drained_up_to(&mut self, number: GenerationNumber) {
+        self.overlay.drained_up_to(number);
+    }
+
+    /// Lets go of what the base holds while the overlay is beyond its bound. The caller drops what it gets where that may
+    /// take its time.
+    pub fn release(&mut self) -> Vec<Arc<Frozen>> {
+        let released = self.overlay.release(self.config.overlay_bytes);
+        if !released.is_empty() {
+            // What was gathered for a waiting entry may have been written by one before it, and is in no map any more.
+            self.gathered.clear();
+        }
+        released
     }
 
     fn execute(&mut self, command: &Command<'_>) -> Option<Answer> {
@@ -135,40 +265,46 @@ impl Store {
             } => Some(self.put(key, value, condition, ttl_ms)),
             Command::Delete { key, condition } => Some(self.delete(key, condition)),
             Command::Tick => None,
+            Command::KeepHistoryFrom { oldest } => {
+                self.keep_history_from(oldest);
+                None
+            }
         }
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], condition: Condition, ttl_ms: Option<u64>) -> Answer {
+        if condition != Condition::Always {
+            let current = self.current_revision(key);
+            if !holds(condition, current) {
+                return Answer::ConditionFailed { current };
+            }
+        }
         let deadline_us = ttl_ms.map(|ttl_ms| self.deadline_after(ttl_ms));
         let revision = Revision(self.revision.0 + 1);
-        let old_deadline_us = match self.records.get_mut(key) {
-            Some(stored) => {
-                if !holds(condition, Some(stored.mod_revision)) {
-                    let current = Some(stored.mod_revision);
-                    return Answer::ConditionFailed { current };
-                }
-                let old_deadline_us = stored.deadline_us;
-                stored.value = Bytes::copy_from_slice(value);
-                stored.mod_revision = revision;
-                stored.version += 1;
-                stored.deadline_us = deadline_us;
-                old_deadline_us
-            }
-            None if !holds(condition, None) => return Answer::ConditionFailed { current: None },
+        self.forget_deadline(key);
+        let put = Put {
+            value,
+            revision,
+            deadline_us,
+        };
+        let lineage = match self.overlay.active_mut().put_again(key, put) {
+            Some(lineage) => lineage,
             None => {
-                let stored = Stored {
-                    value: Bytes::copy_from_slice(value),
-                    create_revision: revision,
-                    mod_revision: revision,
-                    version: 1,
-                    deadline_us,
-                };
-                self.records.insert(key, stored);
-                None
+                let beneath = self.take_beneath(key);
+                self.overlay.active_mut().put_first(key, put, beneath)
             }
         };
-        self.deadlines.change(key, old_deadline_us, deadline_us);
+        if let Some(deadline_us) = deadline_us {
+            self.deadlines.add(deadline_us, key.into());
+        }
         self.revision = revision;
+        let event = SlotRef::Live {
+            value,
+            mod_revision: revision,
+            lineage,
+            deadline_us,
+        };
+        self.events.push(key, event);
         self.effects.add(effect::PUT, deadline_us.unwrap_or(u64::MAX));
         self.effects.add_bytes(key);
         self.effects.add_bytes(value);
@@ -176,18 +312,14 @@ impl Store {
     }
 
     fn delete(&mut self, key: &[u8], condition: Condition) -> Answer {
-        let current = self.records.get(key).map(|stored| stored.mod_revision);
+        let current = self.current_revision(key);
         if !holds(condition, current) {
             return Answer::ConditionFailed { current };
         }
-        let existed = match self.records.remove(key) {
-            Some(stored) => {
-                self.deadlines.change(key, stored.deadline_us, None);
-                self.count_removal(effect::DELETED, key);
-                true
-            }
-            None => false,
-        };
+        let existed = current.is_some();
+        if existed {
+            self.remove(effect::DELETED, key);
+        }
         Answer::Deleted {
             existed,
             revision: self.revision,
@@ -196,33 +328,100 @@ impl Store {
 
     /// Deletes what is due, each key as a transaction of its own.
     fn expire_due(&mut self) {
-        for _ in 0..EXPIRIES_PER_ENTRY {
+        let mut expired = 0;
+        while expired < EXPIRIES_PER_ENTRY {
             let Some((deadline_us, key)) = self.deadlines.take_due(self.log_time_us) else {
                 return;
             };
-            let stored = self.records.remove(key.as_bytes());
-            assert_eq!(
-                stored.and_then(|stored| stored.deadline_us),
-                Some(deadline_us),
-                "each deadline in the index belongs to a record that has it"
-            );
-            self.count_removal(effect::EXPIRED, key.as_bytes());
-            mark("key expired");
+            if self.expires_at(key.as_bytes(), deadline_us) {
+                self.remove(effect::EXPIRED, key.as_bytes());
+                mark("key expired");
+                expired += 1;
+            } else {
+                mark("deadline of a changed key passed over");
+            }
         }
-        if self
-            .deadlines
-            .next_us()
-            .is_some_and(|next_us| next_us <= self.log_time_us)
-        {
+        if self.deadlines.due(self.log_time_us).next().is_some() {
             mark("expiry backlog");
         }
     }
 
+    /// Has the key this very deadline?
+    fn expires_at(&self, key: &[u8], deadline_us: u64) -> bool {
+        match self.truth(key) {
+            Truth::Live(stored) => stored.deadline_us == Some(deadline_us),
+            Truth::Absent => false,
+            Truth::Unknown => unreachable!("an entry that may expire a key waits for its record"),
+        }
+    }
+
     /// One more revision, for a key that is gone.
-    fn count_removal(&mut self, kind: u64, key: &[u8]) {
+    fn remove(&mut self, kind: u64, key: &[u8]) {
         self.revision.0 += 1;
+        self.forget_deadline(key);
+        self.overlay.active_mut().delete(key, self.revision);
+        self.cache.take(key);
+        self.events.push(key, SlotRef::Deleted(self.revision));
         self.effects.add(kind, self.revision.0);
         self.effects.add_bytes(key);
+    }
+
+    /// Drops the hint of the deadline that the key had, if memory knows it; else the hint stays, and is passed over.
+    fn forget_deadline(&mut self, key: &[u8]) {
+        if self.deadlines.is_empty() {
+            return;
+        }
+        let Truth::Live(Stored {
+            deadline_us: Some(deadline_us),
+            ..
+        }) = self.truth(key)
+        else {
+            return;
+        };
+        let deadline_us = *deadline_us;
+        self.deadlines.remove(deadline_us, key);
+    }
+
+    fn keep_history_from(&mut self, oldest: Revision) {
+        // Beyond the present there is nothing that could be kept or given up.
+        let oldest = oldest.min(self.revision);
+        if oldest > self.oldest_kept {
+            mark("history given up through the log");
+            self.oldest_kept = oldest;
+            self.effects.add(effect::OLDEST_KEPT, oldest.0);
+        }
+    }
+
+    /// The mod_revision of a key that an entry depends on.
+    fn current_revision(&self, key: &[u8]) -> Option<Revision> {
+        match self.truth(key) {
+            Truth::Live(stored) => Some(stored.mod_revision),
+            Truth::Absent => None,
+            Truth::Unknown => unreachable!("an entry waits for the records that it depends on"),
+        }
+    }
+
+    /// What a put of a key replaces in the layers beneath the active generation, where memory knows it. What the cache had of
+    /// the key is old from now on.
+    fn take_beneath(&mut self, key: &[u8]) -> Beneath {
+        let cached = self.cache.take(key);
+        // What the cache holds of a key is never in the active generation too.
+        if let Some(held) = self.overlay.find_frozen(key) {
+            return match &held.slot {
+                Slot::Deleted(_) => Beneath::Absent,
+                Slot::Live(stored) => Beneath::Live(stored.lineage),
+            };
+        }
+        match cached
+            .as_ref()
+            .map(Option::as_ref)
+            .or_else(|| self.gathered.get(key))
+        {
+            Some(Some(stored)) => Beneath::Live(stored.lineage),
+            Some(None) => Beneath::Absent,
+            None if self.overlay.drained().is_none() => Beneath::Absent,
+            None => Beneath::Unknown,
+        }
     }
 
     fn deadline_after(&self, ttl_ms: u64) -> u64 {
@@ -232,6 +431,22 @@ impl Store {
             self.log_time_us
         };
         from_us.saturating_add(ttl_ms.saturating_mul(1000))
+    }
+}
+
+/// The command of an entry.
+///
+/// # Panics
+/// When it does not decode.
+pub(super) fn decoded(entry: &Entry) -> Command<'_> {
+    match decode_command(&entry.payload) {
+        Ok(command) => command,
+        Err(error) => panic!(
+            "the command of entry {} can not be decoded ({error}), though commands are checked before they are proposed: a \
+             newer version of this program may have written it. Start that version on this data directory, or replace this \
+             node",
+            entry.id
+        ),
     }
 }
 

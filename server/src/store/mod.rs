@@ -3,6 +3,21 @@
 //! [`Store::apply`] is a pure function of the state and the entry (R73): no clock, no random numbers, no hash order, no
 //! settings of this node. Time comes in as the entry's log time alone (R74).
 //!
+//! # Layers
+//! ```text
+//!            memory                                disk
+//!   active generation  (written to)      events of each generation   \
+//!   frozen generations (draining)   -->  before-images of each drain  } history/
+//!   cache of records read back           base engine                    base/
+//! ```
+//! Writes go into the active generation, an ordered map. When it is large or old enough it is frozen; [`drain`] puts it
+//! into the base as one atomic ingest, on a thread of its own. The numbers that a restart needs ([`Companions`]) are in the
+//! same ingest, so the base is always the state as of one entry (R45), and the log behind that entry is not needed for it.
+//!
+//! The apply path never reads the base. A put that depends on nothing replaces a record unseen; creation and version are
+//! then counted on top of what is beneath ([`Lineage`]), and known when something looks, at the latest in the drain. An
+//! entry that depends on a record which memory does not hold *waits* ([`Applied::Waits`]) until it was looked up.
+//!
 //! # What holds
 //! - `revision` is 1 when empty and grows by exactly 1 for each transaction that changes something. A failed condition, a
 //!   delete of nothing, no-ops, ticks and configurations add none.
@@ -11,34 +26,58 @@
 //! - Before an entry's command, keys whose deadline has come are deleted in (deadline, key) order, each as a transaction of
 //!   its own, at most [`EXPIRIES_PER_ENTRY`] per entry so that no entry's apply is unboundedly long. What is left over
 //!   goes with the next entries.
+//! - What memory lets go of, the base holds; what the base holds, history explains (events and before-images are durable
+//!   before the ingest commits).
 //! - Nothing kept here is a slice of an entry: keys and values are copied, or a value of a hundred bytes would pin the
 //!   whole block or frame it came in.
 //!
-//! # Layout
+//! # Files
 //! ```text
 //! machine.rs     Store: order of entries, revisions, conditions, expiry
-//! overlay.rs     the ordered map that holds the records
-//! record.rs      records, in memory and on disk
-//! base/          the engine under the overlay
-//! error.rs       why the store's files can not be used
+//! lookup.rs      what memory knows of a key, what must be asked of the base, and what it said
+//! overlay.rs     the generations in memory        generation.rs  one of them
+//! cache.rs       records read back lately         deadlines.rs   which keys may expire: hints, the record itself decides
+//! state.rs       the state of one moment, held: point reads and ordered iteration over all layers
+//! drain.rs       a frozen generation goes into the base
+//! record.rs      records, in memory and on disk   rows.rs        keys of the base's rows
+//! companions.rs  what goes into the base beside the records
+//! pointer.rs     which fill of the data directory is current
+//! base/          the engine under the overlay     history/       events and before-images
 //! key.rs         a key's own copy, short ones inside the map's nodes
-//! deadlines.rs   which keys expire, in (deadline, key) order; a hint, the record itself is checked
 //! effects.rs     the chained hash of everything applied
+//! config.rs error.rs
 //! ```
-//! Later a base engine goes under `overlay.rs` and an event log beside it; neither is seen from above. Not here: history,
-//! leases, sessions, transactions over several keys, snapshots.
+//! Not here: leases, sessions, transactions over several keys.
 
 pub mod base;
+mod cache;
+mod companions;
+mod config;
 mod deadlines;
+mod drain;
 mod effects;
 mod error;
+mod generation;
+pub mod history;
 mod key;
+mod lookup;
 mod machine;
 mod overlay;
+mod pointer;
 mod record;
+mod rows;
+mod state;
 #[cfg(test)]
 mod tests;
 
+pub use companions::{Companions, StoredConfiguration};
+pub use config::StoreConfig;
+pub use drain::{DrainReport, drain};
 pub use error::StoreError;
-pub use machine::{EXPIRIES_PER_ENTRY, Store};
-pub use record::{GenerationNumber, Lineage, Slot, StoreNumber, Stored};
+pub use key::Key;
+pub use lookup::{BaseRecords, Looked, Missing};
+pub use machine::{Applied, EXPIRIES_PER_ENTRY, Store};
+pub use overlay::Frozen;
+pub use pointer::{current_store, make_current};
+pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
+pub use state::{Overtaken, Pinned, Records, State, companions_in, deadlines_in, record_in};

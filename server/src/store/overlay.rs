@@ -1,65 +1,165 @@
-//! The ordered map that holds the records.
+//! What memory holds of the state: the generation that is written to, and those before it, down to what the base holds.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use raftkv_protocol::{Record, Revision};
+use raftkv_raft::simulation::mutant;
 
-use super::key::Key;
+use super::companions::Companions;
+use super::generation::{Generation, Held, Map};
+use super::record::{GenerationNumber, Stored};
 
-/// A record as the store keeps it: what a reader sees, and the deadline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    /// An allocation of its own.
-    pub(super) value: Bytes,
-    pub(super) create_revision: Revision,
-    pub(super) mod_revision: Revision,
-    pub(super) version: u64,
-    /// Log time at which the key expires, microseconds.
-    pub(super) deadline_us: Option<u64>,
+/// A generation that is not written to any more, with everything that goes into the base beside its records.
+#[derive(Debug)]
+pub struct Frozen {
+    generation: Generation,
+    companions: Companions,
 }
 
-impl Stored {
-    /// The record as a read returns it. Shares the value.
-    pub(super) fn record(&self) -> Record {
-        Record {
-            value: self.value.clone(),
-            create_revision: self.create_revision,
-            mod_revision: self.mod_revision,
-            version: self.version,
-        }
+impl Frozen {
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> GenerationNumber {
+        self.generation.number()
+    }
+
+    /// What the base learns beside the records.
+    #[must_use]
+    pub fn companions(&self) -> &Companions {
+        &self.companions
+    }
+
+    /// Memory it holds, about.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.generation.size_bytes()
+    }
+
+    pub(super) fn held(&self) -> &Map {
+        self.generation.held()
     }
 }
 
-/// All records, in key order.
-#[derive(Debug, Default)]
+/// # Invariants
+/// * Numbers ascend without gaps from `frozen`'s front to `active`; `dropped` is the number before them.
+/// * `drained >= dropped`: memory lets go only of what the base holds.
+#[derive(Debug)]
 pub(super) struct Overlay {
-    records: BTreeMap<Key, Stored>,
+    active: Generation,
+    /// Oldest first.
+    frozen: VecDeque<Arc<Frozen>>,
+    /// The base holds everything up to this generation.
+    drained: Option<GenerationNumber>,
+    /// Memory holds nothing of the generations up to this one any more.
+    dropped: Option<GenerationNumber>,
 }
 
 impl Overlay {
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Stored> {
-        self.records.get(key)
+    /// Over a base that holds everything up to `drained`.
+    pub(super) fn over(drained: Option<GenerationNumber>) -> Overlay {
+        let first = drained.map_or(GenerationNumber(1), GenerationNumber::next);
+        Overlay {
+            active: Generation::new(first),
+            frozen: VecDeque::new(),
+            drained,
+            dropped: drained,
+        }
     }
 
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Stored> {
-        self.records.get_mut(key)
+    pub(super) fn active(&self) -> &Generation {
+        &self.active
     }
 
-    /// Adds a key that is not there yet; copies it.
-    pub(super) fn insert(&mut self, key: &[u8], record: Stored) {
-        let replaced = self.records.insert(key.into(), record);
+    pub(super) fn active_mut(&mut self) -> &mut Generation {
+        &mut self.active
+    }
+
+    pub(super) fn drained(&self) -> Option<GenerationNumber> {
+        self.drained
+    }
+
+    pub(super) fn dropped(&self) -> Option<GenerationNumber> {
+        self.dropped
+    }
+
+    /// The newest that memory holds of a key.
+    pub(super) fn find(&self, key: &[u8]) -> Option<&Held> {
+        self.active.get(key).or_else(|| self.find_frozen(key))
+    }
+
+    /// The newest that the frozen generations hold of a key.
+    pub(super) fn find_frozen(&self, key: &[u8]) -> Option<&Held> {
+        self.frozen
+            .iter()
+            .rev()
+            .find_map(|frozen| frozen.generation.get(key))
+    }
+
+    /// The key's state now, if `base` is what some version of the base holds of it that is no older than what memory
+    /// dropped. That version may hold generations that are still in memory too: their slots are passed over.
+    pub(super) fn resolved(&self, key: &[u8], base: Option<Stored>) -> Option<Stored> {
+        let frozen = self.frozen.iter().map(|frozen| &frozen.generation);
+        let layers = frozen.chain([&self.active]);
+        let slots = layers.filter_map(|generation| generation.get(key));
+        slots.fold(base, |beneath, held| held.slot.on_top_of(beneath))
+    }
+
+    /// Begins a new generation; the one until now only waits for its drain.
+    pub(super) fn freeze(&mut self, companions: Companions) -> Arc<Frozen> {
+        let next = Generation::new(self.active.number().next());
+        let frozen = Arc::new(Frozen {
+            generation: std::mem::replace(&mut self.active, next),
+            companions,
+        });
+        self.frozen.push_back(frozen.clone());
+        frozen
+    }
+
+    /// The base holds everything up to `number` now.
+    pub(super) fn drained_up_to(&mut self, number: GenerationNumber) {
         assert!(
-            replaced.is_none(),
-            "an existing key is changed in place, never inserted"
+            self.drained < Some(number) && number < self.active.number(),
+            "generation {number:?} was drained after {:?}, {:?} is written to",
+            self.drained,
+            self.active.number()
         );
+        self.drained = Some(number);
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Stored> {
-        self.records.remove(key)
+    /// Lets go of drained generations, oldest first, while memory holds more than `limit_bytes`. They are returned: to give
+    /// back the memory of a large one takes its time, which should not be the caller's.
+    pub(super) fn release(&mut self, limit_bytes: u64) -> Vec<Arc<Frozen>> {
+        let mut released = Vec::new();
+        while self.size_bytes() > limit_bytes || mutant("generation_dropped_before_its_drain") {
+            let Some(oldest) = self.frozen.front() else { break };
+            if self.drained < Some(oldest.number()) && !mutant("generation_dropped_before_its_drain") {
+                break;
+            }
+            self.dropped = Some(oldest.number());
+            released.extend(self.frozen.pop_front());
+        }
+        released
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Stored)> {
-        self.records.iter().map(|(key, record)| (key.as_bytes(), record))
+    /// Generations that wait for their drain, the one under way included.
+    pub(super) fn undrained(&self) -> usize {
+        self.frozen
+            .iter()
+            .filter(|frozen| self.drained < Some(frozen.number()))
+            .count()
+    }
+
+    /// Memory that all of it holds, about.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let frozen: u64 = self.frozen.iter().map(|frozen| frozen.size_bytes()).sum();
+        frozen + self.active.size_bytes()
+    }
+
+    /// Copies of all maps, newest first; in no time.
+    pub(super) fn maps(&self) -> Vec<Map> {
+        let frozen = self.frozen.iter().rev().map(|frozen| frozen.held().clone());
+        std::iter::once(self.active.held().clone())
+            .chain(frozen)
+            .collect()
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use raftkv_raft::WriteNumber;
+use raftkv_raft::{Index, WriteNumber};
 
 use super::model::*;
 use crate::disk::SimulatedDisk;
-use crate::log::{LogError, LogThread};
+use crate::log::{LogError, LogReport, LogThread};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -26,7 +26,10 @@ fn writes_are_reported_in_order_and_durable_when_reported() {
     }
     let mut reported = WriteNumber(0);
     while reported < WriteNumber(100) {
-        let (number, image) = reports.recv_timeout(DEADLINE).unwrap();
+        let (report, image) = reports.recv_timeout(DEADLINE).unwrap();
+        let LogReport::Persisted(number) = report else {
+            panic!("nothing was cut, {report:?}");
+        };
         assert!(number > reported);
         reported = number;
         let last = open(&SimulatedDisk::with_image(1, image)).last.index.get();
@@ -59,6 +62,37 @@ fn a_clean_stop_writes_what_is_queued() {
     thread.stop().unwrap();
     disk.power_lost();
     expect(&open(&disk), &model);
+}
+
+#[test]
+fn a_cut_is_reported_behind_the_writes_before_it_and_keeps_what_it_must() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let (report, reports) = mpsc::channel();
+    let thread = LogThread::spawn(create(&disk), move |outcome| {
+        report.send(outcome.unwrap()).unwrap()
+    })
+    .unwrap();
+    for _ in 0..100 {
+        thread.write(model.commands(3, 500));
+    }
+    let keep_from = Index::new(200).unwrap();
+    thread.cut(keep_from);
+    let mut last = None;
+    let base = loop {
+        match reports.recv_timeout(DEADLINE).unwrap() {
+            LogReport::Persisted(number) => last = Some(number),
+            LogReport::Cut(base) => break base,
+        }
+    };
+    assert_eq!(last, Some(WriteNumber(100)));
+    assert!(
+        base.index < keep_from,
+        "{base} is the entry below the first that is kept"
+    );
+    assert!(base.index > Index::FIRST, "whole segments were given up");
+    thread.stop().unwrap();
+    assert_eq!(open(&disk).base, base);
 }
 
 #[test]

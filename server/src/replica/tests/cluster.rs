@@ -6,17 +6,47 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftkv_protocol::{
     Address, Answer, CheckedCommand, Command, Condition, Consistency, ErrorCode, Introduction, Limits,
-    NodeId, NodeName, PeerMessage, Record, Request, Response,
+    NodeId, NodeName, PeerMessage, Record, Request, Response, Revision,
 };
-use raftkv_raft::{self as raft, Entry, EntryKind, Fetch, HardState, RoleName, Time, Write};
+use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, Fetch, HardState, RoleName, Time, Write};
 
+use crate::disk::SimulatedDisk;
 use crate::membership::Membership;
-use crate::replica::{Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, RestoredLog, Token};
+use crate::replica::{
+    Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, Restored, RestoredLog, RestoredState,
+    RetentionConfig, Token,
+};
+use crate::store::base::{Base, TwinBase};
+use crate::store::history::{History, HistoryStatistics};
+use crate::store::{
+    BaseRecords, Companions, Frozen, StoreConfig, StoreNumber, companions_in, deadlines_in, drain, record_in,
+};
 
 /// What a node's disk keeps over a restart.
-#[derive(Default)]
 struct Disk {
+    /// The first entry is the log's base.
     log: Option<(HardState, Vec<Entry>)>,
+    base: TwinBase,
+    files: SimulatedDisk,
+    history: History<SimulatedDisk>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        let files = SimulatedDisk::new(1);
+        Disk {
+            log: None,
+            base: TwinBase::new(),
+            history: open_history(&files, None),
+            files,
+        }
+    }
+}
+
+fn open_history(files: &SimulatedDisk, companions: Option<&Companions>) -> History<SimulatedDisk> {
+    let through = companions.map(|companions| companions.generation);
+    let oldest_kept = companions.map_or(Revision(1), |companions| companions.oldest_kept);
+    History::open(files.clone(), StoreNumber::FIRST, through, oldest_kept).unwrap()
 }
 
 impl Disk {
@@ -37,7 +67,47 @@ impl Disk {
         wanted.take(3).cloned().collect()
     }
 
-    fn restored(&self) -> Option<RestoredLog> {
+    /// Gives up the entries below `keep_from`; the base, if it moved.
+    fn cut(&mut self, keep_from: raft::Index) -> Option<EntryId> {
+        let (_, entries) = self.log.as_mut().expect("a formed node has a log");
+        let before = entries[0].id;
+        entries.retain(|entry| entry.id.index.next() >= keep_from);
+        let base = entries[0].id;
+        (base != before).then_some(base)
+    }
+
+    fn look_up(&self, keys: Vec<Bytes>) -> BaseRecords {
+        let view = self.base.view().unwrap();
+        let record = |key: Bytes| {
+            let record = record_in(&view, &key).unwrap();
+            (key, record)
+        };
+        BaseRecords {
+            through: companions_in(&view)
+                .unwrap()
+                .map(|companions| companions.generation),
+            records: keys.into_iter().map(record).collect(),
+        }
+    }
+
+    fn drain(&self, frozen: &Frozen) {
+        let images = self.history.image_writer(frozen.number()).unwrap();
+        drain(frozen, &self.base, images, &mut |_| {}).unwrap();
+    }
+
+    fn restored(&mut self) -> Option<Restored> {
+        let view = self.base.view().unwrap();
+        let companions = companions_in(&view).unwrap();
+        self.history = open_history(&self.files, companions.as_ref());
+        let state = companions.map(|companions| RestoredState {
+            companions,
+            deadlines: deadlines_in(&view).unwrap(),
+        });
+        let log = self.restored_log()?;
+        Some(Restored { log, state })
+    }
+
+    fn restored_log(&self) -> Option<RestoredLog> {
         let (hard_state, entries) = self.log.as_ref()?;
         let mut term_runs: Vec<(raft::Index, raft::Term)> = Vec::new();
         for entry in &entries[1..] {
@@ -97,6 +167,8 @@ pub(super) struct Cluster {
     /// How often each request was passed on.
     pub(super) forwards: BTreeMap<Token, usize>,
     pub(super) notices: Vec<(usize, Notice)>,
+    /// How often a base was asked.
+    pub(super) lookups: usize,
     next_token: u64,
 }
 
@@ -129,6 +201,8 @@ pub(super) fn config(number: usize, listed: &[usize]) -> NodeConfig {
         limits: Limits::default(),
         max_pending_requests: 100,
         leader_wait: Duration::from_secs(1),
+        store: StoreConfig::default(),
+        retention: RetentionConfig::default(),
         version: "test".to_owned(),
     }
 }
@@ -198,6 +272,7 @@ impl Cluster {
             forwarded: BTreeMap::new(),
             forwards: BTreeMap::new(),
             notices: Vec::new(),
+            lookups: 0,
             next_token: 1,
         }
     }
@@ -538,7 +613,57 @@ impl Cluster {
                 }
             }
             Effect::Notice(notice) => self.notices.push((machine, notice)),
+            Effect::Lookup { .. }
+            | Effect::Record(_)
+            | Effect::Seal(_)
+            | Effect::Drain(_)
+            | Effect::TrimHistory { .. }
+            | Effect::CutLog { .. }
+            | Effect::Discard(_) => self.carry_out_for_store(machine, effect),
         }
+    }
+
+    fn carry_out_for_store(&mut self, machine: usize, effect: Effect) {
+        let disk = &mut self.machines[machine].disk;
+        let event = match effect {
+            Effect::Lookup { lookup, keys } => {
+                let found = disk.look_up(keys);
+                self.lookups += 1;
+                Event::LookedUp { lookup, found }
+            }
+            Effect::Record(events) => return disk.history.push(events),
+            Effect::Seal(generation) => {
+                disk.history.seal(generation).unwrap();
+                Event::Sealed(generation)
+            }
+            Effect::Drain(frozen) => {
+                disk.drain(&frozen);
+                Event::Drained {
+                    generation: frozen.number(),
+                    history: disk.history.statistics(),
+                }
+            }
+            Effect::TrimHistory { oldest_kept } => return disk.history.trim(oldest_kept).unwrap(),
+            Effect::CutLog { keep_from } => match disk.cut(keep_from) {
+                Some(base) => Event::LogCut { base },
+                None => return,
+            },
+            Effect::Discard(_) => return,
+            other => unreachable!("not for the store: {other:?}"),
+        };
+        self.deliver_soon(machine, Delivery::Event(event));
+    }
+
+    /// What the node's log begins behind, and what its history keeps.
+    pub(super) fn kept(&self, machine: usize) -> (EntryId, HistoryStatistics) {
+        let disk = &self.machines[machine].disk;
+        let (_, entries) = disk.log.as_ref().expect("a formed node has a log");
+        (entries[0].id, disk.history.statistics())
+    }
+
+    /// Tells the node how much room its disk has.
+    pub(super) fn measure(&mut self, machine: usize, bytes: u64) {
+        self.handle(machine, Event::FreeSpace { bytes });
     }
 
     fn take_answer(&mut self, token: Token, response: Response) {

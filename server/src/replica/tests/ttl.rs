@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use raftkv_protocol::Consistency;
 
+use crate::store::Looked;
+
 use super::cluster::{Cluster, found, get, put, put_with_ttl};
 
 fn is_present(cluster: &Cluster, machine: usize, key: &str) -> bool {
-    cluster
-        .node(machine)
-        .store()
-        .unwrap()
-        .get(key.as_bytes())
-        .is_some()
+    let store = cluster.node(machine).store().unwrap();
+    matches!(store.look(key.as_bytes()), Looked::Found(_))
 }
 
 #[test]

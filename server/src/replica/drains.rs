@@ -1,0 +1,324 @@
+//! The order in which memory becomes durable: freeze, seal its events, drain it, cut the log behind it, trim history.
+//!
+//! ```text
+//! Idle ──(large or old enough: freeze, Seal)──► Sealing ──(Sealed: Drain)──► Draining ──(Drained: CutLog)──► Idle
+//! ```
+//! Nothing here waits: effects go out, and the events that answer them bring the next step. A step is only taken when the
+//! one before it is durable, so whatever a crash leaves can be recovered: history explains at least what the base holds,
+//! and the log holds at least what the base does not.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use raftkv_protocol::{CheckedCommand, Revision};
+use raftkv_raft::simulation::{mark, mutant};
+use raftkv_raft::{EntryId, EntryKind, Index, Proposal, RoleName, Stamp, Time};
+
+use super::config::RetentionConfig;
+use super::formed::Formed;
+use super::outbox::Outbox;
+use super::throttle::DrainRate;
+use super::{Effect, Notice};
+use crate::store::history::{HistoryLimits, HistoryStatistics};
+use crate::store::{Frozen, GenerationNumber};
+
+/// Something is proposed to give up history at most this often.
+const TRIM_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The log's tail can be cut at so many places, about.
+const MARKS_A_TAIL: u64 = 16;
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Sealing(Arc<Frozen>),
+    Draining { frozen: Arc<Frozen>, since: Time },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Drains {
+    phase: Phase,
+    /// When the last generation was frozen (or the process started), and what was applied then.
+    frozen_at: Time,
+    frozen_through: Index,
+    /// Bytes of the entries applied since then, and in this life.
+    log_bytes: u64,
+    total_log_bytes: u64,
+    /// Some indices, and the bytes of entries up to there: where the log's tail can begin. Ascending.
+    marks: VecDeque<(Index, u64)>,
+    /// The log begins behind this entry, and was told to begin with that one.
+    log_base: Index,
+    cut: Index,
+    /// What history was told to keep from.
+    trimmed: Revision,
+    trim_proposed_at: Time,
+    pub(super) rate: DrainRate,
+}
+
+impl Drains {
+    pub(super) fn new(applied: Index, base: Index, now: Time) -> Drains {
+        Drains {
+            phase: Phase::Idle,
+            frozen_at: now,
+            frozen_through: applied,
+            log_bytes: 0,
+            total_log_bytes: 0,
+            marks: VecDeque::from([(applied, 0)]),
+            log_base: base,
+            cut: base.next(),
+            trimmed: Revision(0),
+            trim_proposed_at: Time(0),
+            rate: DrainRate::default(),
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    pub(super) fn note_applied(&mut self, index: Index, size_bytes: usize, retention: &RetentionConfig) {
+        self.log_bytes += size_bytes as u64;
+        self.total_log_bytes += size_bytes as u64;
+        let is_far = self.marks.back().is_none_or(|(marked, bytes)| {
+            self.total_log_bytes - bytes > retention.log_tail_bytes / MARKS_A_TAIL
+                || index.distance_from(*marked) > retention.log_tail_entries / MARKS_A_TAIL
+        });
+        if is_far {
+            self.mark(index);
+        }
+    }
+
+    fn mark(&mut self, index: Index) {
+        if self.marks.back().is_none_or(|(marked, _)| *marked < index) {
+            self.marks.push_back((index, self.total_log_bytes));
+        }
+    }
+
+    /// The first entry that the log keeps behind a base that holds everything up to `drained`: a tail for followers that are
+    /// behind, bounded in entries and bytes.
+    fn keep_from(&mut self, drained: Index, retention: &RetentionConfig) -> Index {
+        let of_drained = self.marks.iter().rev().find(|(index, _)| *index <= drained);
+        let drained_bytes = of_drained.map_or(0, |(_, bytes)| *bytes);
+        let mut is_cut = false;
+        while let Some((index, bytes)) = self.marks.front() {
+            let is_kept = drained_bytes.saturating_sub(*bytes) <= retention.log_tail_bytes
+                && drained.distance_from(*index) <= retention.log_tail_entries;
+            if is_kept || *index >= drained {
+                break;
+            }
+            self.marks.pop_front();
+            is_cut = true;
+        }
+        if let (true, Some((index, _))) = (is_cut, self.marks.front()) {
+            self.cut = self.cut.max((*index).min(drained).next());
+        }
+        self.cut
+    }
+}
+
+impl Formed {
+    /// Is the overlay as large as it may be? Then nothing is applied until a drain has made room.
+    pub(super) fn is_overlay_full(&self) -> bool {
+        let (_, active) = self.store.overlay_bytes();
+        !self.drains.is_idle() && active >= self.config.store.generation_bytes()
+    }
+
+    /// Ends the generation that is written to, if it is time.
+    pub(super) fn freeze_if_due(&mut self, now: Time, out: &mut Outbox) {
+        if !self.drains.is_idle() || self.applied() <= self.drains.frozen_through {
+            return;
+        }
+        let (_, active) = self.store.overlay_bytes();
+        let retention = &self.config.retention;
+        let is_due = active >= self.config.store.freeze_bytes()
+            || self.drains.log_bytes >= retention.freeze_log_bytes
+            || now >= self.next_freeze()
+            || (self.space.is_low() && self.drains.log_bytes > 0);
+        if !is_due {
+            return;
+        }
+        let (configurations, founding) = self.members.to_store(self.applied(), self.drains.log_base);
+        let frozen = self.store.freeze(configurations, founding);
+        mark("generation frozen");
+        self.drains.frozen_at = now;
+        self.drains.frozen_through = self.applied();
+        self.drains.log_bytes = 0;
+        self.drains.mark(self.applied());
+        out.push(Effect::Seal(frozen.number()));
+        if mutant("log_cut_before_the_drain") {
+            out.push(Effect::CutLog {
+                keep_from: self.applied(),
+            });
+        }
+        self.drains.phase = Phase::Sealing(frozen);
+    }
+
+    /// When the generation is frozen for its age.
+    pub(super) fn next_freeze(&self) -> Time {
+        let is_changed = self.applied() > self.drains.frozen_through;
+        if !self.drains.is_idle() || !is_changed {
+            return Time::NEVER;
+        }
+        self.drains.frozen_at.after(self.config.retention.freeze_age)
+    }
+
+    /// The events of a generation are durable: now its records may go into the base.
+    pub(super) fn sealed(&mut self, now: Time, generation: GenerationNumber, out: &mut Outbox) {
+        let Phase::Sealing(frozen) = &self.drains.phase else {
+            return;
+        };
+        assert_eq!(
+            frozen.number(),
+            generation,
+            "the generation that waits was sealed"
+        );
+        let frozen = frozen.clone();
+        out.push(Effect::Drain(frozen.clone()));
+        self.drains.phase = Phase::Draining { frozen, since: now };
+    }
+
+    /// The base holds the generation: memory may let go of it, and the log of its entries.
+    pub(super) fn drained(
+        &mut self,
+        now: Time,
+        generation: GenerationNumber,
+        history: &HistoryStatistics,
+        out: &mut Outbox,
+    ) {
+        let Phase::Draining { frozen, since } = &self.drains.phase else {
+            return;
+        };
+        assert_eq!(
+            frozen.number(),
+            generation,
+            "the generation that drains was drained"
+        );
+        self.drains.rate.observe(frozen.size_bytes(), now.since(*since));
+        let applied = frozen.companions().applied.index;
+        self.drains.phase = Phase::Idle;
+        self.store.drained_up_to(generation);
+        mark("generation drained");
+        let released = self.store.release();
+        if !released.is_empty() {
+            mark("drained generation released");
+            out.push(Effect::Discard(released));
+        }
+        self.cut_log_behind(applied, out);
+        self.propose_trim(now, history);
+        // What was given up and not drained then can go now.
+        self.drains.trimmed = Revision(0);
+        self.trim_history(out);
+    }
+
+    /// So much room is on the disk.
+    pub(super) fn space_measured(&mut self, free_bytes: u64, out: &mut Outbox) {
+        let was_low = self.space.is_low();
+        self.space.measured(free_bytes);
+        if self.space.is_low() != was_low {
+            mark(if was_low {
+                "room on the disk again"
+            } else {
+                "disk nearly full"
+            });
+            out.notice(match was_low {
+                true => Notice::SpaceReturned { free_bytes },
+                false => Notice::SpaceLow {
+                    free_bytes,
+                    reserve_bytes: self.config.retention.reserve_bytes,
+                },
+            });
+        }
+    }
+
+    fn cut_log_behind(&mut self, drained: Index, out: &mut Outbox) {
+        let none = RetentionConfig {
+            log_tail_bytes: 0,
+            log_tail_entries: 0,
+            ..self.config.retention
+        };
+        let retention = if self.space.is_low() {
+            none
+        } else {
+            self.config.retention
+        };
+        let keep_from = self.drains.keep_from(drained, &retention);
+        if keep_from > self.drains.log_base.next() {
+            out.push(Effect::CutLog { keep_from });
+        }
+    }
+
+    /// The log was cut.
+    pub(super) fn log_cut(&mut self, base: EntryId) {
+        mark("log cut behind the base");
+        self.drains.log_base = base.index;
+        self.raft.compacted(base);
+        self.members.forget_before(base.index);
+    }
+
+    /// The leader lets everybody give up history beyond its limits.
+    fn propose_trim(&mut self, now: Time, history: &HistoryStatistics) {
+        if self.raft.role() != RoleName::Leader || now < self.drains.trim_proposed_at.after(TRIM_INTERVAL) {
+            return;
+        }
+        let Some(oldest) = self.oldest_to_keep(history) else {
+            return;
+        };
+        self.drains.trim_proposed_at = now;
+        let stamp = Stamp {
+            log_time_us: self.clock.stamp_us(now),
+            ..Stamp::default()
+        };
+        let proposal = Proposal {
+            kind: EntryKind::Command,
+            stamp,
+            payload: CheckedCommand::keep_history_from(oldest).encoded().clone(),
+        };
+        // Refused: the next drain asks again.
+        if self.raft.propose(now, vec![proposal]).is_ok() {
+            mark("trim proposed");
+        }
+    }
+
+    fn oldest_to_keep(&self, history: &HistoryStatistics) -> Option<Revision> {
+        let mut limits = self.config.retention.history;
+        if self.space.is_low() {
+            limits.max_bytes = 0;
+        }
+        let oldest = oldest_within(history, limits, self.store.log_time_us())?;
+        (oldest > self.store.oldest_kept()).then_some(oldest)
+    }
+
+    /// History before the oldest revision that is kept goes away, here as everywhere.
+    pub(super) fn trim_history(&mut self, out: &mut Outbox) {
+        let oldest_kept = self.store.oldest_kept();
+        if oldest_kept > self.drains.trimmed {
+            self.drains.trimmed = oldest_kept;
+            out.push(Effect::TrimHistory { oldest_kept });
+        }
+    }
+}
+
+/// The oldest revision that is left when whole generations, oldest first, go until the limits hold; `None` when they hold.
+fn oldest_within(history: &HistoryStatistics, limits: HistoryLimits, now_us: u64) -> Option<Revision> {
+    let (mut bytes, mut events) = (history.bytes, history.events);
+    let drained = history
+        .generations
+        .iter()
+        .filter(|generation| generation.is_drained);
+    let newest = drained.clone().next_back()?.number;
+    let mut oldest = None;
+    for generation in drained.take_while(|generation| generation.number < newest) {
+        let is_young = now_us.saturating_sub(generation.log_times_us.1) <= limits.max_age_us;
+        if is_young && events <= limits.max_events && bytes <= limits.max_bytes {
+            break;
+        }
+        events -= generation.events;
+        bytes -= generation.event_bytes + generation.image_bytes;
+        oldest = generation
+            .revisions
+            .map(|(_, last)| Revision(last.0 + 1))
+            .or(oldest);
+    }
+    oldest
+}

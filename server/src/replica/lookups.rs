@@ -1,0 +1,144 @@
+//! Lookups in the base that are under way, and who waits for them: the entries at the head of the queue, and reads.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raftkv_protocol::{Answer, ErrorCode, Response};
+use raftkv_raft::simulation::mark;
+use raftkv_raft::{Index, Time};
+
+use super::expiry::Expiry;
+use super::formed::Formed;
+use super::outbox::Outbox;
+use super::reads::PendingRead;
+use super::{Effect, LookupNumber, Token};
+use crate::store::{BaseRecords, Looked};
+
+/// See the module. At most one lookup is under way for entries; reads that come in one batch share one.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    next: LookupNumber,
+    /// For entries up to that index.
+    for_entries: Option<(LookupNumber, Index)>,
+    for_reads: BTreeMap<LookupNumber, Vec<PendingRead>>,
+    /// Reads for the next one.
+    gathering: Vec<PendingRead>,
+    /// At or before the first moment at which a read gives up.
+    until: Time,
+}
+
+impl Lookups {
+    pub(super) fn new() -> Lookups {
+        Lookups {
+            next: LookupNumber(1),
+            for_entries: None,
+            for_reads: BTreeMap::new(),
+            gathering: Vec::new(),
+            until: Time::NEVER,
+        }
+    }
+
+    fn number(&mut self) -> LookupNumber {
+        let number = self.next;
+        self.next = LookupNumber(number.0 + 1);
+        number
+    }
+
+    pub(super) fn next_expiry(&self) -> Time {
+        self.until
+    }
+
+    fn push(&mut self, read: PendingRead) {
+        self.until = self.until.min(read.deadline);
+        self.gathering.push(read);
+    }
+
+    fn take_expired(&mut self, now: Time) -> Vec<Token> {
+        if now < self.until {
+            return Vec::new();
+        }
+        let mut expiry = Expiry::at(now);
+        for batch in self.for_reads.values_mut().chain([&mut self.gathering]) {
+            batch.retain(|read| expiry.keeps(read.token, read.deadline));
+        }
+        self.until = expiry.until;
+        expiry.expired
+    }
+}
+
+impl Formed {
+    /// Answers a read from memory, or keeps it for the next lookup. It may be served from any state from now on.
+    pub(super) fn answer_read(&mut self, read: PendingRead, out: &mut Outbox) {
+        let outcome = match self.store.look(&read.key) {
+            Looked::Found(record) => Ok(Answer::Found(record)),
+            Looked::Absent => Ok(Answer::NotFound),
+            Looked::Unknown => {
+                mark("read looked up in the base");
+                self.lookups.push(read);
+                return;
+            }
+        };
+        let header = self.header();
+        out.finish(read.token, Response { header, outcome });
+    }
+
+    /// Asks for what the reads of this batch need.
+    pub(super) fn submit_lookups(&mut self, out: &mut Outbox) {
+        if self.lookups.gathering.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.lookups.gathering);
+        let mut keys: Vec<_> = batch.iter().map(|read| read.key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let lookup = self.lookups.number();
+        self.lookups.for_reads.insert(lookup, batch);
+        out.push(Effect::Lookup { lookup, keys });
+    }
+
+    /// Asks for what the entries that wait need, unless that is under way.
+    pub(super) fn look_up_for_entries(&mut self, out: &mut Outbox) {
+        if self.lookups.for_entries.is_some() {
+            return;
+        }
+        let missing = self.store.missing(self.unapplied.iter());
+        let through = missing.through.expect("an entry waits");
+        let keys: Vec<Bytes> = missing.keys.into_iter().collect();
+        assert!(!keys.is_empty(), "an entry that waits lacks a record");
+        let lookup = self.lookups.number();
+        self.lookups.for_entries = Some((lookup, through));
+        out.push(Effect::Lookup { lookup, keys });
+    }
+
+    /// The base has answered.
+    pub(super) fn looked_up(&mut self, lookup: LookupNumber, found: BaseRecords, out: &mut Outbox) {
+        if let Some((_, through)) = self.lookups.for_entries.take_if(|(asked, _)| *asked == lookup) {
+            self.store.gathered(through, found);
+            return;
+        }
+        let Some(batch) = self.lookups.for_reads.remove(&lookup) else {
+            return;
+        };
+        let Some(records) = self.store.looked_up(found) else {
+            for read in batch {
+                self.answer_read(read, out);
+            }
+            return;
+        };
+        let header = self.header();
+        for read in batch {
+            let asked = records.binary_search_by(|(key, _)| key.cmp(&read.key));
+            let (_, record) = &records[asked.expect("a lookup tells of each key it was asked for")];
+            let outcome = Ok(record.clone().map_or(Answer::NotFound, Answer::Found));
+            out.finish(read.token, Response { header, outcome });
+        }
+    }
+
+    /// Ends the reads that waited too long for the base.
+    pub(super) fn expire_lookups(&mut self, now: Time, out: &mut Outbox) {
+        for token in self.lookups.take_expired(now) {
+            let message = "this node's disk did not answer in time; reads change nothing, retry";
+            out.finish(token, self.refusal(ErrorCode::NoLeader, message));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The threads behind the store, so that the node thread never waits for a disk:
+//!
+//! ```text
+//! history   writes events, seals them, drops what is trimmed
+//! drain     puts frozen generations into the base, paced; gives back the memory of old ones
+//! compact   merges the base's tables after drains
+//! lookup    reads records that memory does not hold
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raftkv_protocol::Revision;
+
+use super::ServerError;
+use super::inbox::{Letter, Mailbox};
+use super::panic_guard::PanicGuard;
+use crate::disk::RealDisk;
+use crate::replica::{Event, LookupNumber};
+use crate::store::base::{Base, BaseView, CompactionStep, LsmBase};
+use crate::store::history::{EventBlock, History};
+use crate::store::{BaseRecords, Frozen, GenerationNumber, StoreError, companions_in, drain, record_in};
+
+/// Events are handed to the disk when so many wait: the page cache takes them, nobody syncs before the generation ends.
+const WRITE_EVENTS_AT_BYTES: u64 = 256 << 10;
+
+/// A drain goes at this speed while there is plenty of room in the overlay, and as fast as it can when there is none.
+const LEISURELY_BYTES_PER_SECOND: u64 = 48 << 20;
+
+enum HistoryJob {
+    /// Enough events wait.
+    Write,
+    Seal(GenerationNumber),
+    Trim(Revision),
+}
+
+enum DrainJob {
+    Drain(Arc<Frozen>),
+    Discard(Vec<Arc<Frozen>>),
+}
+
+struct LookupJob {
+    lookup: LookupNumber,
+    keys: Vec<Bytes>,
+}
+
+/// How full the overlay is, in thousandths: a drain hurries when it fills.
+#[derive(Clone, Default)]
+pub(super) struct Pressure(Arc<AtomicU64>);
+
+impl Pressure {
+    pub(super) fn set(&self, filled: u64, limit: u64) {
+        self.0
+            .store(filled.saturating_mul(1000) / limit.max(1), Ordering::Relaxed);
+    }
+
+    /// How long a drain rests that has just written so many bytes in this time.
+    fn rest(&self, bytes: u64, took: Duration) -> Duration {
+        let leisure = 1000_u64.saturating_sub(self.0.load(Ordering::Relaxed).saturating_mul(2));
+        let wanted = Duration::from_micros(bytes.saturating_mul(1_000_000) / LEISURELY_BYTES_PER_SECOND);
+        wanted.saturating_sub(took) * u32::try_from(leisure).unwrap_or(0) / 1000
+    }
+}
+
+/// The store's threads and the queues to them.
+pub(super) struct StoreWorkers {
+    history: History<RealDisk>,
+    history_jobs: Sender<HistoryJob>,
+    drain_jobs: Sender<DrainJob>,
+    lookup_jobs: Sender<LookupJob>,
+    pressure: Pressure,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl StoreWorkers {
+    /// Starts the threads on an open store.
+    pub(super) fn start(
+        base: &LsmBase,
+        history: History<RealDisk>,
+        mailbox: &Mailbox,
+    ) -> Result<StoreWorkers, ServerError> {
+        let (history_jobs, history_queue) = mpsc::channel();
+        let (drain_jobs, drain_queue) = mpsc::channel();
+        let (lookup_jobs, lookup_queue) = mpsc::channel();
+        let (compact_bell, compact_rings) = mpsc::channel();
+        let pressure = Pressure::default();
+        let kept = history.clone();
+        let writer = worker("history", mailbox, move |mailbox| {
+            keep_history(&kept, &history_queue, mailbox)
+        })?;
+        let drainer = {
+            let (base, history, pressure) = (base.clone(), history.clone(), pressure.clone());
+            worker("drain", mailbox, move |mailbox| {
+                Drainer {
+                    base,
+                    history,
+                    pressure,
+                    compact_bell,
+                }
+                .run(&drain_queue, mailbox)
+            })?
+        };
+        let compacted = base.clone();
+        let compactor = worker("compact", mailbox, move |_| compact(&compacted, &compact_rings))?;
+        let read = base.clone();
+        let reader = worker("lookup", mailbox, move |mailbox| {
+            look_up(&read, &lookup_queue, mailbox)
+        })?;
+        Ok(StoreWorkers {
+            history,
+            history_jobs,
+            drain_jobs,
+            lookup_jobs,
+            pressure,
+            threads: vec![writer, drainer, compactor, reader],
+        })
+    }
+
+    pub(super) fn record(&self, events: EventBlock) {
+        self.history.push(events);
+        if self.history.pending_bytes() >= WRITE_EVENTS_AT_BYTES {
+            self.ask_history(HistoryJob::Write);
+        }
+    }
+
+    pub(super) fn seal(&self, generation: GenerationNumber) {
+        self.ask_history(HistoryJob::Seal(generation));
+    }
+
+    pub(super) fn trim(&self, oldest_kept: Revision) {
+        self.ask_history(HistoryJob::Trim(oldest_kept));
+    }
+
+    fn ask_history(&self, job: HistoryJob) {
+        // A thread that is gone has said why.
+        let _ = self.history_jobs.send(job);
+    }
+
+    pub(super) fn drain(&self, frozen: Arc<Frozen>) {
+        let _ = self.drain_jobs.send(DrainJob::Drain(frozen));
+    }
+
+    pub(super) fn discard(&self, released: Vec<Arc<Frozen>>) {
+        let _ = self.drain_jobs.send(DrainJob::Discard(released));
+    }
+
+    pub(super) fn look_up(&self, lookup: LookupNumber, keys: Vec<Bytes>) {
+        let _ = self.lookup_jobs.send(LookupJob { lookup, keys });
+    }
+
+    /// The generation that is written to holds `filled` of the `limit` bytes it may.
+    pub(super) fn set_pressure(&self, filled: u64, limit: u64) {
+        self.pressure.set(filled, limit);
+    }
+
+    /// Ends the threads: a drain that is under way is finished, nothing waits for the next one.
+    pub(super) fn stop(self) {
+        let StoreWorkers {
+            history_jobs,
+            drain_jobs,
+            lookup_jobs,
+            threads,
+            ..
+        } = self;
+        drop((history_jobs, drain_jobs, lookup_jobs));
+        for thread in threads {
+            // A panic was told by the thread's guard.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A thread that ends with an error the node can not live with, or quietly.
+fn worker(
+    name: &'static str,
+    mailbox: &Mailbox,
+    work: impl FnOnce(&Mailbox) -> Result<(), StoreError> + Send + 'static,
+) -> Result<JoinHandle<()>, ServerError> {
+    let mailbox = mailbox.clone();
+    let run = move || {
+        let _guard = PanicGuard::new(name, mailbox.clone());
+        if let Err(error) = work(&mailbox) {
+            mailbox.send(Letter::StoreFailed(error));
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(ServerError::Threads)
+}
+
+fn keep_history(
+    history: &History<RealDisk>,
+    jobs: &Receiver<HistoryJob>,
+    mailbox: &Mailbox,
+) -> Result<(), StoreError> {
+    for job in jobs {
+        match job {
+            // Several that wait have one write's work.
+            HistoryJob::Write if history.pending_bytes() < WRITE_EVENTS_AT_BYTES => {}
+            HistoryJob::Write => history.write_pending()?,
+            HistoryJob::Seal(generation) => {
+                history.seal(generation)?;
+                mailbox.send(Letter::Event(Event::Sealed(generation)));
+            }
+            HistoryJob::Trim(oldest_kept) => history.trim(oldest_kept)?,
+        }
+    }
+    Ok(())
+}
+
+struct Drainer {
+    base: LsmBase,
+    history: History<RealDisk>,
+    pressure: Pressure,
+    compact_bell: Sender<()>,
+}
+
+impl Drainer {
+    fn run(&self, jobs: &Receiver<DrainJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
+        for job in jobs {
+            match job {
+                DrainJob::Discard(released) => drop(released),
+                DrainJob::Drain(frozen) => self.drain(&frozen, mailbox)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&self, frozen: &Frozen, mailbox: &Mailbox) -> Result<(), StoreError> {
+        let images = self.history.image_writer(frozen.number())?;
+        let mut since = Instant::now();
+        let mut pace = |bytes| {
+            std::thread::sleep(self.pressure.rest(bytes, since.elapsed()));
+            since = Instant::now();
+        };
+        let report = drain(frozen, &self.base, images, &mut pace)?;
+        tracing::debug!(
+            generation = frozen.number().0,
+            rows = report.rows,
+            bytes = report.bytes,
+            "drained into the base"
+        );
+        mailbox.send(Letter::Event(Event::Drained {
+            generation: frozen.number(),
+            history: self.history.statistics(),
+        }));
+        // Without the compactor the base only grows; it has said why it is gone.
+        let _ = self.compact_bell.send(());
+        Ok(())
+    }
+}
+
+/// Compacts after each drain, until there is nothing left to do.
+fn compact(base: &LsmBase, rings: &Receiver<()>) -> Result<(), StoreError> {
+    loop {
+        while base.needs_compaction() && base.compact_step()? == CompactionStep::Done {}
+        if rings.recv().is_err() {
+            return Ok(());
+        }
+        while rings.try_recv().is_ok() {}
+    }
+}
+
+fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
+    for LookupJob { lookup, keys } in jobs {
+        let view = base.view()?;
+        let found = records_in(&view, keys)?;
+        mailbox.send(Letter::Event(Event::LookedUp { lookup, found }));
+    }
+    Ok(())
+}
+
+fn records_in(view: &impl BaseView, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
+    let through = companions_in(view)?.map(|companions| companions.generation);
+    let record = |key: Bytes| {
+        let record = record_in(view, &key)?;
+        Ok((key, record))
+    };
+    let records = keys.into_iter().map(record).collect::<Result<_, StoreError>>()?;
+    Ok(BaseRecords { through, records })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_rests_while_there_is_room_and_hurries_when_there_is_none() {
+        let pressure = Pressure::default();
+        let second = LEISURELY_BYTES_PER_SECOND;
+        let took = Duration::from_millis(200);
+        assert_eq!(pressure.rest(second, took), Duration::from_millis(800));
+        pressure.set(25, 100);
+        assert_eq!(pressure.rest(second, took), Duration::from_millis(400));
+        pressure.set(50, 100);
+        assert_eq!(pressure.rest(second, took), Duration::ZERO);
+        pressure.set(0, 100);
+        assert_eq!(pressure.rest(second, Duration::from_secs(2)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,193 @@
+//! A frozen generation goes into the base: one ascending pass, one atomic ingest.
+//!
+//! For each key the base's old record is looked up: it gives blind puts their creation and version, it becomes the
+//! before-image in history, and its deadline's row goes away. Before-images are durable before the ingest commits; events
+//! were when the drain began. So what the base holds, history can explain.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use raftkv_raft::simulation::mutant;
+
+use super::base::{Base, BaseView, Row};
+use super::companions;
+use super::error::StoreError;
+use super::generation::Held;
+use super::history::ImageWriter;
+use super::key::Key;
+use super::overlay::Frozen;
+use super::record::{Slot, Stored};
+use super::rows;
+use super::state::record_of_row;
+use crate::disk::Disk;
+
+/// Keys looked up at a time: enough for neighbours to share the base's blocks, little enough to pace by.
+const CHUNK_KEYS: usize = 512;
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Rows written.
+    pub rows: u64,
+    /// Their bytes, keys included.
+    pub bytes: u64,
+}
+
+/// Puts `frozen` into `base`, its before-images into `images`. `pace` is told of every chunk's bytes and may take its time.
+///
+/// # Errors
+/// Of the base or of history. The base is as it was then, or the process must stop.
+pub fn drain<B: Base, D: Disk>(
+    frozen: &Frozen,
+    base: &B,
+    images: ImageWriter<D>,
+    pace: &mut dyn FnMut(u64),
+) -> Result<DrainReport, StoreError> {
+    let mut drained = DrainRows {
+        held: Box::new(frozen.held().iter()),
+        view: base.view()?,
+        images: Some(images),
+        ready: VecDeque::new(),
+        deadlines: BTreeMap::new(),
+        last: VecDeque::from([Row {
+            key: Bytes::from_static(companions::ROW_KEY),
+            value: Some(frozen.companions().encode()),
+        }]),
+        report: DrainReport::default(),
+        pace,
+    };
+    if mutant("drain_split_in_two") {
+        return split_in_two(base, drained);
+    }
+    base.ingest(&mut drained)?;
+    Ok(drained.report)
+}
+
+/// The planted bug: the records in one ingest, and what proves them in another.
+fn split_in_two<B: Base, V: BaseView, D: Disk>(
+    base: &B,
+    mut drained: DrainRows<'_, V, D>,
+) -> Result<DrainReport, StoreError> {
+    let rows: Vec<_> = drained.by_ref().collect::<Result<_, _>>()?;
+    let (last, first) = rows.split_last().expect("the companions' row is always there");
+    // The last row first, as an engine that works in batches might.
+    base.ingest(&mut std::iter::once(Ok(last.clone())))?;
+    base.ingest(&mut first.iter().cloned().map(Ok))?;
+    Ok(drained.report)
+}
+
+/// The rows of a drain, looked up and made as they are asked for.
+struct DrainRows<'a, V, D: Disk> {
+    held: Box<dyn Iterator<Item = (&'a Key, &'a Held)> + 'a>,
+    view: V,
+    /// `None` once they are durable.
+    images: Option<ImageWriter<D>>,
+    ready: VecDeque<Row>,
+    /// Rows of deadlines: their space comes behind the records.
+    deadlines: BTreeMap<Bytes, Presence>,
+    /// The companions.
+    last: VecDeque<Row>,
+    report: DrainReport,
+    pace: &'a mut dyn FnMut(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Gone,
+    There,
+}
+
+impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
+    fn next_row(&mut self) -> Result<Option<Row>, StoreError> {
+        while self.ready.is_empty() {
+            let chunk: Vec<_> = self.held.by_ref().take(CHUNK_KEYS).collect();
+            if chunk.is_empty() {
+                return self.behind_the_records();
+            }
+            self.make_rows(&chunk)?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    fn behind_the_records(&mut self) -> Result<Option<Row>, StoreError> {
+        if let Some(images) = self.images.take() {
+            images.finish()?;
+        }
+        if let Some((key, presence)) = self.deadlines.pop_first() {
+            let value = match presence {
+                Presence::Gone => None,
+                Presence::There => Some(Bytes::new()),
+            };
+            return Ok(Some(Row { key, value }));
+        }
+        Ok(self.last.pop_front())
+    }
+
+    fn make_rows(&mut self, chunk: &[(&Key, &Held)]) -> Result<(), StoreError> {
+        let mut old = Vec::with_capacity(chunk.len());
+        let mut keys = chunk.iter().map(|(key, _)| rows::record_row(key.as_bytes()));
+        self.view.get_ascending(&mut keys, &mut |_, value| {
+            old.push(value.map(record_of_row).transpose()?);
+            Ok(())
+        })?;
+        assert_eq!(
+            old.len(),
+            chunk.len(),
+            "the base tells of each key it is asked for"
+        );
+        let mut bytes = 0;
+        for ((key, held), old) in chunk.iter().zip(old) {
+            bytes += self.make_row(key, held, old.as_ref())?;
+        }
+        (self.pace)(bytes);
+        Ok(())
+    }
+
+    fn make_row(&mut self, key: &Key, held: &Held, old: Option<&Stored>) -> Result<u64, StoreError> {
+        let images = self.images.as_mut().expect("images end behind the records");
+        images.push(key.as_bytes(), held.first_revision, old)?;
+        let new = held.slot.on_top_of(old.cloned());
+        self.change_deadline(key, old, new.as_ref());
+        let value = match new {
+            Some(new) => {
+                let slot = Slot::Live(new);
+                let mut value = BytesMut::with_capacity(slot.encoded_len());
+                slot.encode(&mut value);
+                Some(value.freeze())
+            }
+            None if old.is_some() => None,
+            // It came and went within the generation.
+            None => return Ok(0),
+        };
+        let row = Row {
+            key: rows::record_row(key.as_bytes()),
+            value,
+        };
+        let bytes = (row.key.len() + row.value.as_ref().map_or(0, Bytes::len)) as u64;
+        self.report.rows += 1;
+        self.report.bytes += bytes;
+        self.ready.push_back(row);
+        Ok(bytes)
+    }
+
+    fn change_deadline(&mut self, key: &Key, old: Option<&Stored>, new: Option<&Stored>) {
+        let of = |stored: Option<&Stored>| {
+            let deadline_us = stored?.deadline_us?;
+            Some(rows::deadline_row(deadline_us, key.as_bytes()))
+        };
+        if let Some(row) = of(old) {
+            self.deadlines.insert(row, Presence::Gone);
+        }
+        if let Some(row) = of(new) {
+            self.deadlines.insert(row, Presence::There);
+        }
+    }
+}
+
+impl<V: BaseView, D: Disk> Iterator for DrainRows<'_, V, D> {
+    type Item = Result<Row, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_row().transpose()
+    }
+}

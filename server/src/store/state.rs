@@ -1,0 +1,327 @@
+//! The state as of one moment, held: what memory had then over a version of the base, read in order from both ends while
+//! writes, drains and compactions go on.
+
+use bytes::Bytes;
+use raftkv_protocol::Revision;
+use raftkv_raft::simulation::mutant;
+
+use super::base::{BaseView, RowIter};
+use super::companions::{self, Companions};
+use super::error::StoreError;
+use super::generation::{Held, Map};
+use super::key::Key;
+use super::machine::Store;
+use super::record::{GenerationNumber, Slot, Stored};
+use super::rows;
+
+/// What memory held at one moment; taken in no time. It needs a view of the base beneath.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    /// Newest first.
+    maps: Vec<Map>,
+    active: GenerationNumber,
+    dropped: Option<GenerationNumber>,
+    revision: Revision,
+}
+
+/// The base has drained further than what was pinned: pin anew. It takes a whole generation between the two, so this is
+/// rare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overtaken;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct State<V> {
+    maps: Vec<Map>,
+    view: V,
+    revision: Revision,
+}
+
+impl Store {
+    /// Holds what memory has now.
+    #[must_use]
+    pub fn pin(&self) -> Pinned {
+        Pinned {
+            maps: self.overlay.maps(),
+            active: self.overlay.active().number(),
+            dropped: self.overlay.dropped(),
+            revision: self.revision(),
+        }
+    }
+}
+
+impl Pinned {
+    /// The whole state, if `view` is neither older than what memory had dropped nor newer than what it had.
+    ///
+    /// # Errors
+    /// Of the base, inside the result of the check.
+    pub fn over<V: BaseView>(self, view: V) -> Result<Result<State<V>, Overtaken>, StoreError> {
+        let through = companions_in(&view)?.map(|companions| companions.generation);
+        let is_newer = through >= Some(self.active) && !mutant("scan_mixes_two_states");
+        if is_newer || through < self.dropped {
+            return Ok(Err(Overtaken));
+        }
+        Ok(Ok(State {
+            maps: self.maps,
+            view,
+            revision: self.revision,
+        }))
+    }
+}
+
+/// The companions of the last drain that a version of the base holds; `None` before the first.
+///
+/// # Errors
+/// Of the base, or when the row is damaged.
+pub fn companions_in(view: &impl BaseView) -> Result<Option<Companions>, StoreError> {
+    let row = view.get(companions::ROW_KEY)?;
+    row.map(|row| Companions::decode(&row).map_err(damaged))
+        .transpose()
+}
+
+/// All deadlines that a version of the base holds.
+///
+/// # Errors
+/// Of the base, or when a row is damaged.
+pub fn deadlines_in(view: &impl BaseView) -> Result<Vec<(u64, Key)>, StoreError> {
+    let (from, to) = rows::DEADLINES_RANGE;
+    let deadline = |row: Result<(Bytes, Bytes), StoreError>| {
+        let (key, _) = row?;
+        rows::deadline_of_row(&key).ok_or_else(|| damaged("a deadline's row is too short"))
+    };
+    view.range(from, Some(to)).map(deadline).collect()
+}
+
+/// The record that a version of the base holds of a key.
+///
+/// # Errors
+/// Of the base, or when the row is damaged.
+pub fn record_in(view: &impl BaseView, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+    view.get(&rows::record_row(key))?.map(record_of_row).transpose()
+}
+
+/// A live record from its row.
+pub(super) fn record_of_row(value: Bytes) -> Result<Stored, StoreError> {
+    match Slot::decode(value).map_err(damaged)? {
+        Slot::Live(stored) if stored.record().is_some() => Ok(stored),
+        Slot::Live(_) | Slot::Deleted(_) => Err(damaged("a row of the base holds no whole record")),
+    }
+}
+
+pub(super) fn damaged(what: &'static str) -> StoreError {
+    StoreError::Damaged {
+        file: "the base engine's data".to_owned(),
+        offset: 0,
+        what: what.to_owned(),
+    }
+}
+
+impl<V: BaseView> State<V> {
+    /// The store's revision at the moment that is held.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The record of a key, its lineage known.
+    ///
+    /// # Errors
+    /// Of the base.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let newest = self.maps.iter().find_map(|map| map.get(key));
+        match newest.map(|held| &held.slot) {
+            Some(Slot::Deleted(_)) => return Ok(None),
+            Some(Slot::Live(stored)) if stored.record().is_some() => return Ok(Some(stored.clone())),
+            Some(Slot::Live(_)) | None => {}
+        }
+        let base = record_in(&self.view, key)?;
+        let slots = self.maps.iter().rev().filter_map(|map| map.get(key));
+        Ok(slots.fold(base, |beneath, held| held.slot.on_top_of(beneath)))
+    }
+
+    /// The newest slot of a key at or below `revision` that some layer holds. A layer knows only its newest; the base's
+    /// comes last.
+    ///
+    /// # Errors
+    /// Of the base.
+    pub fn newest_up_to(&self, key: &[u8], revision: Revision) -> Result<Option<Slot>, StoreError> {
+        let mut slots = self
+            .maps
+            .iter()
+            .filter_map(|map| map.get(key))
+            .map(|held| &held.slot);
+        if let Some(slot) = slots.find(|slot| slot.mod_revision() <= revision) {
+            return Ok(Some(slot.clone()));
+        }
+        let base = record_in(&self.view, key)?;
+        Ok(base
+            .filter(|stored| stored.mod_revision <= revision)
+            .map(Slot::Live))
+    }
+
+    /// Live records of `from..to` in order, from both ends (`None`: to the last key).
+    #[must_use]
+    pub fn range<'s>(&'s self, from: &[u8], to: Option<&[u8]>) -> Records<'s> {
+        let is_empty = to.is_some_and(|to| to <= from);
+        let bounds = |map: &'s Map| -> MapIter<'s> {
+            use std::ops::Bound::{Excluded, Included, Unbounded};
+            let end = to.map_or(Unbounded, Excluded);
+            match is_empty {
+                true => Box::new(std::iter::empty()),
+                false => Box::new(map.range::<_, [u8]>((Included(from), end))),
+            }
+        };
+        let maps = self.maps.iter().rev().map(|map| Ends::new(bounds(map))).collect();
+        let end = to.map_or_else(|| Bytes::from_static(rows::RECORDS_END), rows::record_row);
+        let base: RowIter = match is_empty {
+            true => Box::new(std::iter::empty()),
+            false => self.view.range(&rows::record_row(from), Some(&end)),
+        };
+        Records {
+            maps,
+            base: Ends::new(base),
+        }
+    }
+}
+
+type MapIter<'s> = Box<dyn DoubleEndedIterator<Item = (&'s Key, &'s Held)> + Send + 's>;
+
+/// An iterator with one item looked at on each side.
+struct Ends<I: Iterator> {
+    inner: I,
+    front: Option<I::Item>,
+    back: Option<I::Item>,
+}
+
+/// From which end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Front,
+    Back,
+}
+
+impl<I: DoubleEndedIterator> Ends<I> {
+    fn new(inner: I) -> Ends<I> {
+        Ends {
+            inner,
+            front: None,
+            back: None,
+        }
+    }
+
+    /// The next item of a side, still kept. When the middle is used up, both sides look at what the other one took.
+    fn peek(&mut self, side: Side) -> Option<&I::Item> {
+        match side {
+            Side::Front => {
+                if self.front.is_none() {
+                    self.front = self.inner.next().or_else(|| self.back.take());
+                }
+                self.front.as_ref()
+            }
+            Side::Back => {
+                if self.back.is_none() {
+                    self.back = self.inner.next_back().or_else(|| self.front.take());
+                }
+                self.back.as_ref()
+            }
+        }
+    }
+
+    fn take(&mut self, side: Side) -> Option<I::Item> {
+        self.peek(side)?;
+        match side {
+            Side::Front => self.front.take(),
+            Side::Back => self.back.take(),
+        }
+    }
+}
+
+/// Merged records of a range; see [`State::range`].
+pub struct Records<'s> {
+    /// Oldest first.
+    maps: Vec<Ends<MapIter<'s>>>,
+    base: Ends<RowIter>,
+}
+
+impl Records<'_> {
+    /// The nearest key of a side, over all layers.
+    fn nearest(&mut self, side: Side) -> Result<Option<Bytes>, StoreError> {
+        let mut nearest: Option<Bytes> = None;
+        let nearer = |key: &[u8], nearest: &Option<Bytes>| match (nearest, side) {
+            (None, _) => true,
+            (Some(nearest), Side::Front) => key < &nearest[..],
+            (Some(nearest), Side::Back) => key > &nearest[..],
+        };
+        match self.base.peek(side) {
+            Some(Ok((row, _))) => nearest = Some(rows::key_of_row(row)),
+            Some(Err(_)) => {
+                if let Some(Err(error)) = self.base.take(side) {
+                    return Err(error);
+                }
+            }
+            None => {}
+        }
+        for map in &mut self.maps {
+            if let Some((key, _)) = map.peek(side)
+                && nearer(key.as_bytes(), &nearest)
+            {
+                nearest = Some(Bytes::copy_from_slice(key.as_bytes()));
+            }
+        }
+        Ok(nearest)
+    }
+
+    /// Takes `key` out of every layer that is at it, and puts its slots on top of each other.
+    fn take_key(&mut self, side: Side, key: &Bytes) -> Result<Option<Stored>, StoreError> {
+        let is_in_base = matches!(self.base.peek(side), Some(Ok((row, _))) if row[1..] == key[..]);
+        let mut state = None;
+        if is_in_base && let Some(row) = self.base.take(side) {
+            state = Some(record_of_row(row?.1)?);
+        }
+        for map in &mut self.maps {
+            if map.peek(side).is_some_and(|(at, _)| at.as_bytes() == &key[..])
+                && let Some((_, held)) = map.take(side)
+            {
+                state = held.slot.on_top_of(state);
+            }
+        }
+        Ok(state)
+    }
+
+    fn step(&mut self, side: Side) -> Option<Result<(Bytes, Stored), StoreError>> {
+        loop {
+            let key = match self.nearest(side) {
+                Ok(key) => key?,
+                Err(error) => return Some(Err(error)),
+            };
+            match self.take_key(side, &key) {
+                Ok(Some(stored)) => return Some(Ok((key, stored))),
+                // Deleted in a newer layer.
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(Bytes, Stored), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Side::Front)
+    }
+}
+
+impl DoubleEndedIterator for Records<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(Side::Back)
+    }
+}
+
+impl std::fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Records")
+            .field("layers", &(self.maps.len() + 1))
+            .finish()
+    }
+}

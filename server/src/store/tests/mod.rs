@@ -1,0 +1,5 @@
+//! Tests of the store as a whole.
+
+mod model;
+mod rig;
+mod rules;

@@ -1,0 +1,227 @@
+//! A store over the base's twin and a history on a simulated disk; what a replica does around it, in one call each.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Record, Revision};
+use raftkv_raft::{Entry, EntryId, EntryKind, Index, Stamp, Term};
+
+use crate::disk::SimulatedDisk;
+use crate::store::base::{Base, TwinBase, TwinView};
+use crate::store::history::History;
+use crate::store::{
+    Applied, BaseRecords, Frozen, GenerationNumber, Looked, State, Store, StoreConfig, StoreNumber,
+    companions_in, deadlines_in, drain, record_in,
+};
+
+/// Applies commands one after the other, at log times in milliseconds.
+pub(super) struct Applier {
+    pub(super) store: Store,
+    config: StoreConfig,
+    next: Index,
+    base: TwinBase,
+    disk: SimulatedDisk,
+    history: History<SimulatedDisk>,
+    frozen: VecDeque<Arc<Frozen>>,
+    /// Everything applied: the log.
+    log: Vec<Entry>,
+}
+
+impl Applier {
+    /// Memory holds everything.
+    pub(super) fn new() -> Applier {
+        Applier::with_overlay(1 << 30)
+    }
+
+    /// Drained generations are let go beyond so many bytes.
+    pub(super) fn with_overlay(overlay_bytes: u64) -> Applier {
+        let config = StoreConfig {
+            overlay_bytes,
+            cache_bytes: overlay_bytes.min(1 << 20),
+        };
+        let disk = SimulatedDisk::new(1);
+        Applier {
+            store: Store::new(Index::FIRST, config),
+            config,
+            next: Index::FIRST,
+            base: TwinBase::new(),
+            history: open_history(&disk, None, Revision(1)),
+            disk,
+            frozen: VecDeque::new(),
+            log: Vec::new(),
+        }
+    }
+
+    pub(super) fn entry(&mut self, kind: EntryKind, log_time_ms: u64, payload: Bytes) -> Entry {
+        let index = self.next;
+        self.next = index.next();
+        Entry {
+            id: EntryId { term: Term(1), index },
+            kind,
+            stamp: Stamp {
+                log_time_us: log_time_ms * 1000,
+                ..Stamp::default()
+            },
+            payload,
+            configuration: None,
+        }
+    }
+
+    pub(super) fn apply(&mut self, log_time_ms: u64, command: &Command<'_>) -> Option<Answer> {
+        let encoded = match command {
+            Command::Tick => CheckedCommand::tick(),
+            Command::KeepHistoryFrom { oldest } => CheckedCommand::keep_history_from(*oldest),
+            Command::Put { .. } | Command::Delete { .. } => {
+                CheckedCommand::new(command, &Limits::default()).unwrap()
+            }
+        };
+        let entry = self.entry(EntryKind::Command, log_time_ms, encoded.encoded().clone());
+        self.log.push(entry.clone());
+        self.apply_entry(&entry)
+    }
+
+    /// Looks up what the entry waits for, as often as it takes.
+    fn apply_entry(&mut self, entry: &Entry) -> Option<Answer> {
+        for _ in 0..10 {
+            let hash = self.store.state_hash();
+            match self.store.apply(entry) {
+                Applied::Done(answer) => {
+                    if let Some(events) = self.store.take_events() {
+                        self.history.push(events);
+                    }
+                    return answer;
+                }
+                Applied::Waits => {
+                    assert_eq!(
+                        self.store.state_hash(),
+                        hash,
+                        "an entry that waits changes nothing"
+                    );
+                    let missing = self.store.missing(std::iter::once(entry));
+                    assert!(!missing.keys.is_empty(), "an entry that waits lacks a record");
+                    let found = self.ask_base(missing.keys.into_iter());
+                    self.store.gathered(missing.through.expect("one entry"), found);
+                }
+            }
+        }
+        panic!("{entry:?} waits for ever")
+    }
+
+    fn ask_base(&self, keys: impl Iterator<Item = Bytes>) -> BaseRecords {
+        let view = self.base.view().unwrap();
+        BaseRecords {
+            through: self.store.drained(),
+            records: keys
+                .map(|key| {
+                    let record = record_in(&view, &key).unwrap();
+                    (key, record)
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn put(&mut self, log_time_ms: u64, key: &str, ttl_ms: Option<u64>) -> Option<Answer> {
+        self.apply(
+            log_time_ms,
+            &put(key.as_bytes(), b"value", Condition::Always, ttl_ms),
+        )
+    }
+
+    pub(super) fn freeze(&mut self) {
+        if self.store.applied().is_some() && !self.log.is_empty() {
+            let frozen = self.store.freeze(Vec::new(), None);
+            self.frozen.push_back(frozen);
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        let Some(frozen) = self.frozen.pop_front() else {
+            return;
+        };
+        self.history.seal(frozen.number()).unwrap();
+        let images = self.history.image_writer(frozen.number()).unwrap();
+        drain(&frozen, &self.base, images, &mut |_| {}).unwrap();
+        self.store.drained_up_to(frozen.number());
+        self.store.release();
+    }
+
+    pub(super) fn look_up(&mut self, key: &[u8]) {
+        if self.store.look(key) == Looked::Unknown {
+            let found = self.ask_base(std::iter::once(Bytes::copy_from_slice(key)));
+            let expected = self.get(key);
+            let records = self.store.looked_up(found).expect("nothing drained meanwhile");
+            assert_eq!(records, [(Bytes::copy_from_slice(key), expected)]);
+        }
+    }
+
+    /// Starts again from what the base and history hold, and applies the rest of the log.
+    pub(super) fn restart(&mut self) {
+        let view = self.base.view().unwrap();
+        let companions = companions_in(&view).unwrap();
+        self.frozen.clear();
+        self.history = match &companions {
+            None => open_history(&self.disk, None, Revision(1)),
+            Some(companions) => open_history(&self.disk, Some(companions.generation), companions.oldest_kept),
+        };
+        let (store, from) = match companions {
+            None => (Store::new(Index::FIRST, self.config), Index::FIRST),
+            Some(companions) => {
+                let deadlines = deadlines_in(&view).unwrap();
+                let from = companions.applied.index.next();
+                (Store::over_base(&companions, deadlines, self.config), from)
+            }
+        };
+        self.store = store;
+        for entry in self.log.clone() {
+            if entry.id.index >= from {
+                self.apply_entry(&entry);
+            }
+        }
+    }
+
+    /// The state now, held.
+    pub(super) fn hold(&self) -> State<TwinView> {
+        let pinned = self.store.pin().over(self.base.view().unwrap()).unwrap();
+        pinned.expect("nothing drains between the two")
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<Record> {
+        let stored = self.hold().get(key).unwrap()?;
+        Some(stored.record().expect("resolved"))
+    }
+
+    pub(super) fn keys(&self) -> Vec<Vec<u8>> {
+        let state = self.hold();
+        state
+            .range(&[], None)
+            .map(|item| item.unwrap().0.to_vec())
+            .collect()
+    }
+}
+
+fn open_history(
+    disk: &SimulatedDisk,
+    through: Option<GenerationNumber>,
+    oldest_kept: Revision,
+) -> History<SimulatedDisk> {
+    History::open(disk.clone(), StoreNumber::FIRST, through, oldest_kept).unwrap()
+}
+
+pub(super) fn put<'a>(
+    key: &'a [u8],
+    value: &'a [u8],
+    condition: Condition,
+    ttl_ms: Option<u64>,
+) -> Command<'a> {
+    Command::Put {
+        key,
+        value,
+        condition,
+        ttl_ms,
+    }
+}
+
+pub(super) fn delete(key: &[u8], condition: Condition) -> Command<'_> {
+    Command::Delete { key, condition }
+}
