@@ -20,6 +20,7 @@
 //! overlay.rs     the ordered map that holds the records
 //! record.rs      records, in memory and on disk
 //! base/          the engine under the overlay
+//! history/       events and before-images on disk, reads in the past
 //! error.rs       why the store's files can not be used
 //! key.rs         a key's own copy, short ones inside the map's nodes
 //! deadlines.rs   which keys expire, in (deadline, key) order; a hint, the record itself is checked
@@ -32,6 +33,7 @@ pub mod base;
 mod deadlines;
 mod effects;
 mod error;
+pub mod history;
 mod key;
 mod machine;
 mod overlay;
@@ -41,4 +43,4 @@ mod tests;
 
 pub use error::StoreError;
 pub use machine::{EXPIRIES_PER_ENTRY, Store};
-pub use record::{GenerationNumber, Lineage, Slot, StoreNumber, Stored};
+pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};

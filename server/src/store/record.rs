@@ -129,25 +129,29 @@ impl Slot {
         }
     }
 
+    /// The slot, borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> SlotRef<'_> {
+        match self {
+            Slot::Live(stored) => SlotRef::Live {
+                value: &stored.value,
+                mod_revision: stored.mod_revision,
+                lineage: stored.lineage,
+                deadline_us: stored.deadline_us,
+            },
+            Slot::Deleted(revision) => SlotRef::Deleted(*revision),
+        }
+    }
+
     /// Bytes of [`Slot::encode`].
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        match self {
-            Slot::Deleted(_) => 10,
-            Slot::Live(stored) => 26 + stored.deadline_us.map_or(0, |_| 8) + stored.value.len(),
-        }
+        self.borrowed().encoded_len()
     }
 
     /// Appends the encoding drawn above.
     pub fn encode(&self, out: &mut impl BufMut) {
-        match self {
-            Slot::Live(stored) => encode_live(stored, out),
-            Slot::Deleted(revision) => {
-                out.put_u8(FORMAT_VERSION);
-                out.put_u8(FLAG_DELETED);
-                out.put_u64_le(revision.0);
-            }
-        }
+        self.borrowed().encode(out);
     }
 
     /// Reads it back; the value is a slice of `bytes`.
@@ -197,23 +201,72 @@ impl Slot {
     }
 }
 
-fn encode_live(stored: &Stored, out: &mut impl BufMut) {
-    let (over, first, second) = match stored.lineage {
-        Lineage::Known {
-            create_revision,
-            version,
-        } => (0, create_revision, version),
-        Lineage::Over { first, writes } => (FLAG_OVER, first, writes),
-    };
-    out.put_u8(FORMAT_VERSION);
-    out.put_u8(over | stored.deadline_us.map_or(0, |_| FLAG_DEADLINE));
-    out.put_u64_le(stored.mod_revision.0);
-    out.put_u64_le(first.0);
-    out.put_u64_le(second);
-    if let Some(deadline_us) = stored.deadline_us {
-        out.put_u64_le(deadline_us);
+/// A [`Slot`] in borrowed parts: what the hot path encodes without making one.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum SlotRef<'a> {
+    Live {
+        value: &'a [u8],
+        mod_revision: Revision,
+        lineage: Lineage,
+        deadline_us: Option<u64>,
+    },
+    Deleted(Revision),
+}
+
+impl SlotRef<'_> {
+    /// The revision that made it.
+    #[must_use]
+    pub fn mod_revision(&self) -> Revision {
+        match *self {
+            SlotRef::Live { mod_revision, .. } | SlotRef::Deleted(mod_revision) => mod_revision,
+        }
     }
-    out.put_slice(&stored.value);
+
+    /// Bytes of [`SlotRef::encode`].
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match *self {
+            SlotRef::Deleted(_) => 10,
+            SlotRef::Live {
+                value, deadline_us, ..
+            } => 26 + deadline_us.map_or(0, |_| 8) + value.len(),
+        }
+    }
+
+    /// Appends the encoding drawn above.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        match *self {
+            SlotRef::Deleted(revision) => {
+                out.put_u8(FORMAT_VERSION);
+                out.put_u8(FLAG_DELETED);
+                out.put_u64_le(revision.0);
+            }
+            SlotRef::Live {
+                value,
+                mod_revision,
+                lineage,
+                deadline_us,
+            } => {
+                let (over, first, second) = match lineage {
+                    Lineage::Known {
+                        create_revision,
+                        version,
+                    } => (0, create_revision, version),
+                    Lineage::Over { first, writes } => (FLAG_OVER, first, writes),
+                };
+                out.put_u8(FORMAT_VERSION);
+                out.put_u8(over | deadline_us.map_or(0, |_| FLAG_DEADLINE));
+                out.put_u64_le(mod_revision.0);
+                out.put_u64_le(first.0);
+                out.put_u64_le(second);
+                if let Some(deadline_us) = deadline_us {
+                    out.put_u64_le(deadline_us);
+                }
+                out.put_slice(value);
+            }
+        }
+    }
 }
 
 /// Numbers generations from 1: the overlay that is written to, and those before it, which drain into the base in order.
