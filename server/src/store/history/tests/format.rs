@@ -1,0 +1,1 @@
+//! The bytes of format version 1 do not change.

@@ -1,0 +1,131 @@
+//! What a reader holds of history: the generations as of one moment.
+
+use bytes::Bytes;
+use raftkv_protocol::Revision;
+
+use super::error::HistoryError;
+use super::events::Events;
+use super::file::Sealed;
+use super::format::Bad;
+use super::images::{ImageKeys, decode_image};
+use super::index::newest;
+use super::names::Content;
+use super::range::{Direction, KeyRange};
+use super::shared::Generations;
+use crate::disk::DiskFile;
+use crate::store::{Slot, StoreError, Stored};
+
+/// The generations that were kept when it was made. A trim does not disturb it; events that come later to the newest of
+/// them are seen. Cheap to make and to clone.
+#[derive(Debug)]
+pub struct HistoryView<F> {
+    pub(super) generations: Generations<F>,
+    oldest_kept: Revision,
+}
+
+impl<F> Clone for HistoryView<F> {
+    fn clone(&self) -> Self {
+        HistoryView {
+            generations: self.generations.clone(),
+            oldest_kept: self.oldest_kept,
+        }
+    }
+}
+
+impl<F: DiskFile> HistoryView<F> {
+    pub(super) fn new(generations: Generations<F>, oldest_kept: Revision) -> HistoryView<F> {
+        HistoryView {
+            generations,
+            oldest_kept,
+        }
+    }
+
+    /// The oldest revision whose state can be read.
+    #[must_use]
+    pub fn oldest_kept(&self) -> Revision {
+        self.oldest_kept
+    }
+
+    /// The newest event of `key` at or below `at`, as far as events are kept. Its lineage is as it was written.
+    ///
+    /// # Errors
+    /// Of the disk, or damage.
+    pub fn newest_event(&self, key: &[u8], at: Revision) -> Result<Option<Slot>, StoreError> {
+        let end = self.generations.partition_point(|g| g.span().before < at);
+        for generation in self.generations[..end].iter().rev() {
+            let Some(entry) = generation.newest(key, at)? else {
+                continue;
+            };
+            let id = generation.file_id(Content::Events);
+            let slot = Slot::decode(entry.record)
+                .map_err(|what| super::file::bad_file(id, 0, Bad::Damaged(what)))?;
+            return Ok(Some(slot));
+        }
+        Ok(None)
+    }
+
+    /// What the first image of `key` says whose generation changed it first behind `at`: `Some(None)` when there was no
+    /// such key, `None` without an image.
+    ///
+    /// # Errors
+    /// Of the disk, or damage.
+    pub fn first_image_after(&self, key: &[u8], at: Revision) -> Result<Option<Option<Stored>>, StoreError> {
+        for generation in self.changed_after(at) {
+            // Generations drain in order.
+            let Some(images) = generation.images() else { break };
+            let image = image_of(images, key)?;
+            let Some(entry) = image.filter(|entry| entry.revision > at) else {
+                continue;
+            };
+            let bad = |what| images.blocks.bad(0, Bad::Damaged(what));
+            return decode_image(entry.record).map(Some).map_err(bad);
+        }
+        Ok(None)
+    }
+
+    fn changed_after(&self, at: Revision) -> &[std::sync::Arc<super::generation::Generation<F>>] {
+        let start = self.generations.partition_point(|g| g.span().last <= at);
+        &self.generations[start..]
+    }
+
+    /// All events from revision `from` to `to`, both included, of these keys, in order. Holds one piece of 64 KiB (or one
+    /// event that is larger), and of the newest generation the events that waited to be written when it came there.
+    ///
+    /// # Errors
+    /// [`HistoryError::Compacted`] when events from `from` on are not kept any more.
+    pub fn events(&self, from: Revision, to: Revision, keys: KeyRange) -> Result<Events<F>, HistoryError> {
+        // An empty store has revision 1, which no event made.
+        let begins = self.generations.first().map(|first| first.span().before);
+        let first_event = begins.filter(|begins| *begins > Revision(1));
+        let first_event = first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1));
+        let oldest_kept = self.oldest_kept.max(first_event);
+        if from < self.oldest_kept || from < first_event {
+            return Err(HistoryError::Compacted { oldest_kept });
+        }
+        let start = self.generations.partition_point(|g| g.span().last < from);
+        Ok(Events::new(self.generations[start..].into(), from, to, keys))
+    }
+
+    /// The keys that drained generations changed behind `at`, of each generation in order.
+    pub(super) fn image_keys_after(
+        &self,
+        at: Revision,
+        range: &KeyRange,
+        direction: Direction,
+    ) -> Result<Vec<ImageKeys<F>>, StoreError> {
+        let images = self.changed_after(at).iter().map_while(|g| g.images());
+        images
+            .map(|images| ImageKeys::new(images.clone(), range.clone(), direction))
+            .collect()
+    }
+}
+
+fn image_of<F: DiskFile>(images: &Sealed<F>, key: &[u8]) -> Result<Option<super::format::Entry>, StoreError> {
+    let mut read = |offset| images.blocks.entry(offset);
+    newest(&mut images.pointers(), key, Revision(u64::MAX), &mut read)
+}
+
+/// Reads a slot out of an event's record.
+pub(super) fn decode_slot(record: Bytes) -> Result<Slot, Bad> {
+    Slot::decode(record).map_err(Bad::Damaged)
+}
