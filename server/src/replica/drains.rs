@@ -22,9 +22,6 @@ use super::{Effect, Notice};
 use crate::store::history::{HistoryLimits, HistoryStatistics};
 use crate::store::{Frozen, GenerationNumber};
 
-/// Something is proposed to give up history at most this often.
-const TRIM_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// The log's tail can be cut at so many places, about.
 const MARKS_A_TAIL: u64 = 16;
 
@@ -52,7 +49,6 @@ pub(super) struct Drains {
     cut: Index,
     /// What history was told to keep from.
     trimmed: Revision,
-    trim_proposed_at: Time,
     pub(super) rate: DrainRate,
 }
 
@@ -68,7 +64,6 @@ impl Drains {
             log_base: base,
             cut: base.next(),
             trimmed: Revision(0),
-            trim_proposed_at: Time(0),
             rate: DrainRate::default(),
         }
     }
@@ -215,19 +210,20 @@ impl Formed {
     pub(super) fn space_measured(&mut self, free_bytes: u64, out: &mut Outbox) {
         let was_low = self.space.is_low();
         self.space.measured(free_bytes);
-        if self.space.is_low() != was_low {
-            mark(if was_low {
-                "room on the disk again"
-            } else {
-                "disk nearly full"
-            });
-            out.notice(match was_low {
-                true => Notice::SpaceReturned { free_bytes },
-                false => Notice::SpaceLow {
+        let reserve_bytes = self.config.retention.reserve_bytes;
+        match (was_low, self.space.is_low()) {
+            (false, true) => {
+                mark("disk nearly full");
+                out.notice(Notice::SpaceLow {
                     free_bytes,
-                    reserve_bytes: self.config.retention.reserve_bytes,
-                },
-            });
+                    reserve_bytes,
+                });
+            }
+            (true, false) => {
+                mark("room on the disk again");
+                out.notice(Notice::SpaceReturned { free_bytes });
+            }
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -258,13 +254,12 @@ impl Formed {
 
     /// The leader lets everybody give up history beyond its limits.
     fn propose_trim(&mut self, now: Time, history: &HistoryStatistics) {
-        if self.raft.role() != RoleName::Leader || now < self.drains.trim_proposed_at.after(TRIM_INTERVAL) {
+        if self.raft.role() != RoleName::Leader {
             return;
         }
         let Some(oldest) = self.oldest_to_keep(history) else {
             return;
         };
-        self.drains.trim_proposed_at = now;
         let stamp = Stamp {
             log_time_us: self.clock.stamp_us(now),
             ..Stamp::default()

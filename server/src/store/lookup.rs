@@ -134,7 +134,13 @@ impl Store {
             self.cache.insert(key.into(), base.clone());
             return base;
         };
-        let is_open = matches!(&held.slot, Slot::Live(Stored { lineage: Lineage::Over { .. }, .. }));
+        let is_open = matches!(
+            &held.slot,
+            Slot::Live(Stored {
+                lineage: Lineage::Over { .. },
+                ..
+            })
+        );
         let resolved = self.overlay.resolved(key, base);
         let Some(stored) = resolved.as_ref().filter(|_| is_open) else {
             return resolved;

@@ -73,19 +73,20 @@ fn a_cut_is_reported_behind_the_writes_before_it_and_keeps_what_it_must() {
         report.send(outcome.unwrap()).unwrap()
     })
     .unwrap();
-    for _ in 0..100 {
+    for number in 1..100 {
+        // One at a time: what waits together becomes one batch, and a batch is never split.
         thread.write(model.commands(3, 500));
+        let done = reports.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(done, LogReport::Persisted(WriteNumber(number)));
     }
     let keep_from = Index::new(200).unwrap();
+    thread.write(model.write(hard_state(1, 290), None, Vec::new()));
     thread.cut(keep_from);
-    let mut last = None;
-    let base = loop {
-        match reports.recv_timeout(DEADLINE).unwrap() {
-            LogReport::Persisted(number) => last = Some(number),
-            LogReport::Cut(base) => break base,
-        }
+    let done = reports.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(done, LogReport::Persisted(WriteNumber(100)));
+    let LogReport::Cut(base) = reports.recv_timeout(DEADLINE).unwrap() else {
+        panic!("nothing else was asked for");
     };
-    assert_eq!(last, Some(WriteNumber(100)));
     assert!(
         base.index < keep_from,
         "{base} is the entry below the first that is kept"

