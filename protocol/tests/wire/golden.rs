@@ -294,6 +294,7 @@ fn raft_bodies() -> Vec<(&'static str, RaftBody)> {
                 index: Some(299),
             },
         ),
+        ("timeout_now", RaftBody::TimeoutNow),
     ]
 }
 
