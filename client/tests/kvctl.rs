@@ -70,7 +70,7 @@ fn write(command: &Command<'_>) -> Result<Answer, Failure> {
             existed: *key == b"known",
             revision: Revision(5),
         }),
-        Command::Tick => panic!("clients do not tick"),
+        Command::Tick | Command::KeepHistoryFrom { .. } => panic!("that is the leader's alone"),
     }
 }
 

@@ -133,6 +133,7 @@ pub enum RaftBody {
         id: u64,
         index: Option<u64>,
     },
+    TimeoutNow,
 }
 
 /// An entry of an append; its index follows from its place after `prev`. On the wire all payloads stand, raw, after the

@@ -95,6 +95,7 @@ enum BodyHeader {
         id: u64,
         index: Option<u64>,
     },
+    TimeoutNow,
 }
 
 /// Appends a message between nodes as one frame.
@@ -180,6 +181,7 @@ fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
         RaftBody::HeartbeatReply { session, round } => BodyHeader::HeartbeatReply { session, round },
         RaftBody::ReadIndexRequest { id } => BodyHeader::ReadIndexRequest { id },
         RaftBody::ReadIndexReply { id, index } => BodyHeader::ReadIndexReply { id, index },
+        RaftBody::TimeoutNow => BodyHeader::TimeoutNow,
     }
 }
 
@@ -265,6 +267,7 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
         BodyHeader::HeartbeatReply { session, round } => RaftBody::HeartbeatReply { session, round },
         BodyHeader::ReadIndexRequest { id } => RaftBody::ReadIndexRequest { id },
         BodyHeader::ReadIndexReply { id, index } => RaftBody::ReadIndexReply { id, index },
+        BodyHeader::TimeoutNow => RaftBody::TimeoutNow,
     };
     expect_end(EXPECTED, rest)?;
     Ok(body)

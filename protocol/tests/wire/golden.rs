@@ -298,6 +298,7 @@ fn raft_bodies() -> Vec<(&'static str, RaftBody)> {
                 index: Some(299),
             },
         ),
+        ("timeout_now", RaftBody::TimeoutNow),
     ]
 }
 

@@ -306,6 +306,7 @@ fn replication() -> impl Strategy<Value = RaftBody> {
         (number(), number()).prop_map(|(session, round)| RaftBody::HeartbeatReply { session, round }),
         number().prop_map(|id| RaftBody::ReadIndexRequest { id }),
         (number(), option::of(number())).prop_map(|(id, index)| RaftBody::ReadIndexReply { id, index }),
+        Just(RaftBody::TimeoutNow),
     ]
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::LeaderLeases;
+
 /// Settings of one group on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -31,6 +33,8 @@ pub struct Config {
     pub max_apply_bytes: usize,
     /// Most read batches that wait for a confirmation at once.
     pub max_pending_reads: usize,
+    /// Reads by lease. Must agree across the cluster.
+    pub leader_leases: LeaderLeases,
 }
 
 impl Default for Config {
@@ -47,6 +51,7 @@ impl Default for Config {
             tail_bytes: 32 << 20,
             max_apply_bytes: 4 << 20,
             max_pending_reads: 4096,
+            leader_leases: LeaderLeases::Off,
         }
     }
 }
@@ -73,6 +78,14 @@ impl Config {
         if let Some((setting, _)) = settings.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero { setting });
         }
+        if let LeaderLeases::On { max_clock_drift_ppm } = self.leader_leases
+            && !(1..=LeaderLeases::MOST_DRIFT_PPM).contains(&max_clock_drift_ppm)
+        {
+            return Err(ConfigError::ClockDrift {
+                max_clock_drift_ppm,
+                most: LeaderLeases::MOST_DRIFT_PPM,
+            });
+        }
         if self.election_timeout < self.heartbeat_interval * 3 {
             return Err(ConfigError::TimeoutTooShort {
                 election: self.election_timeout,
@@ -91,6 +104,14 @@ pub enum ConfigError {
     Zero {
         /// Which.
         setting: &'static str,
+    },
+    /// No clock is exact, and none is off by so much.
+    #[error("the bound on clock drift ({max_clock_drift_ppm} ppm) must be from 1 to {most}")]
+    ClockDrift {
+        /// The setting.
+        max_clock_drift_ppm: u32,
+        /// The most it may be.
+        most: u32,
     },
     /// A follower would time out between two heartbeats.
     #[error(

@@ -35,15 +35,25 @@
 //! receiver's core judges each part ([`Raft::snapshot_part`]), and the whole one at last takes the place of log and state
 //! ([`Raft::install`], [`Ready::install`]), as one step of the durable stream, acknowledged like entries.
 //!
-//! **Configurations** take effect when they are appended, and truncation takes them back (thesis 4.1). Quorums of joint
-//! configurations need both halves (thesis 4.3); learners receive the log and do not count.
+//! **Configurations** take effect when they are appended, and truncation takes them back (thesis 4.1). Voters change by joint
+//! consensus alone (thesis 4.3): [`Raft::propose_change`] appends a configuration whose quorums need both halves; once that
+//! is committed, whoever leads asks its caller for the entry that leaves it ([`Ready::leave_joint`]). One change at a time,
+//! and none before the leader has a commit in its term. Learners receive the log and do not count; they may be promoted
+//! when they have caught up ([`Raft::is_caught_up`], thesis 4.2.1). A leader that is no voter any more leads until that is
+//! committed, hands over, and campaigns no more (thesis 4.2.2).
+//!
+//! **Transfer** of leadership (thesis 3.10): [`Raft::transfer`] stops proposals, brings the target level, and tells it to
+//! campaign at once; its campaign skips the pre-vote and overrides stickiness.
+//!
+//! **Leader leases** (thesis 6.4.1), off by default: [`Raft::lease`] lets a leader serve reads without a round, for as long as
+//! voters have promised to elect nobody else, by a stated bound on clock drift. Nothing else depends on clocks.
 //!
 //! # What the caller owes
 //!
-//! * Do each [`Install`] and [`Write`] in the order of its number, and report it by [`Raft::persisted`]. Messages may be sent at once: the
-//!   core holds back by itself what depends on a write ([`Ready`]).
+//! * Do each [`Install`] and [`Write`] in the order of its number, and report it by [`Raft::persisted`]. Messages may be sent
+//!   at once: the core holds back by itself what depends on a write ([`Ready`]).
 //! * Apply [`Ready::committed`] in order, and report it by [`Raft::applied`]. Answer each [`Fetch`] and each
-//!   [`SendSnapshot`].
+//!   [`SendSnapshot`]. Propose what [`Ready::leave_joint`] asks for.
 //! * Call [`Raft::tick`] at [`Raft::next_deadline`].
 //! * Stop the node when a write fails: nothing here can mend a log that may or may not be on disk.
 //!
@@ -97,15 +107,16 @@
 //!
 //! # What is left out
 //!
-//! Proposals that change the configuration, transfer of leadership (its vote requests are honoured) and leader
-//! leases are not here yet. Left out on purpose: single-server changes (joint consensus covers them), quiescence of idle
-//! groups, and forwarding of proposals.
+//! On purpose: single-server changes (joint consensus covers them), quiescence of idle groups, and forwarding of proposals.
+//! The bytes of snapshots and the encoding of configurations are the caller's, and so is remembering whom a group has
+//! removed.
 #![forbid(unsafe_code)]
 
 mod apply;
+mod change;
 mod config;
-#[cfg(feature = "simulation")]
 mod inspect;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -122,12 +133,14 @@ mod shared;
 pub mod simulation;
 mod snapshot;
 mod step;
+mod transfer;
 mod types;
 mod voting;
 
+pub use change::{ChangeChecks, ChangeError, ConfigurationChange};
 pub use config::{Config, ConfigError};
-#[cfg(feature = "simulation")]
-pub use inspect::PeerProgress;
+pub use inspect::{PeerProgress, ProgressState};
+pub use lease::{LeaderLease, LeaderLeases};
 pub use membership::Configuration;
 pub use message::{Campaign, Envelope, Message, ReadId, ReplicationSession, Round, Verdict};
 pub use proposal::{Proposal, ProposeError, ReadError};
@@ -135,4 +148,5 @@ pub use raft::{Raft, RoleName};
 pub use ready::{Fetch, FetchPurpose, Install, ReadOutcome, Ready, StepDown, Transition, Write, WriteNumber};
 pub use restore::{RestoreError, Restored};
 pub use snapshot::{SendSnapshot, SnapshotOffer, SnapshotVerdict};
+pub use transfer::TransferError;
 pub use types::{Entry, EntryId, EntryKind, HardState, Index, NodeId, Stamp, Term, Time};

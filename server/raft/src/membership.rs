@@ -13,7 +13,8 @@ pub struct Configuration {
     pub voters: BTreeSet<NodeId>,
     /// The outgoing half while a change is under way: its majority must agree too.
     pub outgoing: Option<BTreeSet<NodeId>>,
-    /// Who receives the log and does not vote. Disjoint from `voters`.
+    /// Who receives the log and does not vote. Disjoint from `voters`; a voter of the outgoing half that is to be a learner
+    /// stands here already, and goes on voting in that half until it is left (R58).
     pub learners: BTreeSet<NodeId>,
 }
 
@@ -47,6 +48,27 @@ impl Configuration {
         members.extend(self.outgoing.iter().flatten());
         members.extend(&self.learners);
         members
+    }
+
+    /// The entry that starts a change to `voters` and `learners`: a joint configuration, or, when the voters stay the same and
+    /// no quorum changes, the new one at once.
+    #[must_use]
+    pub fn towards(&self, voters: BTreeSet<NodeId>, learners: BTreeSet<NodeId>) -> Configuration {
+        Configuration {
+            outgoing: (voters != self.voters).then(|| self.voters.clone()),
+            voters,
+            learners,
+        }
+    }
+
+    /// What is left of a joint configuration once its outgoing half is done with; a plain one as it is.
+    #[must_use]
+    pub fn without_outgoing(&self) -> Configuration {
+        Configuration {
+            voters: self.voters.clone(),
+            outgoing: None,
+            learners: self.learners.clone(),
+        }
     }
 
     /// What keeps this configuration from deciding anything, if something does: an empty half, or a node that is voter
@@ -97,6 +119,11 @@ impl Configurations {
     /// The one in effect.
     pub(crate) fn latest(&self) -> &Arc<Configuration> {
         &self.later.last().unwrap_or(&self.base).1
+    }
+
+    /// The index of the one in effect (the base's, when it is older).
+    pub(crate) fn latest_index(&self) -> Index {
+        self.later.last().unwrap_or(&self.base).0
     }
 
     /// The last one at or below `commit`.

@@ -131,4 +131,6 @@ pub enum Message {
         /// Serve once applied up to here; `None`: not the leader, or no longer.
         index: Option<Index>,
     },
+    /// From a leader that hands over: campaign at once (thesis 3.10, R66).
+    TimeoutNow,
 }

@@ -24,6 +24,12 @@ pub enum ProposeError {
         /// Who does, as far as it knows.
         leader: Option<NodeId>,
     },
+    /// Leadership is being transferred (R66).
+    #[error("leadership is being transferred to {target}")]
+    TransferUnderWay {
+        /// To whom.
+        target: NodeId,
+    },
     /// Too many accepted bytes are not committed yet (R78).
     #[error("{uncommitted_bytes} bytes wait to be committed")]
     Overloaded {

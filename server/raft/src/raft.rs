@@ -54,6 +54,9 @@ impl Raft {
             shared.election_deadline = now;
         } else {
             shared.restart_election_timer(now);
+            if !mutant("X24_lease_forgotten_at_restart") {
+                shared.promise_lease(now);
+            }
         }
         Ok(Raft {
             shared,
@@ -99,20 +102,21 @@ impl Raft {
     /// Appends a batch to the leader's log, in order, all or nothing. Returns the id of the first; the rest follow it.
     ///
     /// # Errors
-    /// When this node does not lead, or too much is accepted and not committed. A batch is always taken when nothing is.
+    /// When this node does not lead, leadership is being transferred, or too much is accepted and not committed. A batch is
+    /// always taken when nothing is.
     ///
     /// # Panics
     /// When the batch is empty or holds a configuration.
-    pub fn propose(&mut self, _now: Time, proposals: Vec<Proposal>) -> Result<EntryId, ProposeError> {
+    pub fn propose(&mut self, now: Time, proposals: Vec<Proposal>) -> Result<EntryId, ProposeError> {
         assert!(!proposals.is_empty(), "a batch holds at least one proposal");
         assert!(
             proposals
                 .iter()
                 .all(|proposal| proposal.kind != EntryKind::Configuration),
-            "configurations are not proposed as commands"
+            "configurations have a call of their own"
         );
         match &mut self.role {
-            Role::Leader(leader) => leader.propose(&mut self.shared, proposals),
+            Role::Leader(leader) => leader.propose(&mut self.shared, now, proposals),
             Role::Follower(_) if mutant("X29_proposal_stamped_with_a_newer_term") => {
                 Ok(self.append_as_follower(proposals))
             }
@@ -232,12 +236,15 @@ impl Raft {
     /// A leader sends new entries from here, so that several proposals before one call leave as one append.
     pub fn take_ready(&mut self, now: Time) -> Ready {
         if let Role::Leader(leader) = &mut self.role {
-            leader.start_due_round(&mut self.shared);
+            leader.start_due_round(&mut self.shared, now);
             leader.replicate(&mut self.shared);
+            let next = leader.retire_if_dropped(&mut self.shared, now);
+            self.enter(now, next);
         }
         let mut ready = self.shared.take_ready(now);
         if let Role::Leader(leader) = &mut self.role {
             ready.snapshots = leader.snapshots_to_send(self.shared.term());
+            ready.leave_joint = leader.joint_to_leave(&self.shared);
         }
         ready
     }
@@ -249,8 +256,9 @@ impl Raft {
             next = match next {
                 Next::Stay => Next::Stay,
                 Next::PreCampaign => self.become_pre_candidate(now),
-                Next::Campaign => {
-                    self.role = Role::Candidate(Candidate::campaign(&mut self.shared, now));
+                Next::Campaign(campaign) => {
+                    self.leave_role(StepDown::HigherTerm);
+                    self.role = Role::Candidate(Candidate::campaign(&mut self.shared, now, campaign));
                     Next::Stay
                 }
                 Next::Lead => {
@@ -378,6 +386,12 @@ impl Raft {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.shared.configuration()
+    }
+
+    /// The latest configuration that is committed: the present one, or the one before it.
+    #[must_use]
+    pub fn committed_configuration(&self) -> &Configuration {
+        self.shared.configurations.committed(self.shared.commit())
     }
 
     /// May this leader serve reads and take configuration changes: has it committed an entry of its own term (R57, R68)?

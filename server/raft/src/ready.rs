@@ -6,7 +6,7 @@
 //! the `Ready`'s own write is done. Writes are done in the order of their numbers. A message may be lost, doubled or
 //! late; a write may not.
 
-use crate::{Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, SendSnapshot, Term};
+use crate::{Configuration, Entry, EntryId, Envelope, HardState, Index, NodeId, ReadId, SendSnapshot, Term};
 
 /// Numbers writes of one process life, from 1, without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +115,18 @@ pub enum Transition {
         /// Its leader.
         leader: Option<NodeId>,
     },
+    /// This leader began to hand over: it accepts no proposals.
+    TransferStarted {
+        /// To whom.
+        target: NodeId,
+    },
+    /// The target did not take over in time: this leader goes on, and accepts proposals.
+    TransferAborted {
+        /// Who did not.
+        target: NodeId,
+    },
+    /// This leader gave up its lease because the clock jumped (R72).
+    LeaseDropped,
 }
 
 /// Why a leader stepped down.
@@ -126,6 +138,10 @@ pub enum StepDown {
     LostQuorum,
     /// Its own disk did not finish a write for an election time-out (R39).
     SlowDisk,
+    /// The node that it handed over to campaigns (R66).
+    Transferred,
+    /// The committed configuration does not name it as a voter (R62).
+    NotAVoter,
 }
 
 /// What [`Raft::take_ready`](crate::Raft::take_ready) returns.
@@ -147,6 +163,9 @@ pub struct Ready {
     pub fetches: Vec<Fetch>,
     /// Peers that need a snapshot.
     pub snapshots: Vec<SendSnapshot>,
+    /// A joint configuration is committed: encode this one, which leaves it, and propose it
+    /// ([`Raft::propose_change`](crate::Raft::propose_change)). Asked again with each heartbeat until that is done.
+    pub leave_joint: Option<Configuration>,
     /// What changed, in order.
     pub transitions: Vec<Transition>,
 }

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// When a leader was last heard from, for status.
     pub(crate) leader_contact: Option<Time>,
     next_read_id: u64,
+    /// With leases on: until then some leader may count on it that this node votes for nobody else (R71).
+    promised_until: Time,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
             leader_contact: None,
             // An answer to a request of this node's former life must not be taken for one of this life.
             next_read_id: rng.u64(..),
+            promised_until: Time(0),
             rng,
         }
     }
@@ -222,6 +225,17 @@ impl Shared {
         self.log.evict(self.config.tail_bytes, self.apply.applied());
     }
 
+    /// A leader was heard, or this node starts and may have heard one just before: what leases rest on (R71).
+    pub(crate) fn promise_lease(&mut self, now: Time) {
+        if self.config.leader_leases.are_on() {
+            self.promised_until = now.after(self.config.election_timeout);
+        }
+    }
+
+    pub(crate) fn keeps_lease_promise(&self, now: Time) -> bool {
+        now < self.promised_until
+    }
+
     /// The election timer starts anew, with a time-out of its own (R6, R7).
     pub(crate) fn restart_election_timer(&mut self, now: Time) {
         let least = self.config.election_timeout;
@@ -321,6 +335,7 @@ impl Shared {
             reads: std::mem::take(&mut self.read_outcomes),
             fetches: std::mem::take(&mut self.new_fetches),
             snapshots: Vec::new(),
+            leave_joint: None,
             transitions: std::mem::take(&mut self.transitions),
         }
     }

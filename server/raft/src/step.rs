@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::raft::Raft;
 use crate::role::{Append, Heartbeat, Next, Role};
 use crate::simulation::{mark, mutant};
-use crate::{Envelope, Message, NodeId, StepDown, Term, Time, Verdict};
+use crate::{Campaign, Envelope, Message, NodeId, StepDown, Term, Time, Verdict};
 
 /// No cluster gets there by elections; a term beyond is garbage, and taking it would leave no room for the next one.
 pub(crate) const MAX_TERM: Term = Term(1 << 62);
@@ -56,6 +56,10 @@ impl Raft {
             },
             Message::ReadIndexRequest { id } => Message::ReadIndexReply { id: *id, index: None },
             Message::AppendAccepted { .. } if mutant("X09_ack_of_an_older_term_accepted") => return true,
+            Message::TimeoutNow => {
+                mark("late hand-over ignored");
+                return false;
+            }
             Message::VoteReply { .. }
             | Message::AppendAccepted { .. }
             | Message::AppendRefused { .. }
@@ -85,6 +89,12 @@ impl Raft {
                 mark("vote request ignored by stickiness");
                 return false;
             }
+            // Its leader saw all of its log acknowledged in its term here; this node never was in that term.
+            Message::TimeoutNow => {
+                mark("early hand-over ignored");
+                self.follow(now, envelope.term, Some(envelope.from), StepDown::HigherTerm);
+                return false;
+            }
             Message::PreVoteReply { .. }
             | Message::VoteRequest { .. }
             | Message::VoteReply { .. }
@@ -101,8 +111,26 @@ impl Raft {
             Message::Append { .. } | Message::Heartbeat { .. }
         );
         let leader = is_from_leader.then_some(envelope.from);
-        self.follow(now, envelope.term, leader, StepDown::HigherTerm);
+        self.follow(now, envelope.term, leader, self.reason_to_step_down(envelope));
         true
+    }
+
+    fn reason_to_step_down(&self, envelope: &Envelope) -> StepDown {
+        let is_transfer = matches!(
+            envelope.message,
+            Message::VoteRequest {
+                campaign: Campaign::Transfer,
+                ..
+            }
+        );
+        match &self.role {
+            Role::Leader(leader) if is_transfer && leader.transfer_target() == Some(envelope.from) => {
+                StepDown::Transferred
+            }
+            Role::Leader(_) | Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                StepDown::HigherTerm
+            }
+        }
     }
 
     fn dispatch(&mut self, now: Time, from: NodeId, message: Message) -> Next {
@@ -111,10 +139,11 @@ impl Raft {
                 self.answer_pre_vote(now, from, campaign_term, last);
                 Next::Stay
             }
-            Message::VoteRequest { last, .. } => {
-                self.answer_vote(now, from, last);
+            Message::VoteRequest { last, campaign } => {
+                self.answer_vote(now, from, last, campaign);
                 Next::Stay
             }
+            Message::TimeoutNow => self.handed_over(now, from),
             Message::Append { .. } | Message::Heartbeat { .. } | Message::ReadIndexReply { .. } => {
                 self.dispatch_from_leader(now, from, message);
                 Next::Stay
@@ -140,6 +169,17 @@ impl Raft {
                 self.dispatch_to_leader(now, from, message);
                 Next::Stay
             }
+        }
+    }
+
+    /// The leader of this term hands over. Who is no voter in its own eyes leaves it at that (R66).
+    fn handed_over(&mut self, now: Time, from: NodeId) -> Next {
+        self.recognise_leader(now, from);
+        if self.shared.configuration().is_voter(self.shared.id) {
+            Next::Campaign(Campaign::Transfer)
+        } else {
+            mark("hand-over to a node that does not vote ignored");
+            Next::Stay
         }
     }
 

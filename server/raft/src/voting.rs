@@ -45,20 +45,21 @@ impl Raft {
     /// Was a live leader heard from within the least election time-out (R9, R10)? If `asker` is that leader, it leads no
     /// more, and nobody clings to it.
     fn clings_to_leader(&self, now: Time, asker: NodeId) -> bool {
+        let is_promised = self.shared.keeps_lease_promise(now);
         match &self.role {
             Role::Follower(follower) => {
                 follower.leader() != Some(asker)
-                    && follower.heard_within(now, self.shared.config.election_timeout)
+                    && (follower.heard_within(now, self.shared.config.election_timeout) || is_promised)
             }
             // Check-quorum ends the rule of a leader that nobody hears (R12).
             Role::Leader(_) => true,
-            Role::PreCandidate(_) | Role::Candidate(_) => false,
+            Role::PreCandidate(_) | Role::Candidate(_) => is_promised,
         }
     }
 
     /// A request for this term's vote.
-    pub(crate) fn answer_vote(&mut self, now: Time, from: NodeId, last: EntryId) {
-        let verdict = self.verdict(from, last);
+    pub(crate) fn answer_vote(&mut self, now: Time, from: NodeId, last: EntryId, campaign: Campaign) {
+        let verdict = self.verdict(now, from, last, campaign);
         if verdict == Verdict::Granted {
             self.shared.cast_vote(from);
         }
@@ -73,7 +74,7 @@ impl Raft {
         }
     }
 
-    fn verdict(&self, from: NodeId, last: EntryId) -> Verdict {
+    fn verdict(&self, now: Time, from: NodeId, last: EntryId, campaign: Campaign) -> Verdict {
         match self.shared.vote() {
             // The same answer to the same request (R2).
             Some(vote) if vote == from => Verdict::Granted,
@@ -84,6 +85,10 @@ impl Raft {
             // This term has its leader: nobody else can win in it.
             None if self.leader().is_some() => {
                 mark("vote refused, the term has a leader");
+                Verdict::Refused
+            }
+            None if campaign == Campaign::Election && self.shared.keeps_lease_promise(now) => {
+                mark("vote refused for a lease");
                 Verdict::Refused
             }
             None if self.is_up_to_date(last) => Verdict::Granted,

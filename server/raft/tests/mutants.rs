@@ -7,6 +7,10 @@
 #[path = "rules/elections.rs"]
 mod elections;
 mod harness;
+#[path = "rules/leases.rs"]
+mod leases;
+#[path = "rules/membership.rs"]
+mod membership;
 #[path = "rules/persistence.rs"]
 mod persistence;
 #[path = "rules/reads.rs"]
@@ -15,6 +19,8 @@ mod reads;
 mod replication;
 #[path = "rules/snapshots.rs"]
 mod snapshots;
+#[path = "rules/transfers.rs"]
+mod transfers;
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
@@ -111,12 +117,24 @@ const BY_RULES: &[(&str, fn())] = &[
         elections::r13_votes_are_counted_by_the_latest_configuration_committed_or_not,
     ),
     (
+        "X15_change_before_own_term_commit",
+        membership::m01_no_change_before_the_leader_has_committed_in_its_term,
+    ),
+    (
         "X16_joint_quorum_of_the_new_half",
         elections::r58_joint_configuration_elects_by_both_halves,
     ),
     (
         "X16_joint_quorum_of_the_union",
         elections::r58_joint_configuration_elects_by_both_halves,
+    ),
+    (
+        "X17_joint_left_before_it_is_committed",
+        membership::r59_the_joint_configuration_is_left_once_it_is_committed,
+    ),
+    (
+        "X17_joint_left_by_its_own_leader_alone",
+        membership::m03_a_new_leader_leaves_the_joint_configuration_that_it_finds,
     ),
     (
         "X18_phantom_configuration_kept_over_a_snapshot",
@@ -143,12 +161,32 @@ const BY_RULES: &[(&str, fn())] = &[
         reads::r68_no_read_without_a_quorum,
     ),
     (
+        "X24_lease_counted_from_the_ack",
+        leases::r70_a_lease_lasts_from_the_sending_of_the_round_that_a_quorum_answered,
+    ),
+    (
+        "X24_lease_forgotten_at_restart",
+        leases::q07_a_restarted_voter_keeps_its_promise_for_an_election_timeout,
+    ),
+    (
+        "X24_lease_kept_over_a_transfer",
+        leases::q08_no_lease_from_the_hand_over_on_even_when_it_is_aborted,
+    ),
+    (
+        "X24_no_check_after_the_read",
+        leases::q06_a_pause_between_check_and_read_is_noticed_after_it,
+    ),
+    (
         "X27_no_check_quorum",
         elections::r11_leader_without_answers_steps_down_in_its_term,
     ),
     (
         "X27_transfer_flag_ignored",
         elections::r66_transfer_overrides_stickiness,
+    ),
+    (
+        "X27_transfer_flag_ignored",
+        transfers::t03_voters_that_hear_a_leader_elect_its_successor,
     ),
     (
         "X28_full_window_never_reopened",

@@ -22,6 +22,9 @@
 //! | `cut A B` / `isolate N` / `heal` | links lose everything |
 //! | `propose N TEXT..` / `read N` | a client asks |
 //! | `restart N` | N crashes, and starts from what is durable |
+//! | `change N VOTERS.. / LEARNERS..` | an operator asks N to change the group |
+//! | `keep-joint` | nobody proposes to leave a joint configuration; before any node |
+//! | `transfer N M` | an operator asks N to hand over to M |
 //! | `compact N KEEP` | N's log is cut after a snapshot, but for the last KEEP applied entries |
 //! | `hold-snapshots` / `release-snapshots` | snapshots stay under way while the rest settles |
 //! | `lose-snapshots` / `duplicate-snapshots` | those under way fail, or arrive twice |

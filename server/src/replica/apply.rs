@@ -15,8 +15,9 @@ impl Formed {
         for transition in ready.transitions {
             self.follow_transition(now, transition, out);
         }
-        // Nobody keeps snapshots yet: none comes in, none can be sent.
+        // Nobody keeps snapshots yet, so none comes in and none can be sent; nobody asks for a change of members.
         assert!(ready.install.is_none(), "no snapshot was received");
+        assert!(ready.leave_joint.is_none(), "no configuration was proposed");
         for wanted in ready.snapshots {
             self.raft.snapshot_failed(now, wanted);
         }
@@ -63,7 +64,12 @@ impl Formed {
             // What was proposed waits on: it may still commit, under another leader (R31).
             Transition::SteppedDown { .. } => self.clock.stop(),
             Transition::Follows { .. } => self.leader_changed(),
-            Transition::PreCampaign { .. } | Transition::Campaign { .. } => {}
+            // Writes that came meanwhile waited here.
+            Transition::TransferAborted { .. } => self.writes.retry_now(),
+            Transition::PreCampaign { .. }
+            | Transition::Campaign { .. }
+            | Transition::TransferStarted { .. }
+            | Transition::LeaseDropped => {}
         }
         out.notice(Notice::Transition(transition));
     }

@@ -105,6 +105,7 @@ fn body_to_wire(message: Message) -> RaftBody {
             id: id.0,
             index: index.map(Index::get),
         },
+        Message::TimeoutNow => RaftBody::TimeoutNow,
     }
 }
 
@@ -213,6 +214,7 @@ fn body_from_wire(term: Term, body: RaftBody) -> Result<Message, UnreadableMessa
             id: ReadId(id),
             index: index.map(|index| index_from("read index", index)).transpose()?,
         },
+        RaftBody::TimeoutNow => Message::TimeoutNow,
     })
 }
 

@@ -318,7 +318,7 @@ impl Formed {
                 self.note_proposed(first, &batch, out);
                 self.writes.give_back(batch);
             }
-            Err(ProposeError::NotLeader { .. }) => {
+            Err(ProposeError::NotLeader { .. } | ProposeError::TransferUnderWay { .. }) => {
                 self.writes.delay_retry(now);
                 for write in batch {
                     self.wait_for_leader(write, out);

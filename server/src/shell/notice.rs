@@ -91,6 +91,8 @@ impl Notices {
                     StepDown::HigherTerm => "another node campaigns or leads in a higher term",
                     StepDown::LostQuorum => "no majority answered for an election time-out",
                     StepDown::SlowDisk => "this node's disk did not finish a write for an election time-out",
+                    StepDown::Transferred => "leadership was handed over, as asked",
+                    StepDown::NotAVoter => "the cluster's configuration does not name it as a voter any more",
                 };
                 warn!(term = term.0, reason, "this node leads no more");
             }
@@ -98,6 +100,16 @@ impl Notices {
                 Some(leader) => info!(term = term.0, leader = self.name(leader.0), "following"),
                 None => info!(term = term.0, "no leader is known"),
             },
+            Transition::TransferStarted { target } => {
+                info!(target_node = self.name(target.0), "handing leadership over");
+            }
+            Transition::TransferAborted { target } => warn!(
+                target_node = self.name(target.0),
+                "the node did not take leadership over in time: this node goes on"
+            ),
+            Transition::LeaseDropped => {
+                warn!("the clock jumped: the leader lease is dropped until a majority answers again")
+            }
         }
     }
 

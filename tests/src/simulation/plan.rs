@@ -51,6 +51,7 @@ impl RaftPlan {
             tail_bytes: self.tail_bytes,
             max_apply_bytes: self.max_apply_bytes,
             max_pending_reads: self.max_pending_reads,
+            leader_leases: raftkv_raft::LeaderLeases::Off,
         }
     }
 }

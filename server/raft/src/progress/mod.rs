@@ -3,7 +3,12 @@
 //! *Probe*: the match is unknown or in doubt, one append is out at a time. *Replicate*: appends are pipelined within a
 //! window. *Snapshot*: the log does not hold any more what comes next; nothing is appended until the peer has a snapshot.
 
+mod catch_up;
 mod inflight;
+
+use std::time::Duration;
+
+use catch_up::CatchUp;
 
 use crate::simulation::{mark, mutant};
 use crate::{Index, ReplicationSession, Round, Time};
@@ -46,8 +51,10 @@ pub(crate) struct Progress {
     state: State,
     /// The latest confirmation round it answered.
     pub(crate) acknowledged: Option<Round>,
-    /// When it last answered anything in this term.
-    pub(crate) heard: Time,
+    /// When it last answered anything in this term, or since when it is waited for.
+    heard: Time,
+    has_answered: bool,
+    catch_up: CatchUp,
     /// Set by each timed heartbeat, taken by the first answer: paces what is sent again to one message a heartbeat.
     pub(crate) may_resume: bool,
 }
@@ -65,8 +72,44 @@ impl Progress {
             }),
             acknowledged: None,
             heard: now,
+            has_answered: false,
+            catch_up: CatchUp::starting(now),
             may_resume: false,
         }
+    }
+
+    /// It answered something.
+    pub(crate) fn hear(&mut self, now: Time) {
+        self.heard = now;
+        self.has_answered = true;
+    }
+
+    /// When it last answered, or since when it is waited for.
+    pub(crate) fn heard(&self) -> Time {
+        self.heard
+    }
+
+    /// Has it answered anything in this term?
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered
+    }
+
+    /// Notes how fast it takes the log in; `last` is the log's end.
+    pub(crate) fn measure(&mut self, now: Time, last: Index, timeout: Duration) {
+        if let Some(matched) = self.matched {
+            self.catch_up.reached(matched, last, now, timeout);
+        }
+    }
+
+    /// A heartbeat goes out.
+    pub(crate) fn beat(&mut self, now: Time, last: Index) {
+        self.may_resume = true;
+        self.catch_up.beat(self.matched, last, now);
+    }
+
+    /// Does it take in what is new faster than an election time-out (R60)?
+    pub(crate) fn is_caught_up(&self, now: Time, last: Index, timeout: Duration) -> bool {
+        matches!(self.state, State::Replicate(_)) && self.catch_up.is_done(self.matched, last, now, timeout)
     }
 
     pub(crate) fn matched(&self) -> Option<Index> {

@@ -13,7 +13,7 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// A new term, and a vote for itself. The requests leave once that vote is durable, and only then does it count (R1).
-    pub(crate) fn campaign(shared: &mut Shared, now: Time) -> Candidate {
+    pub(crate) fn campaign(shared: &mut Shared, now: Time, campaign: Campaign) -> Candidate {
         let term = shared.term().next();
         shared.enter_term(term);
         shared.cast_vote(shared.id);
@@ -23,7 +23,7 @@ impl Candidate {
         let configuration = shared.configurations.latest().clone();
         let request = Message::VoteRequest {
             last: shared.log.last(),
-            campaign: Campaign::Election,
+            campaign,
         };
         let own = shared.id;
         for peer in configuration

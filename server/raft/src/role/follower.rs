@@ -56,12 +56,17 @@ impl Follower {
     fn hear(&mut self, shared: &mut Shared, now: Time) {
         self.heard = Some(now);
         shared.leader_contact = Some(now);
+        shared.promise_lease(now);
         shared.restart_election_timer(now);
     }
 
     /// The connection to the leader's process was reset: stickiness ends, and a pre-vote follows soon, unless the
-    /// leader is heard again first.
+    /// leader is heard again first. Not so with leases on: the leader may live, and read by the promise of this node (R71).
     pub(crate) fn leader_reset(&mut self, shared: &mut Shared, now: Time) {
+        if shared.config.leader_leases.are_on() {
+            mark("reset connection to a leader with a lease");
+            return;
+        }
         mark("stickiness ended by a reset connection");
         self.heard = None;
         let delay = shared.random_below(shared.config.reset_campaign_jitter);

@@ -13,7 +13,7 @@ pub(crate) use pre_candidate::PreCandidate;
 
 use std::collections::BTreeMap;
 
-use crate::{Configuration, NodeId, StepDown, Verdict, quorum};
+use crate::{Campaign, Configuration, NodeId, StepDown, Verdict, quorum};
 
 #[derive(Debug)]
 pub(crate) enum Role {
@@ -31,8 +31,8 @@ pub(crate) enum Next {
     Stay,
     /// Ask for pre-votes.
     PreCampaign,
-    /// The pre-vote is won: ask for votes.
-    Campaign,
+    /// The pre-vote is won, or leadership handed over: ask for votes.
+    Campaign(Campaign),
     /// The vote is won.
     Lead,
     /// Lead no more, in the same term.

@@ -2,7 +2,7 @@
 
 use super::{Next, Votes};
 use crate::shared::Shared;
-use crate::{Message, NodeId, Term, Time, Transition, Verdict};
+use crate::{Campaign, Message, NodeId, Term, Time, Transition, Verdict};
 
 #[derive(Debug)]
 pub(crate) struct PreCandidate {
@@ -57,7 +57,7 @@ impl PreCandidate {
 
     fn next(&self, shared: &Shared) -> Next {
         if self.votes.are_won(shared.configuration()) {
-            Next::Campaign
+            Next::Campaign(Campaign::Election)
         } else {
             Next::Stay
         }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use raftkv_raft::{
-    Campaign, Config, Entry, EntryId, Envelope, Index, Message, NodeId, Raft, ReplicationSession, RoleName,
-    Round, Term, Time, Verdict,
+    Campaign, ChangeChecks, ChangeError, Config, Entry, EntryId, Envelope, Index, Message, NodeId, Raft,
+    ReplicationSession, RoleName, Round, Term, Time, Verdict,
 };
 
-use super::{Durable, Node, index, voters};
+use super::{Durable, Node, change, index, nodes, voters};
 
 pub(crate) struct Lone {
     pub(crate) node: Node,
@@ -169,6 +169,17 @@ impl Lone {
     pub(crate) fn restart(&mut self) {
         let disk = self.node.disk.clone();
         self.node = Node::start(1, &Config::default(), disk, 8, self.now);
+    }
+
+    /// Asks this leader to change the group to these.
+    pub(crate) fn change(&mut self, voters: &[u64], learners: &[u64]) -> Result<EntryId, ChangeError> {
+        let now = self.now;
+        let configuration = self
+            .raft()
+            .configuration()
+            .towards(nodes(voters), nodes(learners));
+        self.raft()
+            .propose_change(now, change(configuration, ChangeChecks::SafetyAlone))
     }
 
     pub(crate) fn commit(&mut self) -> Index {

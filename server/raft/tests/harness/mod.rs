@@ -5,14 +5,14 @@ pub(crate) mod chaos;
 pub(crate) mod lone;
 pub(crate) mod script;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_raft::{
-    Config, Configuration, Entry, EntryId, EntryKind, Envelope, Fetch, HardState, Index, Install, NodeId,
-    Proposal, Raft, ReadId, ReadOutcome, Ready, Restored, SendSnapshot, SnapshotOffer, SnapshotVerdict,
-    Stamp, Term, Time, Transition, Write,
+    ChangeChecks, ChangeError, Config, Configuration, ConfigurationChange, Entry, EntryId, EntryKind,
+    Envelope, Fetch, HardState, Index, Install, NodeId, Proposal, Raft, ReadId, ReadOutcome, Ready, Restored,
+    SendSnapshot, SnapshotOffer, SnapshotVerdict, Stamp, Term, Time, Transition, Write,
 };
 
 pub(crate) fn index(number: u64) -> Index {
@@ -42,6 +42,20 @@ pub(crate) fn entry(id: EntryId, payload: &str) -> Entry {
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         configuration: None,
     }
+}
+
+/// A configuration as a proposal.
+pub(crate) fn change(configuration: Configuration, checks: ChangeChecks) -> ConfigurationChange {
+    ConfigurationChange {
+        payload: format!("{configuration:?}").into(),
+        configuration,
+        stamp: Stamp::default(),
+        checks,
+    }
+}
+
+pub(crate) fn nodes(numbers: &[u64]) -> BTreeSet<NodeId> {
+    numbers.iter().copied().map(NodeId).collect()
 }
 
 pub(crate) fn voters(count: u64) -> Configuration {
@@ -217,6 +231,10 @@ pub(crate) struct Node {
     /// A snapshot that was received, for the install that the core asks for.
     pub(crate) received: Option<Snapshot>,
     pub(crate) wanted: Vec<SendSnapshot>,
+    /// The configurations that the core asked for, to leave a joint one.
+    pub(crate) leaves: Vec<Configuration>,
+    /// They are not proposed.
+    pub(crate) ignores_leaves: bool,
     pub(crate) applied: Vec<Entry>,
     pub(crate) reads: Vec<ReadOutcome>,
     pub(crate) fetches: Vec<Fetch>,
@@ -235,6 +253,8 @@ impl Node {
             installs: VecDeque::new(),
             received: None,
             wanted: Vec::new(),
+            leaves: Vec::new(),
+            ignores_leaves: false,
             applied,
             reads: Vec::new(),
             fetches: Vec::new(),
@@ -256,6 +276,15 @@ impl Node {
             }
             self.queued.extend(ready.write);
             self.wanted.extend(ready.snapshots);
+            if let Some(configuration) = ready.leave_joint {
+                self.leaves.push(configuration.clone());
+                if !self.ignores_leaves {
+                    let change = change(configuration, ChangeChecks::SafetyAlone);
+                    self.raft
+                        .propose_change(now, change)
+                        .expect("what the core asks for it takes");
+                }
+            }
             messages.extend(ready.messages);
             self.reads.extend(ready.reads);
             self.fetches.extend(ready.fetches);
@@ -362,6 +391,8 @@ pub(crate) struct Group {
     pub(crate) transfers: VecDeque<Transfer>,
     /// Snapshots that were taken, until they are durable and reported.
     pub(crate) reports: VecDeque<Transfer>,
+    /// Nobody proposes to leave a joint configuration.
+    pub(crate) keeps_joint: bool,
     /// No snapshot arrives while the rest settles.
     pub(crate) holds_transfers: bool,
     /// Links (from, to) that lose everything.
@@ -391,6 +422,7 @@ impl Group {
             network: VecDeque::new(),
             transfers: VecDeque::new(),
             reports: VecDeque::new(),
+            keeps_joint: false,
             holds_transfers: false,
             cut: Vec::new(),
             stalled: Vec::new(),
@@ -406,7 +438,8 @@ impl Group {
 
     pub(crate) fn start(&mut self, node: u64, disk: Durable) {
         self.seeds += 1;
-        let started = Node::start(node, &self.config, disk, self.seeds * 1000 + node, self.now);
+        let mut started = Node::start(node, &self.config, disk, self.seeds * 1000 + node, self.now);
+        started.ignores_leaves = self.keeps_joint;
         self.nodes.insert(node, started);
     }
 
@@ -600,6 +633,20 @@ impl Group {
         self.raft(node)
             .propose(now, vec![command(payload)])
             .expect("the test asks a leader")
+    }
+
+    /// Asks `node` to change the group to these.
+    pub(crate) fn change(
+        &mut self,
+        node: u64,
+        voters: &[u64],
+        learners: &[u64],
+        checks: ChangeChecks,
+    ) -> Result<EntryId, ChangeError> {
+        let now = self.now;
+        let raft = self.raft(node);
+        let configuration = raft.configuration().towards(nodes(voters), nodes(learners));
+        raft.propose_change(now, change(configuration, checks))
     }
 
     pub(crate) fn read(&mut self, node: u64) -> ReadId {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use raftkv_raft::{
-    Config, Configuration, EntryId, EntryKind, Envelope, Index, Message, NodeId, Proposal, ReadOutcome,
-    RoleName, Transition, Verdict,
+    Campaign, ChangeChecks, Config, Configuration, EntryId, EntryKind, Envelope, Index, Message, NodeId,
+    Proposal, ReadOutcome, RoleName, Transition, Verdict,
 };
 
 use super::{Durable, Group, command, voters};
@@ -55,6 +55,7 @@ impl Script {
             "voters" | "learners" | "outgoing" => self.found(name, &arguments),
             "node" => self.start_node(&arguments),
             "propose" => self.propose(&arguments),
+            "change" => self.change(&arguments),
             "status" => self.status(),
             _ => self.act(name, &numbers(arguments.into_iter())),
         }
@@ -135,6 +136,14 @@ impl Script {
                 self.group.restart(*node);
                 self.printed.remove(node);
             }
+            ("keep-joint", []) => self.group.keeps_joint = true,
+            ("transfer", [node, target]) => {
+                let now = self.group.now;
+                if let Err(error) = self.group.raft(*node).transfer(now, NodeId(*target)) {
+                    writeln!(self.output, "{node} refuses: {error}").expect("a string takes all");
+                }
+                self.collect();
+            }
             ("compact", [node, keep]) => {
                 self.group.node(*node).compact(*keep);
                 self.collect();
@@ -207,6 +216,23 @@ impl Script {
         let now = self.group.now;
         match self.group.raft(node).propose(now, proposals) {
             Ok(first) => writeln!(self.output, "{node} accepts from {first}"),
+            Err(error) => writeln!(self.output, "{node} refuses: {error}"),
+        }
+        .expect("a string takes all");
+        self.collect();
+    }
+
+    /// `change N VOTERS.. [/ LEARNERS..]`
+    fn change(&mut self, arguments: &[&str]) {
+        let node = arguments[0].parse().expect("a node");
+        let mut halves = arguments[1..].split(|word| *word == "/");
+        let mut half = || numbers(halves.next().unwrap_or_default().iter().copied());
+        let (voters, learners) = (half(), half());
+        match self
+            .group
+            .change(node, &voters, &learners, ChangeChecks::SafetyAlone)
+        {
+            Ok(at) => writeln!(self.output, "{node} accepts the change as {at}"),
             Err(error) => writeln!(self.output, "{node} refuses: {error}"),
         }
         .expect("a string takes all");
@@ -378,7 +404,10 @@ fn describe_message(message: &Message) -> String {
             campaign_term,
             verdict,
         } => format!("pre-vote for term {campaign_term} {}", verdict_name(verdict)),
-        Message::VoteRequest { last, .. } => format!("vote? last {last}"),
+        Message::VoteRequest { last, campaign } => match campaign {
+            Campaign::Election => format!("vote? last {last}"),
+            Campaign::Transfer => format!("vote, handed over? last {last}"),
+        },
         Message::VoteReply { verdict } => format!("vote {}", verdict_name(verdict)),
         Message::Append {
             prev,
@@ -397,6 +426,7 @@ fn describe_message(message: &Message) -> String {
         Message::HeartbeatReply { round, .. } => format!("heartbeat {} answered", round.0),
         Message::ReadIndexRequest { .. } => "read index?".to_owned(),
         Message::ReadIndexReply { index, .. } => format!("read index {}", describe_index(*index)),
+        Message::TimeoutNow => "campaign now".to_owned(),
     }
 }
 
@@ -431,5 +461,8 @@ fn describe_transition(transition: &Transition) -> String {
             Some(leader) => format!("follows {} in term {term}", leader.0),
             None => format!("follows nobody in term {term}"),
         },
+        Transition::TransferStarted { target } => format!("hands over to {}", target.0),
+        Transition::TransferAborted { target } => format!("goes on, {} did not take over", target.0),
+        Transition::LeaseDropped => "drops its lease".to_owned(),
     }
 }

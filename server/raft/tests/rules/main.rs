@@ -5,7 +5,10 @@
 mod harness;
 
 mod elections;
+mod leases;
+mod membership;
 mod persistence;
 mod reads;
 mod replication;
 mod snapshots;
+mod transfers;

@@ -44,7 +44,8 @@ impl Observer {
             | RaftBody::Heartbeat { .. }
             | RaftBody::HeartbeatReply { .. }
             | RaftBody::ReadIndexRequest { .. }
-            | RaftBody::ReadIndexReply { .. } => {}
+            | RaftBody::ReadIndexReply { .. }
+            | RaftBody::TimeoutNow => {}
         }
     }
 

@@ -421,6 +421,7 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                 Body::HeartbeatReply { round, .. } => (11, *round),
                 Body::ReadIndexRequest { id } => (12, *id),
                 Body::ReadIndexReply { id, index } => (13, id << 32 | index.unwrap_or(0)),
+                Body::TimeoutNow => (14, 0),
             };
             [
                 kind << 56 | raft.term << 32 | (raft.from.0 ^ raft.to.0) >> 40,

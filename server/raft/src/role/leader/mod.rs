@@ -1,18 +1,23 @@
 //! Leads: appends, replicates, counts, confirms reads, and steps down when it can not (paper §5.3, §5.4; thesis 6.2).
 
+mod changing;
 mod reading;
 mod replication;
+mod transferring;
 
 use std::collections::BTreeMap;
 
 use super::Next;
+use crate::lease::LeaseKeeper;
 use crate::progress::Progress;
 use crate::read::ReadRounds;
 use crate::shared::Shared;
 use crate::simulation::{mark, mutant};
+use transferring::Transfer;
+
 use crate::{
-    Entry, EntryId, EntryKind, Index, NodeId, Proposal, ProposeError, ReplicationSession, Round, Stamp,
-    StepDown, Time, Transition, quorum,
+    Entry, EntryId, EntryKind, Index, NodeId, PeerProgress, Proposal, ProposeError, ReplicationSession,
+    Round, Stamp, StepDown, Time, Transition, quorum,
 };
 
 #[derive(Debug)]
@@ -26,16 +31,31 @@ pub(crate) struct Leader {
     reads: ReadRounds,
     /// Weight of the entries of this term that are not committed (R78).
     uncommitted_bytes: usize,
+    transfer: Option<Transfer>,
+    lease: LeaseKeeper,
+    /// The caller was asked, since the last heartbeat, for the entry that leaves a joint configuration.
+    is_leave_asked: bool,
 }
 
 impl Leader {
-    #[cfg(feature = "simulation")]
-    pub(crate) fn peer_progress(&self) -> impl Iterator<Item = crate::PeerProgress> {
-        self.peers.iter().map(|(&peer, progress)| crate::PeerProgress {
-            peer,
-            matched: progress.matched(),
-            next: progress.next(),
-        })
+    pub(crate) fn peer_progress(&self) -> impl Iterator<Item = PeerProgress> {
+        self.peers
+            .iter()
+            .map(|(peer, progress)| PeerProgress::of(*peer, progress))
+    }
+
+    pub(crate) fn progress(&self, peer: NodeId) -> Option<PeerProgress> {
+        self.peers
+            .get(&peer)
+            .map(|progress| PeerProgress::of(peer, progress))
+    }
+
+    pub(crate) fn lease(&self) -> &LeaseKeeper {
+        &self.lease
+    }
+
+    pub(crate) fn lease_mut(&mut self) -> &mut LeaseKeeper {
+        &mut self.lease
     }
 
     /// Starts the term with a no-op (R16, paper §8), which is also what it announces itself with.
@@ -51,6 +71,9 @@ impl Leader {
             round: Round(0),
             reads: ReadRounds::default(),
             uncommitted_bytes: 0,
+            transfer: None,
+            lease: LeaseKeeper::new(shared.config.leader_leases, shared.config.election_timeout),
+            is_leave_asked: false,
         };
         leader.follow_configuration(shared, now);
         shared.report(Transition::Elected {
@@ -59,6 +82,7 @@ impl Leader {
         });
         leader.append(
             shared,
+            now,
             vec![Entry {
                 id: noop,
                 kind: EntryKind::Noop,
@@ -87,8 +111,13 @@ impl Leader {
     pub(crate) fn propose(
         &mut self,
         shared: &mut Shared,
+        now: Time,
         proposals: Vec<Proposal>,
     ) -> Result<EntryId, ProposeError> {
+        if let Some(target) = self.transfer_target() {
+            mark("proposal refused during a transfer");
+            return Err(ProposeError::TransferUnderWay { target });
+        }
         let batch_bytes: usize = proposals.iter().map(size_bytes).sum();
         let is_over = self.uncommitted_bytes + batch_bytes > shared.config.max_uncommitted_bytes;
         if is_over && self.uncommitted_bytes > 0 {
@@ -99,16 +128,21 @@ impl Leader {
         }
         let first = shared.log.last().index.next();
         let entries = entries_of(shared, first, proposals);
-        self.append(shared, entries);
+        self.append(shared, now, entries);
         Ok(EntryId {
             term: shared.term(),
             index: first,
         })
     }
 
-    fn append(&mut self, shared: &mut Shared, entries: Vec<Entry>) {
+    /// A configuration counts from its append on (R56): for who is sent to, and for what is committed (R28).
+    fn append(&mut self, shared: &mut Shared, now: Time, entries: Vec<Entry>) {
         self.uncommitted_bytes += entries.iter().map(Entry::size_bytes).sum::<usize>();
+        let changes_members = entries.iter().any(|entry| entry.configuration.is_some());
         shared.append(entries);
+        if changes_members {
+            self.follow_configuration(shared, now);
+        }
         self.advance_commit(shared);
     }
 
@@ -162,6 +196,7 @@ impl Leader {
         self.heartbeat_due
             .min(self.quorum_deadline(shared))
             .min(disk_deadline(shared))
+            .min(self.transfer_deadline())
     }
 
     pub(crate) fn tick(&mut self, shared: &mut Shared, now: Time) -> Next {
@@ -173,9 +208,11 @@ impl Leader {
             mark("stepped down, quorum lost");
             return Next::StepDown(StepDown::LostQuorum);
         }
+        self.abort_late_transfer(shared, now);
         if now >= self.heartbeat_due || crate::simulation::buggify("early heartbeat") {
             self.heartbeat_due = now.after(shared.config.heartbeat_interval);
-            self.beat(shared);
+            self.beat(shared, now);
+            self.hand_over_if_level(shared);
         }
         Next::Stay
     }
@@ -187,7 +224,7 @@ impl Leader {
         }
         let heard = |node: NodeId| match node == shared.id {
             true => Some(Time::NEVER),
-            false => self.peers.get(&node).map(|peer| peer.heard),
+            false => self.peers.get(&node).map(Progress::heard),
         };
         // A voter without progress can not be: both come from the latest configuration.
         let heard = quorum::reached(shared.configuration(), heard).unwrap_or(Time(0));
@@ -201,7 +238,7 @@ impl Leader {
             mark("reply of another session dropped");
             return None;
         }
-        peer.heard = now;
+        peer.hear(now);
         Some(peer)
     }
 }

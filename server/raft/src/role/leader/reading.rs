@@ -10,18 +10,21 @@ use crate::{
 
 impl Leader {
     /// The timed heartbeat: "I still lead", the commit index, and a chance for peers that got stuck (R32, R77).
-    pub(super) fn beat(&mut self, shared: &mut Shared) {
+    pub(super) fn beat(&mut self, shared: &mut Shared, now: Time) {
+        self.is_leave_asked = false;
+        let last = shared.log.last().index;
         for progress in self.peers.values_mut() {
-            progress.may_resume = true;
+            progress.beat(now, last);
         }
-        self.start_round(shared);
+        self.start_round(shared, now);
     }
 
     /// Sends a heartbeat of a new round to everyone. What has gathered rides on it, once the term has a commit.
-    fn start_round(&mut self, shared: &mut Shared) {
+    fn start_round(&mut self, shared: &mut Shared, now: Time) {
         let reuses = mutant("X23_read_round_reused") && self.reads.wants_round() && self.round > Round(0);
         if !reuses {
             self.round = Round(self.round.0 + 1);
+            self.lease.round_sent(self.round, now);
         }
         if self.may_confirm(shared) {
             self.reads.ride(self.round, shared.commit());
@@ -35,7 +38,7 @@ impl Leader {
             };
             shared.send(*peer, heartbeat);
         }
-        self.confirm_reads(shared);
+        self.confirm_rounds(shared, now);
     }
 
     fn may_confirm(&self, shared: &Shared) -> bool {
@@ -43,9 +46,9 @@ impl Leader {
     }
 
     /// Reads gather until the moment's events are all in; then they get a round, unless enough are under way.
-    pub(crate) fn start_due_round(&mut self, shared: &mut Shared) {
+    pub(crate) fn start_due_round(&mut self, shared: &mut Shared, now: Time) {
         if self.reads.wants_round() && self.may_confirm(shared) {
-            self.start_round(shared);
+            self.start_round(shared, now);
         }
     }
 
@@ -89,11 +92,11 @@ impl Leader {
             progress.acknowledged = progress.acknowledged.max(Some(round));
         }
         Leader::resume(shared, from, progress);
-        self.confirm_reads(shared);
+        self.confirm_rounds(shared, now);
     }
 
-    /// Confirms every read whose round, or a later one, a quorum has answered.
-    fn confirm_reads(&mut self, shared: &mut Shared) {
+    /// What a quorum has answered: it confirms every read that rode on that round or an earlier one, and renews the lease.
+    fn confirm_rounds(&mut self, shared: &mut Shared, now: Time) {
         let acknowledged = |node: NodeId| match node == shared.id || mutant("X23_read_without_quorum_round") {
             true => Some(self.round),
             false => self.peers.get(&node).and_then(|peer| peer.acknowledged),
@@ -101,6 +104,7 @@ impl Leader {
         let Some(round) = quorum::reached(shared.configuration(), acknowledged) else {
             return;
         };
+        self.lease.confirmed(round, now);
         while let Some((index, readers)) = self.reads.next_confirmed(round) {
             for reader in readers {
                 answer(shared, reader, Some(index));

@@ -83,8 +83,13 @@ impl Leader {
         let Some(progress) = self.answering(from, session, now) else {
             return;
         };
-        if progress.accepted(matched, base) {
+        let rises = progress.accepted(matched, base);
+        progress.measure(now, shared.log.last().index, shared.config.election_timeout);
+        if rises {
             self.advance_commit(shared);
+            if self.transfer_target() == Some(from) {
+                self.hand_over_if_level(shared);
+            }
         }
     }
 
