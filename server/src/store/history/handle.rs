@@ -75,6 +75,7 @@ impl<D: Disk> History<D> {
     /// Of the disk. The store takes no more writes then.
     pub fn write_pending(&self) -> Result<(), StoreError> {
         let mut scratch = self.writer();
+        self.shared.check_running()?;
         let unsealed = self.shared.read(|kept| kept.generations.clone());
         for generation in unsealed.iter().filter(|generation| generation.sealed().is_none()) {
             self.write_of(generation, &mut scratch)?;
@@ -104,6 +105,7 @@ impl<D: Disk> History<D> {
     /// When it is not the oldest that is not sealed.
     pub fn seal(&self, number: GenerationNumber) -> Result<(), StoreError> {
         let mut scratch = self.writer();
+        self.shared.check_running()?;
         self.shared
             .change(|kept| begin_through(kept, self.shared.store, number));
         let kept = self.shared.read(|kept| kept.generations.clone());
