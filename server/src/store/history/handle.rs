@@ -19,8 +19,9 @@ use crate::store::{GenerationNumber, StoreError};
 
 /// A store's history. All clones are one. [`History::open`] makes it.
 ///
-/// Apply calls [`History::push`]; one thread at a time writes (the others wait): [`History::write_pending`],
-/// [`History::seal`], [`History::trim`]. The drain's [`ImageWriter`] goes on beside them, readers beside all.
+/// Apply calls [`History::push`]. [`History::write_pending`] and [`History::trim`] wait for each other;
+/// [`History::seal`] lets them go on while it syncs. The drain's [`ImageWriter`] goes on beside them, readers beside all.
+/// Seals come one at a time, and so do image writers.
 pub struct History<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
 }
@@ -114,6 +115,8 @@ impl<D: Disk> History<D> {
             .filter(|oldest| oldest.number == number)
             .unwrap_or_else(|| panic!("generation {} is not the next to seal", number.0));
         self.write_of(generation, &mut scratch)?;
+        // The sync may take long: the next generation's events are written meanwhile.
+        drop(scratch);
         self.shared.stop_on_error(generation.seal(&self.shared.disk))
     }
 
