@@ -160,9 +160,10 @@ impl<F: DiskFile> Generation<F> {
                 panic!("generation {} is sealed, and events come for it", self.number.0);
             };
             let (first, last) = block.revisions();
-            assert!(
-                open.span.last < first,
-                "a batch of events from {first} after {}",
+            assert_eq!(
+                first.0,
+                open.span.last.0 + 1,
+                "a batch of events from {first} after {}: each revision has its events",
                 open.span.last
             );
             if open.events == 0 {

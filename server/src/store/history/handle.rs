@@ -19,8 +19,9 @@ use crate::store::{GenerationNumber, StoreError};
 
 /// A store's history. All clones are one. [`History::open`] makes it.
 ///
-/// Apply calls [`History::push`]; one thread at a time writes (the others wait): [`History::write_pending`],
-/// [`History::seal`], [`History::trim`]. The drain's [`ImageWriter`] goes on beside them, readers beside all.
+/// Apply calls [`History::push`]. [`History::write_pending`] and [`History::trim`] wait for each other;
+/// [`History::seal`] lets them go on while it syncs. The drain's [`ImageWriter`] goes on beside them, readers beside all.
+/// Seals come one at a time, and so do image writers.
 pub struct History<D: Disk> {
     pub(super) shared: Arc<Shared<D>>,
 }
@@ -75,6 +76,7 @@ impl<D: Disk> History<D> {
     /// Of the disk. The store takes no more writes then.
     pub fn write_pending(&self) -> Result<(), StoreError> {
         let mut scratch = self.writer();
+        self.shared.check_running()?;
         let unsealed = self.shared.read(|kept| kept.generations.clone());
         for generation in unsealed.iter().filter(|generation| generation.sealed().is_none()) {
             self.write_of(generation, &mut scratch)?;
@@ -104,6 +106,7 @@ impl<D: Disk> History<D> {
     /// When it is not the oldest that is not sealed.
     pub fn seal(&self, number: GenerationNumber) -> Result<(), StoreError> {
         let mut scratch = self.writer();
+        self.shared.check_running()?;
         self.shared
             .change(|kept| begin_through(kept, self.shared.store, number));
         let kept = self.shared.read(|kept| kept.generations.clone());
@@ -112,6 +115,8 @@ impl<D: Disk> History<D> {
             .filter(|oldest| oldest.number == number)
             .unwrap_or_else(|| panic!("generation {} is not the next to seal", number.0));
         self.write_of(generation, &mut scratch)?;
+        // The sync may take long: the next generation's events are written meanwhile.
+        drop(scratch);
         self.shared.stop_on_error(generation.seal(&self.shared.disk))
     }
 

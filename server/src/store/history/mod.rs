@@ -28,8 +28,8 @@
 //! # Memory
 //! Events that wait to be written; for the generations that are not sealed 8 bytes for each event (their index, twice
 //! that while it is merged); for sealed ones 4 bytes for each 511 entries, 16 for each 64 KiB of events or 32 KiB of
-//! images: about 1 MiB for each GiB. An iterator holds a piece of 64 KiB, or one entry if that is larger, for each
-//! generation that it reads at the same time.
+//! images: about 1 MiB for each GiB. An iterator over events holds a piece of 64 KiB, or one entry if that is larger; one
+//! over a range in the past the keys of 32 KiB of images for each generation behind its revision.
 //!
 //! # Layout
 //! ```text

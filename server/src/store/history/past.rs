@@ -82,8 +82,8 @@ impl<F: DiskFile, L: Layers> Past<F, L> {
         Ok(self.state_at(key, newest, at)?.map(|stored| record(&stored)))
     }
 
-    /// The records of a range at revision `at`, in order. Holds, for each drained generation behind `at`, a piece of 64 KiB
-    /// and the keys of one block.
+    /// The records of a range at revision `at`, in order. Holds, for each drained generation behind `at`, the keys of one
+    /// block: of 32 KiB, values included.
     ///
     /// # Errors
     /// As [`Past::record_at`].
