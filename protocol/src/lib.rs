@@ -61,7 +61,8 @@ pub use handshake::{
 pub use limits::Limits;
 pub use negotiate::{Availability, Listener, negotiate};
 pub use peer::{
-    FormedIn, Founding, Introduction, PeerMessage, RaftBody, RaftMessage, WireEntry, WireEntryId,
+    FormedIn, Founding, Introduction, PeerMessage, RaftBody, RaftMessage, SnapshotProgress, WireEntry,
+    WireEntryId,
 };
 pub use request::{
     Answer, Consistency, Failure, Header, LeaderHint, Member, Record, Request, Response, RoleName, Status,

@@ -134,6 +134,31 @@ pub enum RaftBody {
         index: Option<u64>,
     },
     TimeoutNow,
+    /// A part of a snapshot; outside of the consensus core, but judged by it. `snapshot` names the transfer at its sender.
+    SnapshotPart {
+        session: u64,
+        last: WireEntryId,
+        snapshot: u64,
+        part: Bytes,
+    },
+    /// What the receiver says of a part. `position` (where to go on) is empty unless more is wanted.
+    SnapshotReply {
+        session: u64,
+        snapshot: u64,
+        progress: SnapshotProgress,
+        position: Bytes,
+    },
+}
+
+/// How a transfer of a snapshot stands at its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotProgress {
+    /// The part at the position is wanted.
+    Wanted,
+    /// It is installed, durably, or the receiver holds all of it anyway.
+    Installed,
+    /// It is not taken: the sender does not lead, or the snapshot is broken.
+    Refused,
 }
 
 /// An entry of an append; its index follows from its place after `prev`. On the wire all payloads stand, raw, after the

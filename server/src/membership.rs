@@ -20,6 +20,14 @@ pub struct Membership {
 #[error("a configuration entry is not readable ({0}); was the data directory written by a newer version?")]
 pub struct UnreadableMembership(String);
 
+impl UnreadableMembership {
+    /// There is none where one must be.
+    #[must_use]
+    pub fn missing() -> UnreadableMembership {
+        UnreadableMembership("it is missing".to_owned())
+    }
+}
+
 impl Membership {
     /// Encodes it as an entry's payload.
     #[must_use]

@@ -3,6 +3,7 @@
 //! ```text
 //! all but Append   PeerHeader
 //! Append           PeerHeader, EntryHeader * count, payload * count
+//! SnapshotPart     PeerHeader, the part, raw        SnapshotReply    PeerHeader, the position, raw
 //! ```
 //! What stands behind the header of an append is the matter of `entries`.
 
@@ -13,7 +14,7 @@ use super::entries::{append_entries, payload_bytes, take_entries};
 use super::{append, expect_end, take};
 use crate::{
     ClusterId, Founding, GroupId, Introduction, NodeId, PeerMessage, ProtocolError, RaftBody, RaftMessage,
-    WireEntry, WireEntryId, write_frame,
+    SnapshotProgress, WireEntry, WireEntryId, write_frame,
 };
 
 const EXPECTED: &str = "a message between nodes";
@@ -96,6 +97,16 @@ enum BodyHeader {
         index: Option<u64>,
     },
     TimeoutNow,
+    SnapshotPart {
+        session: u64,
+        last: WireEntryId,
+        snapshot: u64,
+    },
+    SnapshotReply {
+        session: u64,
+        snapshot: u64,
+        progress: SnapshotProgress,
+    },
 }
 
 /// Appends a message between nodes as one frame.
@@ -130,7 +141,12 @@ fn append_raft(out: &mut BytesMut, message: &RaftMessage) {
         }),
     };
     append(out, &header);
-    append_entries(out, entries, payload_bytes);
+    match &message.body {
+        RaftBody::SnapshotPart { part: raw, .. } | RaftBody::SnapshotReply { position: raw, .. } => {
+            out.extend_from_slice(raw);
+        }
+        _ => append_entries(out, entries, payload_bytes),
+    }
 }
 
 fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
@@ -182,6 +198,26 @@ fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
         RaftBody::ReadIndexRequest { id } => BodyHeader::ReadIndexRequest { id },
         RaftBody::ReadIndexReply { id, index } => BodyHeader::ReadIndexReply { id, index },
         RaftBody::TimeoutNow => BodyHeader::TimeoutNow,
+        RaftBody::SnapshotPart {
+            session,
+            last,
+            snapshot,
+            ..
+        } => BodyHeader::SnapshotPart {
+            session,
+            last,
+            snapshot,
+        },
+        RaftBody::SnapshotReply {
+            session,
+            snapshot,
+            progress,
+            ..
+        } => BodyHeader::SnapshotReply {
+            session,
+            snapshot,
+            progress,
+        },
     }
 }
 
@@ -231,6 +267,30 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
                 prev,
                 commit,
                 entries: take_entries(frame, rest, count, payload_bytes)?,
+            });
+        }
+        BodyHeader::SnapshotPart {
+            session,
+            last,
+            snapshot,
+        } => {
+            return Ok(RaftBody::SnapshotPart {
+                session,
+                last,
+                snapshot,
+                part: frame.slice_ref(rest),
+            });
+        }
+        BodyHeader::SnapshotReply {
+            session,
+            snapshot,
+            progress,
+        } => {
+            return Ok(RaftBody::SnapshotReply {
+                session,
+                snapshot,
+                progress,
+                position: frame.slice_ref(rest),
             });
         }
         BodyHeader::PreVoteRequest { campaign_term, last } => {

@@ -10,8 +10,8 @@ use raftkv_protocol::{
     Answer, CheckedCommand, ClusterId, Command, Condition, Consistency, ErrorCode, Failure, FormedIn,
     Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch, Introduction, LeaderHint, Limits, Member,
     NodeId, PeerMessage, RaftBody, RaftMessage, Record, Rejection, RejectionCode, Request, RequestId,
-    Response, Revision, RoleName, Speaker, Status, Welcome, WireEntry, WireEntryId, decode_command,
-    encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
+    Response, Revision, RoleName, SnapshotProgress, Speaker, Status, Welcome, WireEntry, WireEntryId,
+    decode_command, encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
 };
 
 use crate::messages::CONTEXT;
@@ -299,6 +299,24 @@ fn raft_bodies() -> Vec<(&'static str, RaftBody)> {
             },
         ),
         ("timeout_now", RaftBody::TimeoutNow),
+        (
+            "snapshot_part",
+            RaftBody::SnapshotPart {
+                session: 1,
+                last: WireEntryId { term: 2, index: 300 },
+                snapshot: 5,
+                part: Bytes::from_static(b"part"),
+            },
+        ),
+        (
+            "snapshot_reply",
+            RaftBody::SnapshotReply {
+                session: 1,
+                snapshot: 5,
+                progress: SnapshotProgress::Wanted,
+                position: Bytes::from_static(b"here"),
+            },
+        ),
     ]
 }
 

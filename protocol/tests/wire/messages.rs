@@ -8,8 +8,8 @@ use raftkv_protocol::{
     Address, Answer, CheckedCommand, ClusterId, Command, Condition, ConnectionContext, Consistency,
     ErrorCode, Failure, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch,
     Introduction, LeaderHint, Limits, Member, NodeId, NodeName, PeerMessage, RaftBody, RaftMessage, Record,
-    Rejection, RejectionCode, Request, Response, Revision, RoleName, Speaker, Status, Welcome, WireEntry,
-    WireEntryId,
+    Rejection, RejectionCode, Request, Response, Revision, RoleName, SnapshotProgress, Speaker, Status,
+    Welcome, WireEntry, WireEntryId,
 };
 
 /// What the answers' connection tells.
@@ -307,6 +307,22 @@ fn replication() -> impl Strategy<Value = RaftBody> {
         number().prop_map(|id| RaftBody::ReadIndexRequest { id }),
         (number(), option::of(number())).prop_map(|(id, index)| RaftBody::ReadIndexReply { id, index }),
         Just(RaftBody::TimeoutNow),
+        (number(), number(), number(), bytes(0..40)).prop_map(|(session, index, snapshot, part)| {
+            RaftBody::SnapshotPart {
+                session,
+                last: WireEntryId { term: 1, index },
+                snapshot,
+                part,
+            }
+        }),
+        (number(), number(), bytes(0..40)).prop_map(|(session, snapshot, position)| {
+            RaftBody::SnapshotReply {
+                session,
+                snapshot,
+                progress: SnapshotProgress::Installed,
+                position,
+            }
+        }),
     ]
 }
 

@@ -7,7 +7,7 @@ use raftkv_raft::{Entry, EntryId, HardState, Index, Write};
 
 use super::batch::{BatchBuffer, batch_bytes, body_bytes};
 use super::error::{LogError, io_error};
-use super::format::{BatchHeader, Origin, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{BatchHeader, Follows, Origin, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{Content, EntryIndex, Place, SharedIndex};
 use super::names::{self, FileKind};
 use super::outline::Outline;
@@ -296,7 +296,7 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn sync_active(&mut self) -> Result<(), LogError> {
+    pub(super) fn sync_active(&mut self) -> Result<(), LogError> {
         let written = self.next_batch - 1;
         if self.synced == written {
             return Ok(());
@@ -331,7 +331,7 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn segment_header(&self, number: u64, origin: Origin) -> SegmentHeader {
+    pub(super) fn segment_header(&self, number: u64, origin: Origin) -> SegmentHeader {
         SegmentHeader {
             number,
             owner: self.owner,
@@ -342,6 +342,7 @@ impl<D: Disk> Log<D> {
             base: self.outline.base(),
             last_before: self.outline.last(),
             hard_state: self.hard_state,
+            follows: Follows::Former,
         }
     }
 }

@@ -32,7 +32,8 @@
 //!  60  zeros                          4
 //!  64  zeros                          8
 //! ```
-//! Flag 1: `vote` was cast. Flag 2: the file was recycled. "Base" is the entry below the first that the log can still
+//! Flag 1: `vote` was cast. Flag 2: the file was recycled. Flag 4: the log begins anew here, behind a snapshot whose last
+//! entry is "base": older segments are void. "Base" is the entry below the first that the log can still
 //! read, "last entry before" the log's last entry when the segment was begun; the two differ as long as an older segment
 //! is kept. Magic, version and checksum stay where they are in every later version.
 //!
@@ -97,6 +98,7 @@ const SEGMENT_MAGIC: &[u8; 8] = b"raftkvSG";
 const BATCH_MAGIC: &[u8; 4] = b"RKVB";
 const FLAG_VOTED: u32 = 1;
 const FLAG_RECYCLED: u32 = 2;
+const FLAG_BEGINS_ANEW: u32 = 4;
 
 /// Rounded up to where the next batch begins.
 pub(super) fn to_sectors(bytes: u64) -> u64 {
@@ -154,6 +156,16 @@ pub(super) struct SegmentHeader {
     pub(super) base: EntryId,
     pub(super) last_before: Option<EntryId>,
     pub(super) hard_state: HardState,
+    pub(super) follows: Follows,
+}
+
+/// What the segments before a segment are to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follows {
+    /// The log goes on from them.
+    Former,
+    /// They are void: a snapshot took the place of all they hold.
+    Nothing,
 }
 
 /// Why a sector is no header of a segment.
@@ -172,7 +184,15 @@ impl SegmentHeader {
             Origin::ZeroFilled => 0,
             Origin::Recycled => FLAG_RECYCLED,
         };
-        put_u16(&mut bytes, 10, (vote_flag(&self.hard_state) | recycled) as u16);
+        let anew = match self.follows {
+            Follows::Former => 0,
+            Follows::Nothing => FLAG_BEGINS_ANEW,
+        };
+        put_u16(
+            &mut bytes,
+            10,
+            (vote_flag(&self.hard_state) | recycled | anew) as u16,
+        );
         put_u64(&mut bytes, 16, self.number);
         put_u64(&mut bytes, 24, self.owner.cluster.0);
         put_u64(&mut bytes, 32, self.owner.node.0);
@@ -228,6 +248,11 @@ impl SegmentHeader {
             base: get_entry_id(bytes, 72)?,
             last_before: get_entry_id(bytes, 88),
             hard_state: get_hard_state(&bytes[104..128], flags)?,
+            follows: if flags & FLAG_BEGINS_ANEW == 0 {
+                Follows::Former
+            } else {
+                Follows::Nothing
+            },
         })
     }
 }

@@ -22,8 +22,8 @@ use super::append::{Log, note_made};
 use super::batch::BatchBuffer;
 use super::error::{LogError, io_error};
 use super::format::{
-    BATCH_HEADER_BYTES, BadHeader, BatchHeader, FORMAT_VERSION, Origin, SECTOR_BYTES, SEGMENT_HEADER_BYTES,
-    SegmentHeader,
+    BATCH_HEADER_BYTES, BadHeader, BatchHeader, FORMAT_VERSION, Follows, Origin, SECTOR_BYTES,
+    SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use super::index::SharedIndex;
 use super::names::{self, FileKind};
@@ -70,7 +70,7 @@ impl<D: Disk> Log<D> {
     /// [`LogError::Damaged`], [`LogError::Lost`], [`LogError::Foreign`], [`LogError::NewerFormat`]: do not start; nothing was changed that
     /// an operator could miss. Of the disk.
     pub fn open(disk: D, config: LogConfig, node: NodeId) -> Result<Option<Recovered<D>>, LogError> {
-        let segments = read_headers(&disk, node)?;
+        let (segments, void) = read_headers(&disk, node)?;
         let (Some(oldest), Some(newest)) = (segments.first(), segments.last()) else {
             refuse_lost(&disk)?;
             return Ok(None);
@@ -95,6 +95,7 @@ impl<D: Disk> Log<D> {
         let hard_state = recovered.hard_state;
         let log = Log::go_on(disk, config, owner, recovered, numbers)?;
         give_back(&log.disk, newest, &tail)?;
+        log.give_up(&void)?;
         Ok(Some(Recovered {
             log,
             owner,
@@ -128,6 +129,7 @@ impl<D: Disk> Log<D> {
             base: replay.outline.base(),
             last_before: replay.outline.last(),
             hard_state: replay.hard_state,
+            follows: Follows::Former,
         };
         let sizes = SegmentSizes {
             usual_bytes: config.segment_size_bytes,
@@ -182,8 +184,9 @@ impl FoundSegment {
     }
 }
 
-/// All segments, oldest first, each known to be this log's and in its place.
-fn read_headers<D: Disk>(disk: &D, node: NodeId) -> Result<Vec<FoundSegment>, LogError> {
+/// All segments that count, oldest first, each known to be this log's and in its place; and the numbers of those that
+/// are void because the log began anew behind them.
+fn read_headers<D: Disk>(disk: &D, node: NodeId) -> Result<(Vec<FoundSegment>, Vec<u64>), LogError> {
     let files = disk.list().map_err(io_error("listing", "the data directory"))?;
     let mut numbers: Vec<u64> = files
         .iter()
@@ -193,16 +196,20 @@ fn read_headers<D: Disk>(disk: &D, node: NodeId) -> Result<Vec<FoundSegment>, Lo
         })
         .collect();
     numbers.sort_unstable();
-    let mut segments: Vec<FoundSegment> = Vec::with_capacity(numbers.len());
-    for number in numbers {
+    let mut segments: VecDeque<FoundSegment> = VecDeque::with_capacity(numbers.len());
+    while let Some(number) = numbers.pop() {
         let segment = read_header(disk, number)?;
-        check_owner(&segment, segments.first(), node)?;
-        if let Some(before) = segments.last() {
-            check_neighbours(before, &segment)?;
+        check_owner(&segment, segments.back(), node)?;
+        if let Some(next) = segments.front() {
+            check_neighbours(&segment, next)?;
         }
-        segments.push(segment);
+        let begins_anew = segment.header.follows == Follows::Nothing;
+        segments.push_front(segment);
+        if begins_anew {
+            break;
+        }
     }
-    Ok(segments)
+    Ok((segments.into(), numbers))
 }
 
 fn read_header<D: Disk>(disk: &D, number: u64) -> Result<FoundSegment, LogError> {
@@ -237,9 +244,9 @@ fn read_header<D: Disk>(disk: &D, number: u64) -> Result<FoundSegment, LogError>
     }
 }
 
-fn check_owner(segment: &FoundSegment, oldest: Option<&FoundSegment>, node: NodeId) -> Result<(), LogError> {
+fn check_owner(segment: &FoundSegment, newest: Option<&FoundSegment>, node: NodeId) -> Result<(), LogError> {
     let owner = segment.header.owner;
-    let is_same_cluster = oldest.is_none_or(|oldest| oldest.header.owner.cluster == owner.cluster);
+    let is_same_cluster = newest.is_none_or(|newest| newest.header.owner.cluster == owner.cluster);
     if owner.node == node && is_same_cluster {
         return Ok(());
     }

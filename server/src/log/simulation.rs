@@ -30,8 +30,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
 
 /// The situations this module marks. A long enough set of simulations with bad disks reaches each of them.
 pub const MARKS: &[&str] = &[
+    "log: begun anew behind a snapshot",
     "log: damage refused",
     "log: foreign segment refused",
+    "log: install finished at the start",
     "log: mark written",
     "log: next segment",
     "log: segment compacted",

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use raftkv_raft::{Entry, EntryId, Index, Write, WriteNumber};
+use raftkv_raft::{Entry, EntryId, Index, Install, Write, WriteNumber};
 
 use super::append::Log;
 use super::error::LogError;
@@ -28,6 +28,14 @@ enum Job {
     Write(Write),
     /// Entries below this one are not needed any more.
     Cut(Index),
+    /// A snapshot takes the place of everything.
+    Install(Box<InstallJob>),
+}
+
+struct InstallJob {
+    install: Install,
+    /// Makes the snapshot the current state, durably: comes first, and a start finishes what a crash leaves half done.
+    switch: Box<dyn FnOnce() -> Result<(), String> + Send>,
 }
 
 /// What the thread has done.
@@ -102,6 +110,15 @@ impl LogThread {
         let _ = self.queue.send(Job::Cut(keep_from));
     }
 
+    /// Puts a snapshot in the place of state and log, behind the writes that are queued: `switch` makes it the current
+    /// state, durably, then the log begins anew. Reported as a write.
+    pub fn install(&self, install: Install, switch: impl FnOnce() -> Result<(), String> + Send + 'static) {
+        let switch = Box::new(switch);
+        let _ = self
+            .queue
+            .send(Job::Install(Box::new(InstallJob { install, switch })));
+    }
+
     /// Bytes of the writes that wait or are being written: who adds to the queue looks here first.
     #[must_use]
     pub fn queued_bytes(&self) -> u64 {
@@ -143,6 +160,7 @@ impl<D: Disk> Writer<D> {
             let done = match first {
                 Job::Write(first) => self.write_all_from(first, &mut batch),
                 Job::Cut(keep_from) => self.cut(keep_from),
+                Job::Install(job) => self.install(*job),
             };
             self.checked(done)?;
             if segment != self.log.segment_number() {
@@ -185,15 +203,14 @@ impl<D: Disk> Writer<D> {
     fn write_all_from(&mut self, first: Write, batch: &mut Vec<Write>) -> Result<(), LogError> {
         let mut bytes = queued_size(&first);
         batch.push(first);
-        let mut cut = None;
-        while bytes < BATCH_BYTES {
+        let mut then = None;
+        while bytes < BATCH_BYTES && then.is_none() {
             match self.waiting.try_recv() {
                 Ok(Job::Write(next)) => {
                     bytes += queued_size(&next);
                     batch.push(next);
                 }
-                // It can wait for what came behind it.
-                Ok(Job::Cut(keep_from)) => cut = Some(keep_from),
+                Ok(other) => then = Some(other),
                 Err(_) => break,
             }
         }
@@ -203,7 +220,23 @@ impl<D: Disk> Writer<D> {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         done?;
         (self.report)(Ok(LogReport::Persisted(last)));
-        cut.map_or(Ok(()), |keep_from| self.cut(keep_from))
+        match then {
+            Some(Job::Cut(keep_from)) => self.cut(keep_from),
+            Some(Job::Install(job)) => self.install(*job),
+            Some(Job::Write(_)) | None => Ok(()),
+        }
+    }
+
+    fn install(&mut self, job: InstallJob) -> Result<(), LogError> {
+        let InstallJob { install, switch } = job;
+        switch().map_err(|what| LogError::Io {
+            action: "switching to a received snapshot, the store of",
+            file: "the data directory".to_owned(),
+            source: io::Error::other(what),
+        })?;
+        self.log.begin_anew(install.last, install.hard_state)?;
+        (self.report)(Ok(LogReport::Persisted(install.number)));
+        Ok(())
     }
 
     fn cut(&mut self, keep_from: Index) -> Result<(), LogError> {

@@ -15,11 +15,12 @@ impl Formed {
         for transition in ready.transitions {
             self.follow_transition(now, transition, out);
         }
-        // Nobody keeps snapshots yet, so none comes in and none can be sent; nobody asks for a change of members.
-        assert!(ready.install.is_none(), "no snapshot was received");
         assert!(ready.leave_joint.is_none(), "no configuration was proposed");
         for wanted in ready.snapshots {
-            self.raft.snapshot_failed(now, wanted);
+            self.send_snapshot(now, wanted, out);
+        }
+        if let Some(install) = ready.install {
+            self.carry_out_install(install, out);
         }
         if let Some(write) = ready.write {
             self.members.follow(&write);
@@ -62,7 +63,10 @@ impl Formed {
                 self.leader_changed();
             }
             // What was proposed waits on: it may still commit, under another leader (R31).
-            Transition::SteppedDown { .. } => self.clock.stop(),
+            Transition::SteppedDown { .. } => {
+                self.clock.stop();
+                self.stop_sending(out);
+            }
             Transition::Follows { .. } => self.leader_changed(),
             // Writes that came meanwhile waited here.
             Transition::TransferAborted { .. } => self.writes.retry_now(),

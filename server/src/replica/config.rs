@@ -4,7 +4,7 @@ use raftkv_protocol::Introduction;
 use raftkv_raft::{self as raft, Entry};
 
 use crate::store::history::HistoryLimits;
-use crate::store::{Companions, Key, StoreConfig};
+use crate::store::{Companions, Key, StoreConfig, StoreNumber};
 
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ impl Default for RetentionConfig {
 pub struct Restored {
     /// Its log.
     pub log: RestoredLog,
+    /// Which store is current.
+    pub store: StoreNumber,
     /// What its base holds; `None` before the first drain.
     pub state: Option<RestoredState>,
 }

@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use super::throttle::DrainRate;
 use super::{Effect, Notice};
 use crate::store::history::{HistoryLimits, HistoryStatistics};
-use crate::store::{Frozen, GenerationNumber};
+use crate::store::{Frozen, GenerationNumber, StoreNumber};
 
 /// The log's tail can be cut at so many places, about.
 const MARKS_A_TAIL: u64 = 16;
@@ -35,6 +35,8 @@ enum Phase {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Drains {
+    /// The store that all this is about.
+    store: StoreNumber,
     phase: Phase,
     /// When the last generation was frozen (or the process started), and what was applied then.
     frozen_at: Time,
@@ -53,8 +55,9 @@ pub(super) struct Drains {
 }
 
 impl Drains {
-    pub(super) fn new(applied: Index, base: Index, now: Time) -> Drains {
+    pub(super) fn new(store: StoreNumber, applied: Index, base: Index, now: Time) -> Drains {
         Drains {
+            store,
             phase: Phase::Idle,
             frozen_at: now,
             frozen_through: applied,
@@ -140,7 +143,10 @@ impl Formed {
         self.drains.frozen_through = self.applied();
         self.drains.log_bytes = 0;
         self.drains.mark(self.applied());
-        out.push(Effect::Seal(frozen.number()));
+        out.push(Effect::Seal {
+            store: self.drains.store,
+            generation: frozen.number(),
+        });
         if mutant("log_cut_before_the_drain") {
             out.push(Effect::CutLog {
                 keep_from: self.applied(),
@@ -159,17 +165,29 @@ impl Formed {
     }
 
     /// The events of a generation are durable: now its records may go into the base.
-    pub(super) fn sealed(&mut self, now: Time, generation: GenerationNumber, out: &mut Outbox) {
+    pub(super) fn sealed(
+        &mut self,
+        now: Time,
+        (store, generation): (StoreNumber, GenerationNumber),
+        out: &mut Outbox,
+    ) {
+        // A store that a snapshot has replaced may still be at work.
         let Phase::Sealing(frozen) = &self.drains.phase else {
             return;
         };
+        if store != self.drains.store {
+            return;
+        }
         assert_eq!(
             frozen.number(),
             generation,
             "the generation that waits was sealed"
         );
         let frozen = frozen.clone();
-        out.push(Effect::Drain(frozen.clone()));
+        out.push(Effect::Drain {
+            store,
+            frozen: frozen.clone(),
+        });
         self.drains.phase = Phase::Draining { frozen, since: now };
     }
 
@@ -177,13 +195,16 @@ impl Formed {
     pub(super) fn drained(
         &mut self,
         now: Time,
-        generation: GenerationNumber,
+        (store, generation): (StoreNumber, GenerationNumber),
         history: &HistoryStatistics,
         out: &mut Outbox,
     ) {
         let Phase::Draining { frozen, since } = &self.drains.phase else {
             return;
         };
+        if store != self.drains.store {
+            return;
+        }
         assert_eq!(
             frozen.number(),
             generation,

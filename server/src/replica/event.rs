@@ -9,7 +9,7 @@ use raftkv_raft::{self as raft, Entry, EntryId, Fetch, Index, Time, Write, Write
 use super::Notice;
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
-use crate::store::{BaseRecords, Frozen, GenerationNumber};
+use crate::store::{BaseRecords, Companions, Frozen, GenerationNumber, Key, StoreNumber};
 
 /// The shell's name for a request that waits for its answer; never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,10 @@ pub struct Token(pub u64);
 /// Names one lookup in the base; never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupNumber(pub u64);
+
+/// Names one snapshot that a process holds to send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotNumber(pub u64);
 
 /// May this node pass the request on to the leader?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +63,34 @@ pub enum Event {
         found: BaseRecords,
     },
     /// The events of a generation are durable.
-    Sealed(GenerationNumber),
+    Sealed {
+        store: StoreNumber,
+        generation: GenerationNumber,
+    },
     /// The base holds everything up to this generation, durably; what history keeps now.
     Drained {
+        store: StoreNumber,
         generation: GenerationNumber,
         history: HistoryStatistics,
     },
     /// The log begins behind this entry now.
     LogCut { base: EntryId },
+    /// The snapshot that [`Effect::OpenSnapshot`] asked for is held, up to this entry; `None`: there is none yet.
+    SnapshotOpened {
+        snapshot: SnapshotNumber,
+        last: Option<EntryId>,
+    },
+    /// What [`Effect::ReadPart`] asked for; `None`: there is no such part.
+    PartRead {
+        snapshot: SnapshotNumber,
+        part: Option<Bytes>,
+    },
+    /// What became of [`Effect::TakePart`].
+    PartTaken {
+        from: raft::NodeId,
+        snapshot: SnapshotNumber,
+        taken: PartTaken,
+    },
     /// Bytes that can still be written to the data directory; told now and then.
     FreeSpace { bytes: u64 },
     /// Take no more requests (graceful stop): those that wait are still answered.
@@ -82,6 +106,28 @@ pub enum ForwardOutcome {
     NotSent,
     /// The connection was lost after sending.
     Lost,
+}
+
+/// What a part did to the snapshot that is coming in.
+#[derive(Debug)]
+pub enum PartTaken {
+    /// This position comes next.
+    Wanted(Bytes),
+    /// All of it is here, durably, in files of its own.
+    Whole(Box<ReceivedState>),
+    /// It is no snapshot: it was dropped.
+    Broken(&'static str),
+}
+
+/// What a whole received snapshot holds.
+#[derive(Debug)]
+pub struct ReceivedState {
+    /// Where it is.
+    pub store: StoreNumber,
+    /// The state machine's numbers.
+    pub companions: Companions,
+    /// All keys that expire, and when.
+    pub deadlines: Vec<(u64, Key)>,
 }
 
 /// What a node wants done. Carried out in order; none blocks the next.
@@ -114,13 +160,43 @@ pub enum Effect {
     /// Keep these events: readable at once, durable with [`Effect::Seal`].
     Record(EventBlock),
     /// Every event of the generation was recorded: make them durable; then [`Event::Sealed`].
-    Seal(GenerationNumber),
+    Seal {
+        store: StoreNumber,
+        generation: GenerationNumber,
+    },
     /// Put the generation into the base; then [`Event::Drained`]. One at a time, in order.
-    Drain(Arc<Frozen>),
+    Drain { store: StoreNumber, frozen: Arc<Frozen> },
     /// Events and before-images that only explain older revisions are not needed any more.
     TrimHistory { oldest_kept: Revision },
     /// Entries below this one are not needed any more; then [`Event::LogCut`], if that gave up whole segments.
     CutLog { keep_from: Index },
+    /// Like [`Effect::Send`], but large: on a connection of its own, so that nothing waits behind it.
+    SendBulk { to: Address, message: PeerMessage },
+    /// Hold a snapshot of what the base has now, under this number; then [`Event::SnapshotOpened`].
+    OpenSnapshot(SnapshotNumber),
+    /// Read the part at this position; then [`Event::PartRead`].
+    ReadPart {
+        snapshot: SnapshotNumber,
+        position: Bytes,
+    },
+    /// The snapshot is not needed any more.
+    CloseSnapshot(SnapshotNumber),
+    /// Add a part to the snapshot that comes in from this node, up to the entry `last`; a new one takes the place of
+    /// another that is under way. Then [`Event::PartTaken`].
+    TakePart {
+        from: raft::NodeId,
+        snapshot: SnapshotNumber,
+        last: EntryId,
+        part: Bytes,
+    },
+    /// Drop the snapshot that is coming in, or came in whole.
+    AbandonSnapshot,
+    /// Put the received snapshot in the place of state and log, behind all writes given before; durable, it is reported as
+    /// a write. Everything for the store from here on is for the new one.
+    Install {
+        install: raft::Install,
+        store: StoreNumber,
+    },
     /// Give the memory back where that may take its time.
     Discard(Vec<Arc<Frozen>>),
     /// For the operator.

@@ -8,6 +8,8 @@ use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};
 
 use super::drains::Drains;
 use super::lookups::Lookups;
+use super::receiving::Receiving;
+use super::sending::Sendings;
 use super::space::Space;
 use super::throttle::Throttle;
 
@@ -40,6 +42,8 @@ pub(super) struct Formed {
     pub(super) drains: Drains,
     pub(super) throttle: Throttle,
     pub(super) space: Space,
+    pub(super) sendings: Sendings,
+    pub(super) receiving: Receiving,
 }
 
 impl Formed {
@@ -51,7 +55,11 @@ impl Formed {
         now: Time,
     ) -> Result<Formed, RestoreError> {
         let members = Members::of(&restored)?;
-        let Restored { log, state } = restored;
+        let Restored {
+            log,
+            store: number,
+            state,
+        } = restored;
         let mut configurations = members.configurations();
         let later = configurations.partition_point(|(index, _)| *index <= log.base.index);
         let later_configurations = configurations.split_off(later);
@@ -84,10 +92,12 @@ impl Formed {
             ),
             members,
             unapplied: VecDeque::new(),
-            drains: Drains::new(applied, log.base.index, now),
+            drains: Drains::new(number, applied, log.base.index, now),
             throttle: Throttle::default(),
             space: Space::new(config.retention.reserve_bytes),
             lookups: Lookups::new(),
+            sendings: Sendings::default(),
+            receiving: Receiving::default(),
             writes: Writes::new(),
             forwards: Forwards::new(),
             reads: Reads::new(),
@@ -147,17 +157,31 @@ impl Formed {
 
     pub(super) fn handle(&mut self, now: Time, event: Event, out: &mut Outbox) {
         match event {
-            Event::Peer(PeerMessage::Raft(message)) => self.step(now, message),
+            Event::Peer(PeerMessage::Raft(message)) => self.step(now, message, out),
             Event::Peer(PeerMessage::Introduce(theirs)) => self.meet(now, &theirs, out),
             Event::Peer(PeerMessage::Found(_)) => mark("founding ignored by a formed node"),
             Event::PeerReset(address) => self.peer_reset(now, &address),
-            Event::Persisted(number) => self.raft.persisted(now, number),
+            Event::Persisted(number) => {
+                self.raft.persisted(now, number);
+                self.note_installed(number, out);
+            }
             Event::Fetched { fetch, entries } => self.raft.fetched(now, fetch, entries),
             Event::FetchGone(fetch) => self.raft.fetch_gone(fetch),
             Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
             Event::LookedUp { lookup, found } => self.looked_up(lookup, found, out),
-            Event::Sealed(generation) => self.sealed(now, generation, out),
-            Event::Drained { generation, history } => self.drained(now, generation, &history, out),
+            Event::Sealed { store, generation } => self.sealed(now, (store, generation), out),
+            Event::Drained {
+                store,
+                generation,
+                history,
+            } => self.drained(now, (store, generation), &history, out),
+            Event::SnapshotOpened { snapshot, last } => self.snapshot_opened(now, snapshot, last, out),
+            Event::PartRead { snapshot, part } => self.part_read(now, snapshot, part, out),
+            Event::PartTaken {
+                from,
+                snapshot,
+                taken,
+            } => self.part_taken(now, from, snapshot, taken, out),
             Event::LogCut { base } => self.log_cut(base),
             Event::FreeSpace { bytes } => self.space_measured(bytes, out),
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
@@ -167,13 +191,16 @@ impl Formed {
     }
 
     /// A consensus message: only of this cluster, and for this node (R61).
-    fn step(&mut self, now: Time, message: RaftMessage) {
+    fn step(&mut self, now: Time, message: RaftMessage, out: &mut Outbox) {
         let itself = self.config.introduction.identity;
         if message.cluster != self.members.current().cluster
             || message.to != itself
             || message.group != GroupId(0)
         {
             mark("message for another node or of another cluster dropped");
+            return;
+        }
+        if self.step_beside_the_core(now, &message, out) {
             return;
         }
         match translate::from_wire(message) {
@@ -209,6 +236,7 @@ impl Formed {
         self.expire_forwards(now, out);
         self.expire_reads(now, out);
         self.expire_lookups(now, out);
+        self.watch_sendings(now, out);
         self.apply_waiting(now, out);
         loop {
             // Before the core is asked what to do: the write of this batch then rides with everything else that is due.
@@ -235,6 +263,7 @@ impl Formed {
             .min(self.reads.next_expiry())
             .min(self.lookups.next_expiry())
             .min(self.next_freeze())
+            .min(self.sendings.next_deadline())
             .min(self.meeting.next_knock())
             .min(self.next_tick());
         if self.raft.leader().is_some() {

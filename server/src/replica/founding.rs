@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::{Restored, RestoredLog};
 use crate::membership::{Membership, UnreadableMembership};
+use crate::store::StoreNumber;
 
 /// Why a [`Founding`] is not for this node.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -102,7 +103,11 @@ impl Founded {
             last: self.entry.id,
             configurations: vec![self.entry.clone()],
         };
-        Restored { log, state: None }
+        Restored {
+            log,
+            store: StoreNumber::FIRST,
+            state: None,
+        }
     }
 }
 

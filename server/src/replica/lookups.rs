@@ -38,6 +38,14 @@ impl Lookups {
         }
     }
 
+    /// Another base took the place of the one that was asked.
+    pub(super) fn ask_again(&mut self) {
+        self.for_entries = None;
+        for batch in std::mem::take(&mut self.for_reads).into_values() {
+            self.gathering.extend(batch);
+        }
+    }
+
     fn number(&mut self) -> LookupNumber {
         let number = self.next;
         self.next = LookupNumber(number.0 + 1);

@@ -6,7 +6,7 @@ use raftkv_raft::{self as raft, Entry, EntryKind, Index};
 
 use super::Restored;
 use crate::membership::{Membership, UnreadableMembership};
-use crate::store::StoredConfiguration;
+use crate::store::{Companions, StoredConfiguration};
 
 /// Every membership in the log, the latest of which is effective: on append, not on commit (thesis 4.1, R56).
 #[derive(Debug)]
@@ -60,6 +60,20 @@ impl Members {
             return Err(contradiction("the log holds no configuration entry".to_owned()));
         }
         Ok(Members { known, founding })
+    }
+
+    /// As a received snapshot tells them.
+    pub(super) fn received(companions: &Companions) -> Result<Members, UnreadableMembership> {
+        let entries = companions.configurations.iter().cloned();
+        let known = entries.map(Known::of).collect::<Result<Vec<_>, _>>()?;
+        let members = Members {
+            known,
+            founding: companions.founding.clone(),
+        };
+        match members.known.is_empty() {
+            true => Err(UnreadableMembership::missing()),
+            false => Ok(members),
+        }
     }
 
     /// Index and configuration of all of them, ascending.

@@ -36,8 +36,9 @@
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
+//! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
-//! Not here: snapshots, membership changes, leader leases.
+//! Not here: membership changes, leader leases.
 
 mod apply;
 mod config;
@@ -58,6 +59,8 @@ mod outbox;
 #[cfg(any(test, feature = "simulation"))]
 mod planted;
 mod reads;
+mod receiving;
+mod sending;
 mod space;
 mod status;
 #[cfg(test)]
@@ -67,7 +70,9 @@ mod translate;
 mod writes;
 
 pub use config::{NodeConfig, Restored, RestoredLog, RestoredState, RetentionConfig};
-pub use event::{Effect, Event, ForwardOutcome, Hop, LookupNumber, Token};
+pub use event::{
+    Effect, Event, ForwardOutcome, Hop, LookupNumber, PartTaken, ReceivedState, SnapshotNumber, Token,
+};
 pub use node::Node;
 pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]

@@ -305,7 +305,10 @@ impl Node {
             | Event::FetchGone(_)
             | Event::Forwarded { .. }
             | Event::LookedUp { .. }
-            | Event::Sealed(_)
+            | Event::Sealed { .. }
+            | Event::SnapshotOpened { .. }
+            | Event::PartRead { .. }
+            | Event::PartTaken { .. }
             | Event::Drained { .. }
             | Event::LogCut { .. }
             | Event::FreeSpace { .. } => {}

@@ -34,6 +34,14 @@ pub enum Notice {
         address: Address,
         cluster: raftkv_protocol::ClusterId,
     },
+    /// A node is too far behind the log: it gets a snapshot.
+    SnapshotStarted { peer: raft::NodeId, last: raft::EntryId },
+    /// It has it.
+    SnapshotDelivered { peer: raft::NodeId, last: raft::EntryId },
+    /// This node was too far behind: its state comes from a snapshot now.
+    SnapshotInstalled { from: raft::NodeId, last: raft::EntryId },
+    /// A snapshot that came in was none.
+    SnapshotBroken { what: &'static str },
     /// The disk is nearly full: puts are refused.
     SpaceLow { free_bytes: u64, reserve_bytes: u64 },
     /// There is room again: puts are taken.

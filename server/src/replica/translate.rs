@@ -27,6 +27,8 @@ pub(super) enum UnreadableMessage {
     UnknownKind { found: u8 },
     #[error("an entry of term {found} follows one of term {before} in an append of term {append}")]
     TermsOutOfOrder { before: Term, found: Term, append: Term },
+    #[error("parts of snapshots do not go through the core")]
+    NotForTheCore,
     #[error(transparent)]
     Configuration(#[from] UnreadableMembership),
 }
@@ -47,7 +49,7 @@ fn body_to_wire(message: Message) -> RaftBody {
     match message {
         Message::PreVoteRequest { campaign_term, last } => RaftBody::PreVoteRequest {
             campaign_term: campaign_term.0,
-            last: id_to_wire(last),
+            last: wire_entry_id(last),
         },
         Message::PreVoteReply {
             campaign_term,
@@ -57,7 +59,7 @@ fn body_to_wire(message: Message) -> RaftBody {
             granted: verdict == Verdict::Granted,
         },
         Message::VoteRequest { last, campaign } => RaftBody::VoteRequest {
-            last: id_to_wire(last),
+            last: wire_entry_id(last),
             transfer: campaign == Campaign::Transfer,
         },
         Message::VoteReply { verdict } => RaftBody::VoteReply {
@@ -70,7 +72,7 @@ fn body_to_wire(message: Message) -> RaftBody {
             entries,
         } => RaftBody::Append {
             session: session.0.get(),
-            prev: id_to_wire(prev),
+            prev: wire_entry_id(prev),
             commit: commit.get(),
             entries: entries.into_iter().map(entry_to_wire).collect(),
         },
@@ -85,7 +87,7 @@ fn body_to_wire(message: Message) -> RaftBody {
         } => RaftBody::AppendRefused {
             session: session.0.get(),
             refused: refused.get(),
-            hint: id_to_wire(hint),
+            hint: wire_entry_id(hint),
         },
         Message::Heartbeat {
             session,
@@ -109,7 +111,7 @@ fn body_to_wire(message: Message) -> RaftBody {
     }
 }
 
-fn id_to_wire(id: EntryId) -> WireEntryId {
+pub(super) fn wire_entry_id(id: EntryId) -> WireEntryId {
     WireEntryId {
         term: id.term.0,
         index: id.index.get(),
@@ -215,6 +217,9 @@ fn body_from_wire(term: Term, body: RaftBody) -> Result<Message, UnreadableMessa
             index: index.map(|index| index_from("read index", index)).transpose()?,
         },
         RaftBody::TimeoutNow => Message::TimeoutNow,
+        RaftBody::SnapshotPart { .. } | RaftBody::SnapshotReply { .. } => {
+            return Err(UnreadableMessage::NotForTheCore);
+        }
     })
 }
 

@@ -397,6 +397,17 @@ impl Formed {
         });
     }
 
+    /// A snapshot up to `last` took the place of entries that were not applied here one by one: what became of the writes
+    /// among them is not known (R52).
+    pub(super) fn end_writes_under_snapshot(&mut self, last: Index, out: &mut Outbox) {
+        let under = self.writes.proposed.partition_point(|write| write.index <= last);
+        for write in self.writes.proposed.drain(..under).collect::<Vec<_>>() {
+            mark("waiting write vanished under a snapshot");
+            let response = self.unknown("this node got its state from another one while the write waited");
+            out.finish(write.token, response);
+        }
+    }
+
     /// Ends the writes whose time is over.
     pub(super) fn expire_writes(&mut self, now: Time, out: &mut Outbox) {
         for token in self.writes.take_expired_parked(now) {

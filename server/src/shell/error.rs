@@ -59,6 +59,10 @@ pub enum ServerError {
         "the {part} thread ended unexpectedly, so the node stops; the lines above say why: report them, and start it again"
     )]
     Panicked { part: &'static str },
+    #[error(
+        "a received snapshot was gone when it was to be installed; this is a defect of the server, start it again"
+    )]
+    SnapshotLost,
     #[error("the local cluster can not be run: {source}")]
     Dev { source: io::Error },
     #[error("{name} stopped with an error; its own lines above say why")]

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use raftkv_protocol::{ClusterId, NodeId};
-use raftkv_raft::{Entry, Fetch, HardState, Index, Write};
+use raftkv_raft::{Entry, Fetch, HardState, Index, Install, Write};
 
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
@@ -106,6 +106,18 @@ impl LogWorkers {
     pub(super) fn cut(&self, keep_from: Index) {
         if let Some(running) = &self.running {
             running.writer.cut(keep_from);
+        }
+    }
+
+    /// A snapshot takes the place of state and log; `switch` makes it the current state.
+    pub(super) fn install(
+        &self,
+        install: Install,
+        switch: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) {
+        match &self.running {
+            Some(running) => running.writer.install(install, switch),
+            None => tracing::error!("a snapshot before there is a log; this is a defect of the server"),
         }
     }
 

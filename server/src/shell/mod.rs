@@ -25,6 +25,7 @@ mod panic_guard;
 mod pending;
 mod server;
 mod signals;
+mod snapshot_workers;
 mod storage;
 mod store_workers;
 

@@ -19,6 +19,7 @@ use super::log_workers::LogWorkers;
 use super::node_context::{FIRST_EPOCH, NodeContext};
 use super::notice::Notices;
 use super::pending::Origin;
+use super::snapshot_workers::SnapshotWorkers;
 use super::store_workers::StoreWorkers;
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
@@ -35,6 +36,8 @@ pub(super) struct NodeLoop {
     forwards: ForwardLinks,
     log: LogWorkers,
     store: StoreWorkers,
+    snapshots: SnapshotWorkers,
+    bulk: Rc<PeerLinks>,
     notices: Notices,
     alarm: Alarm,
     drain: Option<Time>,
@@ -56,6 +59,8 @@ pub(super) struct Parts {
     pub(super) forwards: ForwardLinks,
     pub(super) log: LogWorkers,
     pub(super) store: StoreWorkers,
+    pub(super) snapshots: SnapshotWorkers,
+    pub(super) bulk: Rc<PeerLinks>,
     pub(super) notices: Notices,
 }
 
@@ -71,6 +76,8 @@ impl NodeLoop {
             forwards: parts.forwards,
             log: parts.log,
             store: parts.store,
+            snapshots: parts.snapshots,
+            bulk: parts.bulk,
             notices: parts.notices,
             alarm: Alarm::new(),
             drain: None,
@@ -113,7 +120,7 @@ impl NodeLoop {
         let mut effects = std::mem::take(&mut self.effects);
         self.node.poll(now, &mut effects);
         for effect in effects.drain(..) {
-            self.carry_out(effect);
+            self.carry_out(effect)?;
         }
         self.effects = effects;
         if let Some(store) = self.node.store() {
@@ -122,6 +129,7 @@ impl NodeLoop {
         }
         self.answer_refusals(now);
         self.peers.flush();
+        self.bulk.flush();
         self.forwards.flush();
         for outbox in self.to_flush.drain(..) {
             outbox.flush();
@@ -155,7 +163,7 @@ impl NodeLoop {
         Ok(())
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: Effect) -> Result<(), ServerError> {
         match effect {
             Effect::Send { to, message } => self.peers.send(&to, message),
             Effect::Write(write) => self.log.write(write),
@@ -183,15 +191,61 @@ impl NodeLoop {
                     },
                 );
             }
+            Effect::Notice(notice) => self.notice(&notice),
+            Effect::Lookup { .. }
+            | Effect::Record(_)
+            | Effect::Seal { .. }
+            | Effect::Drain { .. }
+            | Effect::Discard(_)
+            | Effect::TrimHistory { .. }
+            | Effect::CutLog { .. } => self.carry_out_for_store(effect),
+            Effect::SendBulk { .. }
+            | Effect::OpenSnapshot(_)
+            | Effect::ReadPart { .. }
+            | Effect::CloseSnapshot(_)
+            | Effect::TakePart { .. }
+            | Effect::AbandonSnapshot
+            | Effect::Install { .. } => return self.carry_out_for_snapshot(effect),
+        }
+        Ok(())
+    }
+
+    fn carry_out_for_store(&mut self, effect: Effect) {
+        match effect {
             Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
             Effect::Record(events) => self.store.record(events),
-            Effect::Seal(generation) => self.store.seal(generation),
-            Effect::Drain(frozen) => self.store.drain(frozen),
+            Effect::Seal { generation, .. } => self.store.seal(generation),
+            Effect::Drain { frozen, .. } => self.store.drain(frozen),
             Effect::Discard(released) => self.store.discard(released),
             Effect::TrimHistory { oldest_kept } => self.store.trim(oldest_kept),
             Effect::CutLog { keep_from } => self.log.cut(keep_from),
-            Effect::Notice(notice) => self.notice(&notice),
+            other => unreachable!("not for the store: {other:?}"),
         }
+    }
+
+    fn carry_out_for_snapshot(&mut self, effect: Effect) -> Result<(), ServerError> {
+        match effect {
+            Effect::SendBulk { to, message } => self.bulk.send(&to, message),
+            Effect::OpenSnapshot(snapshot) => self.snapshots.open(snapshot, self.store.files().clone()),
+            Effect::ReadPart { snapshot, position } => self.snapshots.read(snapshot, position),
+            Effect::CloseSnapshot(snapshot) => self.snapshots.close(snapshot),
+            Effect::TakePart {
+                from,
+                snapshot,
+                last,
+                part,
+            } => self.snapshots.take(from, snapshot, last, part),
+            Effect::AbandonSnapshot => self.snapshots.abandon(),
+            Effect::Install { install, store } => {
+                let files = self.snapshots.take_received(store);
+                let files = files.ok_or(ServerError::SnapshotLost)?;
+                self.log.install(install, self.snapshots.switch_to(store));
+                // The old ones end by themselves; what they still report is about a store that is no more.
+                self.store = StoreWorkers::start(files, &self.mailbox)?;
+            }
+            other => unreachable!("not about snapshots: {other:?}"),
+        }
+        Ok(())
     }
 
     fn answer(&mut self, token: Token, response: Response) {

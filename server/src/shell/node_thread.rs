@@ -19,6 +19,7 @@ use super::node_context::{Identity, NodeContext};
 use super::node_loop::{NodeLoop, Parts};
 use super::notice::Notices;
 use super::pending::Origin;
+use super::snapshot_workers::SnapshotWorkers;
 use super::storage::Storage;
 use super::store_workers::StoreWorkers;
 use crate::config::Bounds;
@@ -86,6 +87,12 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         inbox.clone(),
         setup.bounds.max_peer_unsent_bytes,
     ));
+    // Snapshots go by connections of their own: nothing waits behind them.
+    let bulk = Rc::new(PeerLinks::new(
+        dialer.clone(),
+        inbox.clone(),
+        setup.bounds.max_peer_unsent_bytes,
+    ));
     let storage = setup.storage;
     let mut notices = Notices::default();
     if let Some(membership) = &storage.membership {
@@ -104,7 +111,8 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
     if let Some(opened) = storage.log {
         log.start(opened)?;
     }
-    let store = StoreWorkers::start(&storage.base, storage.history, &setup.mailbox)?;
+    let snapshots = SnapshotWorkers::start(storage.place, storage.store.number, &setup.mailbox)?;
+    let store = StoreWorkers::start(storage.store, &setup.mailbox)?;
     tokio::task::spawn_local(measure_space(disk, inbox.clone()));
     let doorway = Doorway {
         context: context.clone(),
@@ -128,6 +136,8 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         peers,
         log,
         store,
+        snapshots,
+        bulk,
         notices,
     });
     node_loop.run(setup.bounds.drain_timeout).await

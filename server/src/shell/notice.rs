@@ -57,6 +57,22 @@ impl Notices {
                 %cluster,
                 "{peer} at {address} belongs to another cluster; its messages are ignored"
             ),
+            Notice::SnapshotStarted { peer, last } => info!(
+                peer = self.name(peer.0),
+                through = last.index.get(),
+                "a node is behind what the log still holds: it is sent a snapshot"
+            ),
+            Notice::SnapshotDelivered { peer, last } => info!(
+                peer = self.name(peer.0),
+                through = last.index.get(),
+                "the snapshot has arrived"
+            ),
+            Notice::SnapshotInstalled { from, last } => info!(
+                from = self.name(from.0),
+                through = last.index.get(),
+                "this node was behind what the log still holds: its state comes from a snapshot now"
+            ),
+            Notice::SnapshotBroken { what } => warn!(what, "a snapshot that came in was dropped"),
             Notice::SpaceLow {
                 free_bytes,
                 reserve_bytes,

@@ -3,9 +3,11 @@
 use raftkv_protocol::{NodeId, Revision};
 
 use super::ServerError;
+use super::snapshot_workers::Place;
+use super::store_workers::StoreFiles;
 use crate::config::Config;
 use crate::disk::{RealDisk, identity};
-use crate::log::Log;
+use crate::log::{Log, Recovered};
 use crate::membership::Membership;
 use crate::replica::{Restored, RestoredLog, RestoredState};
 use crate::store::base::{Base, LsmBase};
@@ -18,8 +20,9 @@ pub(super) struct Storage {
     pub(super) identity: NodeId,
     /// `None`: the node is unformed.
     pub(super) log: Option<Log<RealDisk>>,
-    pub(super) base: LsmBase,
-    pub(super) history: History<RealDisk>,
+    pub(super) store: StoreFiles,
+    /// Where stores are made.
+    pub(super) place: Place,
     pub(super) restored: Option<Restored>,
     /// The membership as of the last configuration entry that is known.
     pub(super) membership: Option<Membership>,
@@ -29,28 +32,24 @@ pub(super) struct Storage {
 pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
     let (disk, identity) = open_directory(config)?;
     let recovered = Log::open(disk.clone(), config.log, identity)?;
-    let store = current_store(&disk)?;
-    let base = LsmBase::open(&config.data_dir.join(base_directory(store)), &config.base)?;
-    let view = base.view()?;
-    let companions = companions_in(&view)?;
-    let history = History::open(
-        disk.clone(),
-        store,
-        companions.as_ref().map(|companions| companions.generation),
-        companions
-            .as_ref()
-            .map_or(Revision(1), |companions| companions.oldest_kept),
-    )?;
+    let number = current_store(&disk)?;
+    let place = Place {
+        disk: disk.clone(),
+        directory: config.data_dir.clone(),
+        base: config.base.clone(),
+    };
+    place.remove_all_but(number);
+    let (store, state) = open_store(&place, number)?;
     let Some(recovered) = recovered else {
-        if companions.is_some() {
+        if state.is_some() {
             return Err(ServerError::StateWithoutLog);
         }
         return Ok(Storage {
             disk,
             identity,
             log: None,
-            base,
-            history,
+            store,
+            place,
             restored: None,
             membership: None,
         });
@@ -62,24 +61,11 @@ pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
             "the log ended in a write that was under way at the last stop and was never confirmed; it was cut off"
         );
     }
-    let in_log = recovered.configurations.last().map(|entry| &entry.payload);
-    let in_base = companions
-        .as_ref()
-        .and_then(|companions| companions.configurations.last())
-        .map(|stored| &stored.payload);
-    let membership = in_log
-        .or(in_base)
-        .map(|payload| Membership::decode(payload))
-        .transpose()?;
-    let state = companions
-        .map(|companions| {
-            let deadlines = deadlines_in(&view)?;
-            Ok::<_, StoreError>(RestoredState {
-                companions,
-                deadlines,
-            })
-        })
-        .transpose()?;
+    let recovered = match &state {
+        Some(state) => recovered.behind(state.companions.applied)?,
+        None => recovered,
+    };
+    let membership = membership(&recovered, state.as_ref())?;
     let log = RestoredLog {
         hard_state: recovered.hard_state,
         base: recovered.base,
@@ -91,15 +77,62 @@ pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
         disk,
         identity,
         log: Some(recovered.log),
-        base,
-        history,
-        restored: Some(Restored { log, state }),
+        store,
+        place,
+        restored: Some(Restored {
+            log,
+            store: number,
+            state,
+        }),
         membership,
     })
 }
 
+fn open_store(
+    place: &Place,
+    number: StoreNumber,
+) -> Result<(StoreFiles, Option<RestoredState>), ServerError> {
+    let base = LsmBase::open(&place.directory.join(base_directory(number)), &place.base)?;
+    let view = base.view()?;
+    let companions = companions_in(&view)?;
+    let history = History::open(
+        place.disk.clone(),
+        number,
+        companions.as_ref().map(|companions| companions.generation),
+        companions
+            .as_ref()
+            .map_or(Revision(1), |companions| companions.oldest_kept),
+    )?;
+    let state = companions
+        .map(|companions| {
+            let deadlines = deadlines_in(&view)?;
+            Ok::<_, StoreError>(RestoredState {
+                companions,
+                deadlines,
+            })
+        })
+        .transpose()?;
+    let files = StoreFiles {
+        number,
+        base,
+        history,
+    };
+    Ok((files, state))
+}
+
+/// The latest one that is known, from the log or from the base.
+fn membership(
+    recovered: &Recovered<RealDisk>,
+    state: Option<&RestoredState>,
+) -> Result<Option<Membership>, ServerError> {
+    let in_log = recovered.configurations.last().map(|entry| &entry.payload);
+    let in_base = state.and_then(|state| state.companions.configurations.last());
+    let payload = in_log.or(in_base.map(|stored| &stored.payload));
+    Ok(payload.map(|payload| Membership::decode(payload)).transpose()?)
+}
+
 /// Where the base of a store is, below the data directory.
-fn base_directory(store: StoreNumber) -> String {
+pub(super) fn base_directory(store: StoreNumber) -> String {
     format!("base-{:04}", store.0)
 }
 

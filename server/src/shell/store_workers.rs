@@ -23,7 +23,9 @@ use crate::disk::RealDisk;
 use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, BaseView, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
-use crate::store::{BaseRecords, Frozen, GenerationNumber, StoreError, companions_in, drain, record_in};
+use crate::store::{
+    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, drain, record_in,
+};
 
 /// Events are handed to the disk when so many wait: the page cache takes them, nobody syncs before the generation ends.
 const WRITE_EVENTS_AT_BYTES: u64 = 256 << 10;
@@ -66,9 +68,17 @@ impl Pressure {
     }
 }
 
+/// What is on disk of one store.
+#[derive(Clone)]
+pub(super) struct StoreFiles {
+    pub(super) number: StoreNumber,
+    pub(super) base: LsmBase,
+    pub(super) history: History<RealDisk>,
+}
+
 /// The store's threads and the queues to them.
 pub(super) struct StoreWorkers {
-    history: History<RealDisk>,
+    files: StoreFiles,
     history_jobs: Sender<HistoryJob>,
     drain_jobs: Sender<DrainJob>,
     lookup_jobs: Sender<LookupJob>,
@@ -78,40 +88,32 @@ pub(super) struct StoreWorkers {
 
 impl StoreWorkers {
     /// Starts the threads on an open store.
-    pub(super) fn start(
-        base: &LsmBase,
-        history: History<RealDisk>,
-        mailbox: &Mailbox,
-    ) -> Result<StoreWorkers, ServerError> {
+    pub(super) fn start(files: StoreFiles, mailbox: &Mailbox) -> Result<StoreWorkers, ServerError> {
         let (history_jobs, history_queue) = mpsc::channel();
         let (drain_jobs, drain_queue) = mpsc::channel();
         let (lookup_jobs, lookup_queue) = mpsc::channel();
         let (compact_bell, compact_rings) = mpsc::channel();
         let pressure = Pressure::default();
-        let kept = history.clone();
+        let kept = files.clone();
         let writer = worker("history", mailbox, move |mailbox| {
             keep_history(&kept, &history_queue, mailbox)
         })?;
-        let drainer = {
-            let (base, history, pressure) = (base.clone(), history.clone(), pressure.clone());
-            worker("drain", mailbox, move |mailbox| {
-                Drainer {
-                    base,
-                    history,
-                    pressure,
-                    compact_bell,
-                }
-                .run(&drain_queue, mailbox)
-            })?
+        let drainer = Drainer {
+            files: files.clone(),
+            pressure: pressure.clone(),
+            compact_bell,
         };
-        let compacted = base.clone();
+        let drainer = worker("drain", mailbox, move |mailbox| {
+            drainer.run(&drain_queue, mailbox)
+        })?;
+        let compacted = files.base.clone();
         let compactor = worker("compact", mailbox, move |_| compact(&compacted, &compact_rings))?;
-        let read = base.clone();
+        let read = files.base.clone();
         let reader = worker("lookup", mailbox, move |mailbox| {
             look_up(&read, &lookup_queue, mailbox)
         })?;
         Ok(StoreWorkers {
-            history,
+            files,
             history_jobs,
             drain_jobs,
             lookup_jobs,
@@ -120,9 +122,14 @@ impl StoreWorkers {
         })
     }
 
+    /// The store that they work on.
+    pub(super) fn files(&self) -> &StoreFiles {
+        &self.files
+    }
+
     pub(super) fn record(&self, events: EventBlock) {
-        self.history.push(events);
-        if self.history.pending_bytes() >= WRITE_EVENTS_AT_BYTES {
+        self.files.history.push(events);
+        if self.files.history.pending_bytes() >= WRITE_EVENTS_AT_BYTES {
             self.ask_history(HistoryJob::Write);
         }
     }
@@ -175,7 +182,7 @@ impl StoreWorkers {
 }
 
 /// A thread that ends with an error the node can not live with, or quietly.
-fn worker(
+pub(super) fn worker(
     name: &'static str,
     mailbox: &Mailbox,
     work: impl FnOnce(&Mailbox) -> Result<(), StoreError> + Send + 'static,
@@ -194,10 +201,11 @@ fn worker(
 }
 
 fn keep_history(
-    history: &History<RealDisk>,
+    files: &StoreFiles,
     jobs: &Receiver<HistoryJob>,
     mailbox: &Mailbox,
 ) -> Result<(), StoreError> {
+    let history = &files.history;
     for job in jobs {
         match job {
             // Several that wait have one write's work.
@@ -205,7 +213,10 @@ fn keep_history(
             HistoryJob::Write => history.write_pending()?,
             HistoryJob::Seal(generation) => {
                 history.seal(generation)?;
-                mailbox.send(Letter::Event(Event::Sealed(generation)));
+                mailbox.send(Letter::Event(Event::Sealed {
+                    store: files.number,
+                    generation,
+                }));
             }
             HistoryJob::Trim(oldest_kept) => history.trim(oldest_kept)?,
         }
@@ -214,8 +225,7 @@ fn keep_history(
 }
 
 struct Drainer {
-    base: LsmBase,
-    history: History<RealDisk>,
+    files: StoreFiles,
     pressure: Pressure,
     compact_bell: Sender<()>,
 }
@@ -232,13 +242,13 @@ impl Drainer {
     }
 
     fn drain(&self, frozen: &Frozen, mailbox: &Mailbox) -> Result<(), StoreError> {
-        let images = self.history.image_writer(frozen.number())?;
+        let images = self.files.history.image_writer(frozen.number())?;
         let mut since = Instant::now();
         let mut pace = |bytes| {
             std::thread::sleep(self.pressure.rest(bytes, since.elapsed()));
             since = Instant::now();
         };
-        let report = drain(frozen, &self.base, images, &mut pace)?;
+        let report = drain(frozen, &self.files.base, images, &mut pace)?;
         tracing::debug!(
             generation = frozen.number().0,
             rows = report.rows,
@@ -246,8 +256,9 @@ impl Drainer {
             "drained into the base"
         );
         mailbox.send(Letter::Event(Event::Drained {
+            store: self.files.number,
             generation: frozen.number(),
-            history: self.history.statistics(),
+            history: self.files.history.statistics(),
         }));
         // Without the compactor the base only grows; it has said why it is gone.
         let _ = self.compact_bell.send(());

@@ -43,6 +43,7 @@
 //! companions.rs  what goes into the base beside the records
 //! pointer.rs     which fill of the data directory is current
 //! base/          the engine under the overlay     history/       events and before-images
+//! snapshot/      a copy of base and history, on its way to another node
 //! key.rs         a key's own copy, short ones inside the map's nodes
 //! effects.rs     the chained hash of everything applied
 //! config.rs error.rs
@@ -66,6 +67,7 @@ mod overlay;
 mod pointer;
 mod record;
 mod rows;
+pub mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;

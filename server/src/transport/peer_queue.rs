@@ -83,6 +83,7 @@ fn size_bytes(message: &PeerMessage) -> usize {
                 .iter()
                 .map(|entry| entry.payload.len() + ENTRY_OVERHEAD_BYTES)
                 .sum(),
+            RaftBody::SnapshotPart { part, .. } => part.len(),
             _ => 0,
         },
         PeerMessage::Introduce(introduction) => introduction.peers.len() * ENTRY_OVERHEAD_BYTES,

@@ -5,7 +5,7 @@ use raftkv_raft::EntryId;
 use super::model::*;
 use crate::disk::{DurableImage, SimulatedDisk};
 use crate::log::batch::{BatchBuffer, body_bytes};
-use crate::log::format::{BATCH_HEADER_BYTES, BatchHeader, Origin, SegmentHeader};
+use crate::log::format::{BATCH_HEADER_BYTES, BatchHeader, Follows, Origin, SegmentHeader};
 use crate::log::outline::Outline;
 use crate::log::replay::Replay;
 
@@ -57,6 +57,7 @@ fn replayed(last: EntryId, entry: EntryId, term: u64, commit: u64) -> Result<(),
         base: last,
         last_before: Some(last),
         hard_state: hard_state(last.term.0, last.index.get()),
+        follows: Follows::Former,
     };
     let mut model = Model::new();
     let write = model.write(hard_state(term, commit), None, vec![command(entry, 8)]);

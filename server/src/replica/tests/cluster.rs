@@ -10,14 +10,15 @@ use raftkv_protocol::{
 };
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, Fetch, HardState, RoleName, Time, Write};
 
-use crate::disk::SimulatedDisk;
+use crate::disk::{SimulatedDisk, SimulatedFile};
 use crate::membership::Membership;
 use crate::replica::{
-    Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, Restored, RestoredLog, RestoredState,
-    RetentionConfig, Token,
+    Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, PartTaken, ReceivedState, Restored,
+    RestoredLog, RestoredState, RetentionConfig, SnapshotNumber, Token,
 };
-use crate::store::base::{Base, TwinBase};
+use crate::store::base::{Base, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
+use crate::store::snapshot::{Position, Received, Receiver, Source, Taken};
 use crate::store::{
     BaseRecords, Companions, Frozen, StoreConfig, StoreNumber, companions_in, deadlines_in, drain, record_in,
 };
@@ -29,6 +30,10 @@ struct Disk {
     base: TwinBase,
     files: SimulatedDisk,
     history: History<SimulatedDisk>,
+    store: StoreNumber,
+    sources: BTreeMap<SnapshotNumber, Source<TwinView, SimulatedFile>>,
+    incoming: Option<(raft::NodeId, SnapshotNumber, Receiver<TwinBase, SimulatedDisk>)>,
+    received: Option<Box<Received<TwinBase, SimulatedDisk>>>,
 }
 
 impl Default for Disk {
@@ -37,16 +42,24 @@ impl Default for Disk {
         Disk {
             log: None,
             base: TwinBase::new(),
-            history: open_history(&files, None),
+            history: open_history(&files, StoreNumber::FIRST, None),
             files,
+            store: StoreNumber::FIRST,
+            sources: BTreeMap::new(),
+            incoming: None,
+            received: None,
         }
     }
 }
 
-fn open_history(files: &SimulatedDisk, companions: Option<&Companions>) -> History<SimulatedDisk> {
+fn open_history(
+    files: &SimulatedDisk,
+    store: StoreNumber,
+    companions: Option<&Companions>,
+) -> History<SimulatedDisk> {
     let through = companions.map(|companions| companions.generation);
     let oldest_kept = companions.map_or(Revision(1), |companions| companions.oldest_kept);
-    History::open(files.clone(), StoreNumber::FIRST, through, oldest_kept).unwrap()
+    History::open(files.clone(), store, through, oldest_kept).unwrap()
 }
 
 impl Disk {
@@ -98,13 +111,64 @@ impl Disk {
     fn restored(&mut self) -> Option<Restored> {
         let view = self.base.view().unwrap();
         let companions = companions_in(&view).unwrap();
-        self.history = open_history(&self.files, companions.as_ref());
+        self.history = open_history(&self.files, self.store, companions.as_ref());
+        (self.incoming, self.received) = (None, None);
+        self.sources.clear();
         let state = companions.map(|companions| RestoredState {
             companions,
             deadlines: deadlines_in(&view).unwrap(),
         });
         let log = self.restored_log()?;
-        Some(Restored { log, state })
+        Some(Restored {
+            log,
+            store: self.store,
+            state,
+        })
+    }
+
+    fn take_part(
+        &mut self,
+        from: raft::NodeId,
+        snapshot: SnapshotNumber,
+        last: EntryId,
+        part: Bytes,
+    ) -> PartTaken {
+        let is_known =
+            |(known, number, _): &(raft::NodeId, SnapshotNumber, _)| *known == from && *number == snapshot;
+        if !self.incoming.as_ref().is_some_and(is_known) {
+            let store = StoreNumber(self.store.0 + 1);
+            let receiver = Receiver::begin(TwinBase::new(), self.files.clone(), store, last).unwrap();
+            self.incoming = Some((from, snapshot, receiver));
+        }
+        let (_, _, receiver) = self.incoming.as_mut().expect("begun just now");
+        match receiver.take(part).unwrap() {
+            Taken::Next(position) => PartTaken::Wanted(position.encode()),
+            Taken::Broken(what) => PartTaken::Broken(what),
+            Taken::Whole(received) => {
+                self.incoming = None;
+                let state = ReceivedState {
+                    store: received.store,
+                    companions: received.companions.clone(),
+                    deadlines: received.deadlines.clone(),
+                };
+                self.received = Some(received);
+                PartTaken::Whole(Box::new(state))
+            }
+        }
+    }
+
+    fn install(&mut self, install: &raft::Install, store: StoreNumber) {
+        let received = self.received.take().expect("it was received");
+        assert_eq!(received.store, store);
+        (self.store, self.base, self.history) = (store, received.base, received.history);
+        let base = Entry {
+            id: install.last,
+            kind: EntryKind::Noop,
+            stamp: raft::Stamp::default(),
+            payload: Bytes::new(),
+            configuration: None,
+        };
+        self.log = Some((install.hard_state, vec![base]));
     }
 
     fn restored_log(&self) -> Option<RestoredLog> {
@@ -169,6 +233,8 @@ pub(super) struct Cluster {
     pub(super) notices: Vec<(usize, Notice)>,
     /// How often a base was asked.
     pub(super) lookups: usize,
+    /// How many parts of snapshots were read.
+    pub(super) parts: usize,
     next_token: u64,
 }
 
@@ -283,6 +349,7 @@ impl Cluster {
             forwards: BTreeMap::new(),
             notices: Vec::new(),
             lookups: 0,
+            parts: 0,
             next_token: 1,
         }
     }
@@ -625,12 +692,63 @@ impl Cluster {
             Effect::Notice(notice) => self.notices.push((machine, notice)),
             Effect::Lookup { .. }
             | Effect::Record(_)
-            | Effect::Seal(_)
-            | Effect::Drain(_)
+            | Effect::Seal { .. }
+            | Effect::Drain { .. }
             | Effect::TrimHistory { .. }
             | Effect::CutLog { .. }
             | Effect::Discard(_) => self.carry_out_for_store(machine, effect),
+            Effect::SendBulk { to, message } => self.send(machine, &to, message),
+            Effect::OpenSnapshot(_)
+            | Effect::ReadPart { .. }
+            | Effect::CloseSnapshot(_)
+            | Effect::TakePart { .. }
+            | Effect::AbandonSnapshot
+            | Effect::Install { .. } => self.carry_out_for_snapshot(machine, effect),
         }
+    }
+
+    fn carry_out_for_snapshot(&mut self, machine: usize, effect: Effect) {
+        let disk = &mut self.machines[machine].disk;
+        let event = match effect {
+            Effect::OpenSnapshot(snapshot) => {
+                let source = Source::open(&disk.base, &disk.history).unwrap();
+                let source = source.map(|source| source.with_parts_of(200));
+                let last = source.as_ref().map(Source::last);
+                disk.sources.extend(source.map(|source| (snapshot, source)));
+                Event::SnapshotOpened { snapshot, last }
+            }
+            Effect::ReadPart { snapshot, position } => {
+                let source = disk.sources.get(&snapshot).expect("it is held");
+                let position = Position::decode(&position).expect("a position");
+                let part = source.part(&position).unwrap();
+                self.parts += 1;
+                Event::PartRead { snapshot, part }
+            }
+            Effect::CloseSnapshot(snapshot) => return drop(disk.sources.remove(&snapshot)),
+            Effect::TakePart {
+                from,
+                snapshot,
+                last,
+                part,
+            } => {
+                let taken = disk.take_part(from, snapshot, last, part);
+                Event::PartTaken {
+                    from,
+                    snapshot,
+                    taken,
+                }
+            }
+            Effect::AbandonSnapshot => {
+                (disk.incoming, disk.received) = (None, None);
+                return;
+            }
+            Effect::Install { install, store } => {
+                disk.install(&install, store);
+                Event::Persisted(install.number)
+            }
+            other => unreachable!("not about snapshots: {other:?}"),
+        };
+        self.deliver_soon(machine, Delivery::Event(event));
     }
 
     fn carry_out_for_store(&mut self, machine: usize, effect: Effect) {
@@ -642,13 +760,14 @@ impl Cluster {
                 Event::LookedUp { lookup, found }
             }
             Effect::Record(events) => return disk.history.push(events),
-            Effect::Seal(generation) => {
+            Effect::Seal { store, generation } => {
                 disk.history.seal(generation).unwrap();
-                Event::Sealed(generation)
+                Event::Sealed { store, generation }
             }
-            Effect::Drain(frozen) => {
+            Effect::Drain { store, frozen } => {
                 disk.drain(&frozen);
                 Event::Drained {
+                    store,
                     generation: frozen.number(),
                     history: disk.history.statistics(),
                 }

@@ -6,6 +6,7 @@ mod forming;
 #[cfg(feature = "simulation")]
 mod planted;
 mod reads;
+mod snapshots;
 mod sources;
 mod translate;
 mod ttl;

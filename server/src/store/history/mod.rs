@@ -41,6 +41,7 @@
 //! file.rs        one file: blocks, sealing, reading               format.rs   its bytes
 //! index.rs       a key's entries                                  names.rs    names of files
 //! shared.rs      what all handles share                           error.rs    why the past can not be read
+//! transfer.rs    files on their way to another node, in a snapshot
 //! ```
 //! Not here: threads, clocks, and the decision what to keep: the oldest kept revision is agreed through the log.
 
@@ -63,6 +64,7 @@ mod shared;
 pub mod simulation;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod view;
 
 pub use buffer::{EventBlock, EventBuffer};
@@ -74,4 +76,5 @@ pub use limits::{GenerationStatistics, HistoryLimits, HistoryStatistics};
 pub use names::store_of;
 pub use past::{Layers, Past, PastRange};
 pub use range::{Direction, KeyRange};
+pub use transfer::{HistoryFile, IncomingFile};
 pub use view::HistoryView;

@@ -12,8 +12,9 @@ use super::index::newest;
 use super::names::Content;
 use super::range::{Direction, KeyRange};
 use super::shared::Generations;
+use super::transfer::HistoryFile;
 use crate::disk::DiskFile;
-use crate::store::{Slot, StoreError, Stored};
+use crate::store::{GenerationNumber, Slot, StoreError, Stored};
 
 /// The generations that were kept when it was made. A trim does not disturb it; events that come later to the newest of
 /// them are seen. Cheap to make and to clone.
@@ -44,6 +45,16 @@ impl<F: DiskFile> HistoryView<F> {
     #[must_use]
     pub fn oldest_kept(&self) -> Revision {
         self.oldest_kept
+    }
+
+    /// The files of all generations up to `through`, which was drained, oldest first: what a snapshot takes along.
+    #[must_use]
+    pub fn files(&self, through: GenerationNumber) -> Vec<HistoryFile<F>> {
+        let drained = self.generations.iter().filter(|g| g.number <= through);
+        drained
+            .filter_map(|generation| Some((generation.sealed()?, generation.images()?.clone())))
+            .flat_map(|(events, images)| [HistoryFile::of(events), HistoryFile::of(images)])
+            .collect()
     }
 
     /// The newest event of `key` at or below `at`, as far as events are kept. Its lineage is as it was written.

@@ -1,5 +1,5 @@
 //! Tests of the store as a whole.
 
 mod model;
-mod rig;
+pub(super) mod rig;
 mod rules;

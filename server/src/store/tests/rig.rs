@@ -7,17 +7,18 @@ use bytes::Bytes;
 use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Record, Revision};
 use raftkv_raft::{Entry, EntryId, EntryKind, Index, Stamp, Term};
 
-use crate::disk::SimulatedDisk;
+use crate::disk::{SimulatedDisk, SimulatedFile};
 use crate::store::base::{Base, TwinBase, TwinView};
 use crate::store::history::History;
+use crate::store::snapshot::Source;
 use crate::store::{
     Applied, BaseRecords, Frozen, GenerationNumber, Looked, State, Store, StoreConfig, StoreNumber,
     companions_in, deadlines_in, drain, record_in,
 };
 
 /// Applies commands one after the other, at log times in milliseconds.
-pub(super) struct Applier {
-    pub(super) store: Store,
+pub(in crate::store) struct Applier {
+    pub(in crate::store) store: Store,
     config: StoreConfig,
     next: Index,
     base: TwinBase,
@@ -30,12 +31,12 @@ pub(super) struct Applier {
 
 impl Applier {
     /// Memory holds everything.
-    pub(super) fn new() -> Applier {
+    pub(in crate::store) fn new() -> Applier {
         Applier::with_overlay(1 << 30)
     }
 
     /// Drained generations are let go beyond so many bytes.
-    pub(super) fn with_overlay(overlay_bytes: u64) -> Applier {
+    pub(in crate::store) fn with_overlay(overlay_bytes: u64) -> Applier {
         let config = StoreConfig {
             overlay_bytes,
             cache_bytes: overlay_bytes.min(1 << 20),
@@ -53,7 +54,7 @@ impl Applier {
         }
     }
 
-    pub(super) fn entry(&mut self, kind: EntryKind, log_time_ms: u64, payload: Bytes) -> Entry {
+    pub(in crate::store) fn entry(&mut self, kind: EntryKind, log_time_ms: u64, payload: Bytes) -> Entry {
         let index = self.next;
         self.next = index.next();
         Entry {
@@ -68,7 +69,7 @@ impl Applier {
         }
     }
 
-    pub(super) fn apply(&mut self, log_time_ms: u64, command: &Command<'_>) -> Option<Answer> {
+    pub(in crate::store) fn apply(&mut self, log_time_ms: u64, command: &Command<'_>) -> Option<Answer> {
         let encoded = match command {
             Command::Tick => CheckedCommand::tick(),
             Command::KeepHistoryFrom { oldest } => CheckedCommand::keep_history_from(*oldest),
@@ -121,21 +122,26 @@ impl Applier {
         }
     }
 
-    pub(super) fn put(&mut self, log_time_ms: u64, key: &str, ttl_ms: Option<u64>) -> Option<Answer> {
+    pub(in crate::store) fn put(
+        &mut self,
+        log_time_ms: u64,
+        key: &str,
+        ttl_ms: Option<u64>,
+    ) -> Option<Answer> {
         self.apply(
             log_time_ms,
             &put(key.as_bytes(), b"value", Condition::Always, ttl_ms),
         )
     }
 
-    pub(super) fn freeze(&mut self) {
+    pub(in crate::store) fn freeze(&mut self) {
         if self.store.applied().is_some() && !self.log.is_empty() {
             let frozen = self.store.freeze(Vec::new(), None);
             self.frozen.push_back(frozen);
         }
     }
 
-    pub(super) fn drain(&mut self) {
+    pub(in crate::store) fn drain(&mut self) {
         let Some(frozen) = self.frozen.pop_front() else {
             return;
         };
@@ -146,7 +152,7 @@ impl Applier {
         self.store.release();
     }
 
-    pub(super) fn look_up(&mut self, key: &[u8]) {
+    pub(in crate::store) fn look_up(&mut self, key: &[u8]) {
         if self.store.look(key) == Looked::Unknown {
             let found = self.ask_base(std::iter::once(Bytes::copy_from_slice(key)));
             let expected = self.get(key);
@@ -156,7 +162,7 @@ impl Applier {
     }
 
     /// Starts again from what the base and history hold, and applies the rest of the log.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::store) fn restart(&mut self) {
         let view = self.base.view().unwrap();
         let companions = companions_in(&view).unwrap();
         self.frozen.clear();
@@ -180,18 +186,32 @@ impl Applier {
         }
     }
 
+    /// What it would send to another node.
+    pub(in crate::store) fn source(&self) -> Source<TwinView, SimulatedFile> {
+        let source = Source::open(&self.base, &self.history).unwrap();
+        source.expect("something was drained")
+    }
+
+    pub(in crate::store) fn base(&self) -> &TwinBase {
+        &self.base
+    }
+
+    pub(in crate::store) fn history(&self) -> &History<SimulatedDisk> {
+        &self.history
+    }
+
     /// The state now, held.
-    pub(super) fn hold(&self) -> State<TwinView> {
+    pub(in crate::store) fn hold(&self) -> State<TwinView> {
         let pinned = self.store.pin().over(self.base.view().unwrap()).unwrap();
         pinned.expect("nothing drains between the two")
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<Record> {
+    pub(in crate::store) fn get(&self, key: &[u8]) -> Option<Record> {
         let stored = self.hold().get(key).unwrap()?;
         Some(stored.record().expect("resolved"))
     }
 
-    pub(super) fn keys(&self) -> Vec<Vec<u8>> {
+    pub(in crate::store) fn keys(&self) -> Vec<Vec<u8>> {
         let state = self.hold();
         state
             .range(&[], None)
@@ -208,7 +228,7 @@ fn open_history(
     History::open(disk.clone(), StoreNumber::FIRST, through, oldest_kept).unwrap()
 }
 
-pub(super) fn put<'a>(
+pub(in crate::store) fn put<'a>(
     key: &'a [u8],
     value: &'a [u8],
     condition: Condition,
@@ -222,6 +242,6 @@ pub(super) fn put<'a>(
     }
 }
 
-pub(super) fn delete(key: &[u8], condition: Condition) -> Command<'_> {
+pub(in crate::store) fn delete(key: &[u8], condition: Condition) -> Command<'_> {
     Command::Delete { key, condition }
 }

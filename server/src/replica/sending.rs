@@ -1,0 +1,268 @@
+//! Sending snapshots to followers that are behind the log (R53, R54, R77).
+//!
+//! One part is under way to each of them at a time: that is the flow control, and the bound on memory. The receiver's reply
+//! says which part comes next, so a lost part or reply costs a repetition, and a connection that broke nothing else.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raftkv_protocol::{GroupId, NodeId, PeerMessage, RaftBody, RaftMessage, SnapshotProgress};
+use raftkv_raft::simulation::mark;
+use raftkv_raft::{self as raft, EntryId, SendSnapshot, Time};
+
+use super::formed::Formed;
+use super::outbox::Outbox;
+use super::translate::wire_entry_id;
+use super::{Effect, Notice, SnapshotNumber};
+use crate::store::snapshot::Position;
+
+/// A part that got no reply is sent again after this.
+const REPEAT_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+/// A transfer that got no reply for this long is given up; the core asks again when the peer is heard.
+const GIVE_UP_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[derive(Debug)]
+enum Phase {
+    /// The snapshot is being opened, or the next part is being read.
+    Reading,
+    /// This part is under way.
+    Awaiting {
+        position: Bytes,
+        part: Bytes,
+        repeat_at: Time,
+    },
+}
+
+#[derive(Debug)]
+struct Sending {
+    wanted: SendSnapshot,
+    snapshot: SnapshotNumber,
+    last: Option<EntryId>,
+    /// What is read or under way.
+    position: Bytes,
+    phase: Phase,
+    give_up_at: Time,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Sendings {
+    by_peer: BTreeMap<raft::NodeId, Sending>,
+    next: u64,
+}
+
+impl Sendings {
+    fn of(&mut self, snapshot: SnapshotNumber) -> Option<&mut Sending> {
+        self.by_peer
+            .values_mut()
+            .find(|sending| sending.snapshot == snapshot)
+    }
+
+    pub(super) fn next_deadline(&self) -> Time {
+        let deadline = |sending: &Sending| match &sending.phase {
+            Phase::Reading => sending.give_up_at,
+            Phase::Awaiting { repeat_at, .. } => (*repeat_at).min(sending.give_up_at),
+        };
+        self.by_peer.values().map(deadline).min().unwrap_or(Time::NEVER)
+    }
+}
+
+impl Formed {
+    /// The core wants a peer to get a snapshot.
+    pub(super) fn send_snapshot(&mut self, now: Time, wanted: SendSnapshot, out: &mut Outbox) {
+        self.stop_sending_to(wanted.to, out);
+        self.sendings.next += 1;
+        let snapshot = SnapshotNumber(self.sendings.next);
+        let sending = Sending {
+            wanted,
+            snapshot,
+            last: None,
+            position: Position::START.encode(),
+            phase: Phase::Reading,
+            give_up_at: now.after(GIVE_UP_AFTER),
+        };
+        self.sendings.by_peer.insert(wanted.to, sending);
+        mark("snapshot wanted by a peer");
+        out.push(Effect::OpenSnapshot(snapshot));
+    }
+
+    pub(super) fn snapshot_opened(
+        &mut self,
+        now: Time,
+        snapshot: SnapshotNumber,
+        last: Option<EntryId>,
+        out: &mut Outbox,
+    ) {
+        let Some(sending) = self.sendings.of(snapshot) else {
+            out.push(Effect::CloseSnapshot(snapshot));
+            return;
+        };
+        let peer = sending.wanted.to;
+        let Some(last) = last else {
+            return self.sending_failed(now, peer, out);
+        };
+        sending.last = Some(last);
+        let position = sending.position.clone();
+        out.notice(Notice::SnapshotStarted { peer, last });
+        out.push(Effect::ReadPart { snapshot, position });
+    }
+
+    pub(super) fn part_read(
+        &mut self,
+        now: Time,
+        snapshot: SnapshotNumber,
+        part: Option<Bytes>,
+        out: &mut Outbox,
+    ) {
+        let Some(sending) = self.sendings.of(snapshot) else {
+            return;
+        };
+        let peer = sending.wanted.to;
+        let Some(part) = part else {
+            return self.sending_failed(now, peer, out);
+        };
+        sending.phase = Phase::Awaiting {
+            position: sending.position.clone(),
+            part,
+            repeat_at: now.after(REPEAT_AFTER),
+        };
+        self.send_part(peer, out);
+    }
+
+    fn send_part(&self, peer: raft::NodeId, out: &mut Outbox) {
+        let Some(sending) = self.sendings.by_peer.get(&peer) else {
+            return;
+        };
+        let (Phase::Awaiting { part, .. }, Some(last)) = (&sending.phase, sending.last) else {
+            return;
+        };
+        let body = RaftBody::SnapshotPart {
+            session: sending.wanted.session.0.get(),
+            last: wire_entry_id(last),
+            snapshot: sending.snapshot.0,
+            part: part.clone(),
+        };
+        let term = sending.wanted.term;
+        self.send_beside_the_core(peer, term, body, out);
+    }
+
+    /// A message that is not the core's, in its envelope; large ones on a way of their own.
+    pub(super) fn send_beside_the_core(
+        &self,
+        to: raft::NodeId,
+        term: raft::Term,
+        body: RaftBody,
+        out: &mut Outbox,
+    ) {
+        let Some(address) = self.members.address(to) else {
+            return;
+        };
+        let is_bulk = matches!(body, RaftBody::SnapshotPart { .. });
+        let message = PeerMessage::Raft(RaftMessage {
+            cluster: self.members.current().cluster,
+            group: GroupId(0),
+            from: self.config.introduction.identity,
+            to: NodeId(to.0),
+            term: term.0,
+            body,
+        });
+        let to = address.clone();
+        out.push(match is_bulk {
+            true => Effect::SendBulk { to, message },
+            false => Effect::Send { to, message },
+        });
+    }
+
+    /// The receiver says how it stands.
+    pub(super) fn snapshot_replied(
+        &mut self,
+        now: Time,
+        peer: raft::NodeId,
+        snapshot: SnapshotNumber,
+        (progress, wanted): (SnapshotProgress, Bytes),
+        out: &mut Outbox,
+    ) {
+        let Some(sending) = self
+            .sendings
+            .by_peer
+            .get_mut(&peer)
+            .filter(|sending| sending.snapshot == snapshot)
+        else {
+            mark("reply to a snapshot that is not sent dropped");
+            return;
+        };
+        sending.give_up_at = now.after(GIVE_UP_AFTER);
+        match progress {
+            SnapshotProgress::Wanted => {
+                // The same again: the timer repeats it. Were each reply answered, one that is doubled would double the rest.
+                let is_news =
+                    matches!(&sending.phase, Phase::Awaiting { position, .. } if *position != wanted);
+                if is_news {
+                    sending.position = wanted.clone();
+                    sending.phase = Phase::Reading;
+                    out.push(Effect::ReadPart {
+                        snapshot,
+                        position: wanted,
+                    });
+                }
+            }
+            SnapshotProgress::Installed => {
+                mark("snapshot arrived at a peer");
+                let (wanted, last) = (sending.wanted, sending.last);
+                self.stop_sending_to(peer, out);
+                if let Some(last) = last {
+                    out.notice(Notice::SnapshotDelivered { peer, last });
+                    self.raft.snapshot_sent(now, wanted, last);
+                }
+            }
+            SnapshotProgress::Refused => self.sending_failed(now, peer, out),
+        }
+    }
+
+    fn sending_failed(&mut self, now: Time, peer: raft::NodeId, out: &mut Outbox) {
+        if let Some(sending) = self.sendings.by_peer.get(&peer) {
+            mark("snapshot did not arrive");
+            self.raft.snapshot_failed(now, sending.wanted);
+        }
+        self.stop_sending_to(peer, out);
+    }
+
+    fn stop_sending_to(&mut self, peer: raft::NodeId, out: &mut Outbox) {
+        if let Some(sending) = self.sendings.by_peer.remove(&peer) {
+            out.push(Effect::CloseSnapshot(sending.snapshot));
+        }
+    }
+
+    /// This node leads no more: whoever does sends what is needed.
+    pub(super) fn stop_sending(&mut self, out: &mut Outbox) {
+        for sending in std::mem::take(&mut self.sendings.by_peer).into_values() {
+            out.push(Effect::CloseSnapshot(sending.snapshot));
+        }
+    }
+
+    /// Repeats parts that got no reply, and gives up on peers that are gone.
+    pub(super) fn watch_sendings(&mut self, now: Time, out: &mut Outbox) {
+        if now < self.sendings.next_deadline() {
+            return;
+        }
+        let mut repeated = Vec::new();
+        let mut given_up = Vec::new();
+        for (peer, sending) in &mut self.sendings.by_peer {
+            if now >= sending.give_up_at {
+                given_up.push(*peer);
+            } else if let Phase::Awaiting { repeat_at, .. } = &mut sending.phase
+                && now >= *repeat_at
+            {
+                *repeat_at = now.after(REPEAT_AFTER);
+                repeated.push(*peer);
+            }
+        }
+        for peer in repeated {
+            mark("part of a snapshot repeated");
+            self.send_part(peer, out);
+        }
+        for peer in given_up {
+            self.sending_failed(now, peer, out);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Nodes that are behind the log get a snapshot, whatever is lost on the way.
+
+use std::time::Duration;
+
+use raftkv_protocol::{Consistency, ErrorCode};
+
+use super::cluster::{Cluster, code, found, get, put};
+use super::drains::{tiny, write_many};
+use crate::replica::Notice;
+
+fn ready(seed: u64) -> Cluster {
+    let mut cluster = Cluster::new((1..=3).map(tiny).collect(), seed);
+    (0..3).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    cluster
+}
+
+fn installs(cluster: &Cluster, machine: usize) -> usize {
+    let is_install = |(at, notice): &&(usize, Notice)| {
+        *at == machine && matches!(notice, Notice::SnapshotInstalled { .. })
+    };
+    cluster.notices.iter().filter(is_install).count()
+}
+
+fn follower(cluster: &Cluster) -> usize {
+    let leader = cluster.leader().expect("a leader");
+    (0..3).find(|machine| *machine != leader).expect("three nodes")
+}
+
+fn hashes_agree(cluster: &Cluster) -> bool {
+    let of = |machine: usize| {
+        let store = cluster.node(machine).store().expect("formed");
+        (store.applied(), store.state_hash())
+    };
+    (1..3).all(|machine| of(machine) == of(0))
+}
+
+#[test]
+fn s02_a_node_behind_the_log_catches_up_by_snapshot_while_writes_go_on() {
+    let mut cluster = ready(11);
+    let behind = follower(&cluster);
+    cluster.kill(behind);
+    write_many(&mut cluster, &[(behind + 1) % 3, (behind + 2) % 3], 100);
+    cluster.run_for(Duration::from_secs(1));
+    cluster.start(behind);
+    write_many(&mut cluster, &[(behind + 1) % 3], 30);
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    assert!(installs(&cluster, behind) > 0, "it was behind the log");
+    assert!(cluster.parts > 5, "it came in several parts");
+    cluster.run_until("all nodes have the same state", hashes_agree);
+    let answer = cluster.call(behind, get("key5", Consistency::Linearizable));
+    assert_eq!(found(&answer).expect("there").value[..], b"value25"[..]);
+    // And it goes on from there, restarts included.
+    cluster.kill(behind);
+    cluster.start(behind);
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    write_many(&mut cluster, &[behind], 10);
+    cluster.run_until("all nodes have the same state", hashes_agree);
+}
+
+#[test]
+fn s09_lost_messages_and_a_restart_of_either_end_only_delay_a_snapshot() {
+    for seed in 0..6 {
+        let mut cluster = ready(20 + seed);
+        let behind = follower(&cluster);
+        cluster.kill(behind);
+        write_many(&mut cluster, &[(behind + 1) % 3, (behind + 2) % 3], 80);
+        cluster.loss = 0.2;
+        cluster.start(behind);
+        cluster.run_for(Duration::from_millis(100 + 150 * seed));
+        if seed % 2 == 0 {
+            cluster.kill(behind);
+            cluster.start(behind);
+        } else if let Some(leader) = cluster.leader() {
+            cluster.kill(leader);
+            cluster.start(leader);
+        }
+        cluster.run_for(Duration::from_secs(2));
+        cluster.loss = 0.0;
+        cluster.run_until("all nodes are ready", Cluster::all_ready);
+        cluster.run_until("all nodes have the same state", hashes_agree);
+        assert!(
+            installs(&cluster, behind) > 0,
+            "seed {seed}: it was behind the log"
+        );
+    }
+}
+
+#[test]
+fn s07_writes_that_vanish_under_a_snapshot_end_as_unknown() {
+    let mut cluster = ready(40);
+    let former = cluster.leader().expect("a leader");
+    cluster.isolate(former);
+    let token = cluster.ask(former, put("lost", "x"));
+    let others = [(former + 1) % 3, (former + 2) % 3];
+    cluster.run_until("another leads", |cluster| {
+        cluster.leader().is_some_and(|leader| leader != former)
+    });
+    write_many(&mut cluster, &others, 80);
+    cluster.run_for(Duration::from_millis(200));
+    cluster.rejoin(former);
+    let answer = cluster.wait(token);
+    assert!(
+        matches!(
+            code(&answer),
+            Some(ErrorCode::OutcomeUnknown | ErrorCode::NoLeader)
+        ),
+        "{answer:?}"
+    );
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    cluster.run_until("all nodes have the same state", hashes_agree);
+}

@@ -1,0 +1,280 @@
+//! The threads that read snapshots for other nodes, and take one in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver as Queue, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use raftkv_raft::{EntryId, NodeId};
+
+use super::ServerError;
+use super::inbox::{Letter, Mailbox};
+use super::storage::base_directory;
+use super::store_workers::{StoreFiles, worker};
+use crate::disk::{RealDisk, RealFile};
+use crate::replica::{Event, PartTaken, ReceivedState, SnapshotNumber};
+use crate::store::base::{BaseConfig, LsmBase, LsmView};
+use crate::store::snapshot::{Position, Receiver, Source, Taken, remove_history_of};
+use crate::store::{StoreError, StoreNumber, make_current};
+
+enum SendJob {
+    Open(SnapshotNumber, StoreFiles),
+    Read(SnapshotNumber, Bytes),
+    Close(SnapshotNumber),
+}
+
+enum TakeJob {
+    Part {
+        from: NodeId,
+        snapshot: SnapshotNumber,
+        last: EntryId,
+        part: Bytes,
+    },
+    Abandon,
+}
+
+/// Where a received snapshot waits until it is installed.
+type Slot = Arc<Mutex<Option<StoreFiles>>>;
+
+/// The queues to the threads.
+pub(super) struct SnapshotWorkers {
+    sends: Sender<SendJob>,
+    takes: Sender<TakeJob>,
+    received: Slot,
+    place: Place,
+}
+
+/// Where stores are made.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) disk: RealDisk,
+    pub(super) directory: PathBuf,
+    pub(super) base: BaseConfig,
+}
+
+impl SnapshotWorkers {
+    pub(super) fn start(
+        place: Place,
+        current: StoreNumber,
+        mailbox: &Mailbox,
+    ) -> Result<SnapshotWorkers, ServerError> {
+        let (sends, send_queue) = mpsc::channel();
+        let (takes, take_queue) = mpsc::channel();
+        let received = Slot::default();
+        // Their ends are not waited for: what they do is worth nothing to a node that stops.
+        drop(worker("snapshot out", mailbox, move |mailbox| {
+            send(&send_queue, mailbox)
+        })?);
+        let taker = Taker {
+            place: place.clone(),
+            newest: current,
+            current: None,
+            received: received.clone(),
+        };
+        drop(worker("snapshot in", mailbox, move |mailbox| {
+            taker.run(&take_queue, mailbox)
+        })?);
+        Ok(SnapshotWorkers {
+            sends,
+            takes,
+            received,
+            place,
+        })
+    }
+
+    pub(super) fn open(&self, snapshot: SnapshotNumber, files: StoreFiles) {
+        // A thread that is gone has said why.
+        let _ = self.sends.send(SendJob::Open(snapshot, files));
+    }
+
+    pub(super) fn read(&self, snapshot: SnapshotNumber, position: Bytes) {
+        let _ = self.sends.send(SendJob::Read(snapshot, position));
+    }
+
+    pub(super) fn close(&self, snapshot: SnapshotNumber) {
+        let _ = self.sends.send(SendJob::Close(snapshot));
+    }
+
+    pub(super) fn take(&self, from: NodeId, snapshot: SnapshotNumber, last: EntryId, part: Bytes) {
+        let _ = self.takes.send(TakeJob::Part {
+            from,
+            snapshot,
+            last,
+            part,
+        });
+    }
+
+    pub(super) fn abandon(&self) {
+        *self.received.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let _ = self.takes.send(TakeJob::Abandon);
+    }
+
+    /// The files of the received snapshot, if they are those of `store`.
+    pub(super) fn take_received(&self, store: StoreNumber) -> Option<StoreFiles> {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.take_if(|files| files.number == store)
+    }
+
+    /// What makes `store` the current one, and removes every other; for the log's thread.
+    pub(super) fn switch_to(
+        &self,
+        store: StoreNumber,
+    ) -> impl FnOnce() -> Result<(), String> + Send + 'static {
+        let place = self.place.clone();
+        move || {
+            make_current(&place.disk, store).map_err(|error| error.to_string())?;
+            // Large files take their time to go, and nobody needs to wait for it. The next start would remove them, too.
+            let clean = move || place.remove_all_but(store);
+            let _ = std::thread::Builder::new().name("clean".into()).spawn(clean);
+            Ok(())
+        }
+    }
+}
+
+impl Place {
+    /// Removes whatever belongs to other stores than the current one: left by a snapshot that replaced it, or by one that
+    /// never arrived whole.
+    pub(super) fn remove_all_but(&self, current: StoreNumber) {
+        if let Err(error) = remove_history_of(&self.disk, |store| store < current) {
+            tracing::warn!(%error, "files of a former state are left in the data directory");
+        }
+        for number in (1..current.0).map(StoreNumber) {
+            let directory = self.directory.join(base_directory(number));
+            match std::fs::remove_dir_all(&directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, directory = %directory.display(), "a former state is left in the data directory");
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+}
+
+fn send(jobs: &Queue<SendJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
+    let mut sources: BTreeMap<SnapshotNumber, Source<LsmView, RealFile>> = BTreeMap::new();
+    for job in jobs {
+        let event = match job {
+            SendJob::Open(snapshot, files) => {
+                let source = Source::open(&files.base, &files.history)?;
+                let last = source.as_ref().map(Source::last);
+                sources.extend(source.map(|source| (snapshot, source)));
+                Event::SnapshotOpened { snapshot, last }
+            }
+            SendJob::Read(snapshot, position) => {
+                let part = match (sources.get(&snapshot), Position::decode(&position)) {
+                    (Some(source), Some(position)) => source.part(&position)?,
+                    _ => None,
+                };
+                Event::PartRead { snapshot, part }
+            }
+            SendJob::Close(snapshot) => {
+                sources.remove(&snapshot);
+                continue;
+            }
+        };
+        mailbox.send(Letter::Event(event));
+    }
+    Ok(())
+}
+
+/// The snapshot that is coming in.
+struct Current {
+    from: NodeId,
+    snapshot: SnapshotNumber,
+    receiver: Receiver<LsmBase, RealDisk>,
+}
+
+struct Taker {
+    place: Place,
+    /// The highest store number used so far.
+    newest: StoreNumber,
+    current: Option<Current>,
+    received: Slot,
+}
+
+impl Taker {
+    fn run(mut self, jobs: &Queue<TakeJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
+        for job in jobs {
+            match job {
+                TakeJob::Abandon => self.current = None,
+                TakeJob::Part {
+                    from,
+                    snapshot,
+                    last,
+                    part,
+                } => {
+                    let taken = self.take(from, snapshot, last, part)?;
+                    mailbox.send(Letter::Event(Event::PartTaken {
+                        from,
+                        snapshot,
+                        taken,
+                    }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        from: NodeId,
+        snapshot: SnapshotNumber,
+        last: EntryId,
+        part: Bytes,
+    ) -> Result<PartTaken, StoreError> {
+        let is_known = |current: &Current| current.from == from && current.snapshot == snapshot;
+        if !self.current.as_ref().is_some_and(is_known) {
+            self.current = Some(self.begin(from, snapshot, last)?);
+        }
+        let current = self.current.as_mut().expect("it was begun just now");
+        Ok(match current.receiver.take(part)? {
+            Taken::Next(position) => PartTaken::Wanted(position.encode()),
+            Taken::Broken(what) => {
+                self.current = None;
+                PartTaken::Broken(what)
+            }
+            Taken::Whole(received) => {
+                self.current = None;
+                let files = StoreFiles {
+                    number: received.store,
+                    base: received.base,
+                    history: received.history,
+                };
+                *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+                PartTaken::Whole(Box::new(ReceivedState {
+                    store: received.store,
+                    companions: received.companions,
+                    deadlines: received.deadlines,
+                }))
+            }
+        })
+    }
+
+    fn begin(
+        &mut self,
+        from: NodeId,
+        snapshot: SnapshotNumber,
+        last: EntryId,
+    ) -> Result<Current, StoreError> {
+        self.newest = StoreNumber(self.newest.0 + 1);
+        let directory = self.place.directory.join(base_directory(self.newest));
+        match std::fs::remove_dir_all(&directory) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Io {
+                    action: "emptying",
+                    file: directory.display().to_string(),
+                    source,
+                });
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let base = LsmBase::open(&directory, &self.place.base)?;
+        let receiver = Receiver::begin(base, self.place.disk.clone(), self.newest, last)?;
+        Ok(Current {
+            from,
+            snapshot,
+            receiver,
+        })
+    }
+}
