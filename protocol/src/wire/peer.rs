@@ -101,11 +101,13 @@ enum BodyHeader {
         session: u64,
         last: WireEntryId,
         snapshot: u64,
+        raw_bytes: u64,
     },
     SnapshotReply {
         session: u64,
         snapshot: u64,
         progress: SnapshotProgress,
+        raw_bytes: u64,
     },
 }
 
@@ -202,21 +204,23 @@ fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
             session,
             last,
             snapshot,
-            ..
+            ref part,
         } => BodyHeader::SnapshotPart {
             session,
             last,
             snapshot,
+            raw_bytes: part.len() as u64,
         },
         RaftBody::SnapshotReply {
             session,
             snapshot,
             progress,
-            ..
+            ref position,
         } => BodyHeader::SnapshotReply {
             session,
             snapshot,
             progress,
+            raw_bytes: position.len() as u64,
         },
     }
 }
@@ -252,6 +256,20 @@ pub fn decode_peer(body: Bytes) -> Result<PeerMessage, ProtocolError> {
     }))
 }
 
+/// The raw bytes behind a header, which must be all that is left of the frame.
+fn take_raw(frame: &Bytes, rest: &[u8], raw_bytes: u64) -> Result<Bytes, ProtocolError> {
+    let length = usize::try_from(raw_bytes).unwrap_or(usize::MAX).min(rest.len());
+    if (length as u64) < raw_bytes {
+        let source = postcard::Error::DeserializeUnexpectedEnd;
+        return Err(ProtocolError::Malformed {
+            expected: EXPECTED,
+            source,
+        });
+    }
+    expect_end(EXPECTED, &rest[length..])?;
+    Ok(frame.slice_ref(&rest[..length]))
+}
+
 /// Turns a body's header, and what stands behind it in the frame, into the body.
 fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody, ProtocolError> {
     let body = match header {
@@ -273,24 +291,26 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
             session,
             last,
             snapshot,
+            raw_bytes,
         } => {
             return Ok(RaftBody::SnapshotPart {
                 session,
                 last,
                 snapshot,
-                part: frame.slice_ref(rest),
+                part: take_raw(frame, rest, raw_bytes)?,
             });
         }
         BodyHeader::SnapshotReply {
             session,
             snapshot,
             progress,
+            raw_bytes,
         } => {
             return Ok(RaftBody::SnapshotReply {
                 session,
                 snapshot,
                 progress,
-                position: frame.slice_ref(rest),
+                position: take_raw(frame, rest, raw_bytes)?,
             });
         }
         BodyHeader::PreVoteRequest { campaign_term, last } => {

@@ -96,7 +96,7 @@ impl Formed {
             throttle: Throttle::default(),
             space: Space::new(config.retention.reserve_bytes),
             lookups: Lookups::new(),
-            sendings: Sendings::default(),
+            sendings: Sendings::new(fastrand::Rng::with_seed(seed).u64(..)),
             receiving: Receiving::default(),
             writes: Writes::new(),
             forwards: Forwards::new(),

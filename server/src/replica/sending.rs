@@ -45,13 +45,22 @@ struct Sending {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sendings {
     by_peer: BTreeMap<raft::NodeId, Sending>,
-    next: u64,
+    next: SnapshotNumber,
 }
 
 impl Sendings {
+    /// Numbers begin anywhere: a receiver that outlived this node's former process must not take a snapshot of this life
+    /// for the rest of one of that.
+    pub(super) fn new(first: u64) -> Sendings {
+        Sendings {
+            by_peer: BTreeMap::new(),
+            next: SnapshotNumber(first),
+        }
+    }
+
     fn of(&mut self, snapshot: SnapshotNumber) -> Option<&mut Sending> {
         self.by_peer
             .values_mut()
@@ -71,8 +80,8 @@ impl Formed {
     /// The core wants a peer to get a snapshot.
     pub(super) fn send_snapshot(&mut self, now: Time, wanted: SendSnapshot, out: &mut Outbox) {
         self.stop_sending_to(wanted.to, out);
-        self.sendings.next += 1;
-        let snapshot = SnapshotNumber(self.sendings.next);
+        let snapshot = self.sendings.next;
+        self.sendings.next = SnapshotNumber(snapshot.0.wrapping_add(1));
         let sending = Sending {
             wanted,
             snapshot,
