@@ -1,4 +1,5 @@
-//! Many random runs of whole groups (see `harness/chaos.rs`). `SEED=n` runs one seed again.
+//! Many random runs of whole groups (see `harness/chaos.rs`). `SEED=n` runs one seed again, `RUNS=n` runs so many
+//! in each test.
 
 mod harness;
 
@@ -6,7 +7,9 @@ use harness::chaos::{Totals, run};
 
 /// Runs many seeds; the one that fails is printed.
 fn runs(seeds: std::ops::Range<u64>, count: u64) {
-    let only = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let only = number("SEED");
+    let seeds = number("RUNS").map_or(seeds.clone(), |runs: u64| seeds.start..seeds.start + runs);
     let seeds = only.map_or(seeds, |seed: u64| seed..seed + 1);
     let mut totals = Totals::default();
     for seed in seeds {
@@ -16,9 +19,20 @@ fn runs(seeds: std::ops::Range<u64>, count: u64) {
         totals.elections += one.elections;
         totals.applied += one.applied;
         totals.confirmed_reads += one.confirmed_reads;
+        totals.lease_reads += one.lease_reads;
+        totals.changes += one.changes;
+        totals.snapshots += one.snapshots;
     }
     println!("{totals:?}");
-    let is_idle = totals.elections == 0 || totals.applied == 0 || totals.confirmed_reads == 0;
+    let counts = [
+        totals.elections,
+        totals.applied,
+        totals.confirmed_reads,
+        totals.lease_reads,
+        totals.changes,
+        totals.snapshots,
+    ];
+    let is_idle = counts.contains(&0) && only.is_none();
     assert!(!is_idle, "the runs did nothing: {totals:?}");
 }
 
