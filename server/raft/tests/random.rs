@@ -50,3 +50,34 @@ fn five_nodes_stay_safe_and_recover() {
 fn one_node_stays_safe_and_recovers() {
     runs(2000..2020, 1);
 }
+
+/// Each situation that the core marks comes up in random runs, but for those that only broken peers and callers cause.
+#[test]
+#[cfg(feature = "simulation")]
+fn random_runs_reach_every_situation() {
+    use raftkv_raft::simulation::{MARKS, take_marks};
+    use std::collections::BTreeSet;
+    let mut missing: BTreeSet<&str> = MARKS.iter().copied().collect();
+    for seed in 0..400 {
+        run(seed, 3 + seed % 2 * 2);
+        for reached in take_marks().keys() {
+            missing.remove(reached);
+        }
+    }
+    let expected: BTreeSet<&str> = NOT_REACHED.iter().copied().collect();
+    assert_eq!(missing, expected);
+}
+
+#[cfg(feature = "simulation")]
+const NOT_REACHED: &[&str] = &[
+    // Peers that are broken.
+    "ack beyond the log dropped",
+    "early hand-over ignored",
+    "malformed append dropped",
+    "message for another node or garbage dropped",
+    "snapshot refused as garbage",
+    // A target that is level knows that it votes.
+    "hand-over to a node that does not vote ignored",
+    // These runs read too little for it.
+    "read for a peer refused, too many wait",
+];

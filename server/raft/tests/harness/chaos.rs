@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::observer::Observer;
 use super::{Durable, Group, command, voters};
-use raftkv_raft::{ChangeChecks, Config, LeaderLeases, NodeId, ReadId, SnapshotVerdict};
+use raftkv_raft::{ChangeChecks, Config, LeaderLease, LeaderLeases, NodeId, ReadId, SnapshotVerdict};
 
 struct Faults {
     loss: f64,
@@ -52,6 +52,8 @@ pub(crate) struct Run {
     /// All nodes, members or not.
     pool: u64,
     proposed: u64,
+    /// Lease reads under way, by node.
+    leases: Vec<(u64, LeaderLease)>,
     /// How much time may pass between two events: a slow network and disk, in effect.
     pace_ms: u64,
 }
@@ -78,7 +80,7 @@ impl Run {
         let operations = Operations {
             // S11: in some runs after every entry.
             compact: if seed % 8 == 3 { 1.0 } else { rate(0.05) },
-            change: rate(0.02),
+            change: rate(if seed % 8 == 5 { 0.2 } else { 0.02 }),
             transfer: rate(0.01),
         };
         let pace_ms = rng.u64(4..80);
@@ -103,6 +105,7 @@ impl Run {
             operations,
             pool,
             proposed: 0,
+            leases: Vec::new(),
             pace_ms,
         }
     }
@@ -202,6 +205,15 @@ impl Run {
         }
         if let Some(lease) = self.group.raft(node).lease(now) {
             self.observer.read_by_lease(lease.index);
+            self.leases.push((node, lease));
+        }
+        // Reads that began earlier end now.
+        for (node, lease) in std::mem::take(&mut self.leases) {
+            if self.rng.bool() {
+                self.leases.push((node, lease));
+            } else if self.group.raft(node).still_holds(now, lease) {
+                self.observer.leads_alone(lease.term);
+            }
         }
     }
 
@@ -261,6 +273,8 @@ impl Run {
             let (mut voters, mut learners) = (latest.voters, latest.learners);
             let moved: Vec<u64> = match self.rng.u8(0..4) {
                 0 => (1..=self.pool).collect(),
+                // One comes and goes often, so that answers of its former stays are still under way.
+                1 | 2 => vec![self.pool],
                 _ => vec![self.any_node()],
             };
             for node in moved.into_iter().map(NodeId) {
@@ -293,9 +307,13 @@ impl Run {
         if self.rng.f64() < self.faults.crash {
             self.group.restart(node);
             self.observer.crashed(node);
+            self.leases.retain(|(reader, _)| *reader != node);
         }
         if self.rng.f64() < self.faults.reset {
             self.group.raft(node).peer_reset(now, NodeId(peer));
+        }
+        if self.rng.f64() < self.faults.reset {
+            self.group.raft(node).clock_jumped();
         }
         if self.rng.f64() < self.faults.late {
             match self.rng.bool() {

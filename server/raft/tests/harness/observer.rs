@@ -149,6 +149,15 @@ impl Observer {
         self.lease_reads += 1;
     }
 
+    /// I17: nothing of another leader is applied while the lease of this term counts.
+    pub(crate) fn leads_alone(&self, term: Term) {
+        let newest = self.applied.values().next_back();
+        assert!(
+            newest.is_none_or(|entry| entry.id.term <= term),
+            "I17: a lease of term {term} holds, {newest:?} is applied"
+        );
+    }
+
     /// I5, I8, I9.
     fn check_node(&mut self, node: &Node, name: u64, log: &KnownLog) {
         let raft = &node.raft;
