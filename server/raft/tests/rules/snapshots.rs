@@ -515,6 +515,11 @@ fn p06_restart_with_a_state_machine_ahead_of_the_base() {
     assert!(raft.take_ready(Time(0)).is_empty(), "nothing is applied twice");
     raft.compacted(id(2, 1));
     raft.compacted(id(1, 1));
+    assert_eq!(
+        raft.base(),
+        id(2, 1),
+        "an older cut that is reported late changes nothing"
+    );
 }
 
 #[test]
