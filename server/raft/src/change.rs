@@ -32,7 +32,8 @@ pub struct ConfigurationChange {
 /// Which refusals an operator may override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeChecks {
-    /// New voters must have caught up (R60), and a majority of the voters asked for must be alive (R64).
+    /// New voters must have caught up (R60), and a majority of the voters asked for must be alive (R64). Not asked on the way
+    /// out of a joint configuration.
     All,
     /// Only what safety needs: the operator knows better.
     SafetyAlone,

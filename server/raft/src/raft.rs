@@ -382,6 +382,12 @@ impl Raft {
         self.shared.log.last()
     }
 
+    /// Where the log starts: the last entry that is not in it any more. Only a snapshot helps a peer that lacks it.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.shared.log.base()
+    }
+
     /// The latest configuration in the log, committed or not (thesis 4.1).
     #[must_use]
     pub fn configuration(&self) -> &Configuration {

@@ -147,8 +147,8 @@ pub enum StepDown {
 /// What [`Raft::take_ready`](crate::Raft::take_ready) returns.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// A snapshot to be installed: a step of the same durable stream as `write`, and before it. What of the old log is not
-    /// written by then need not be.
+    /// A snapshot to be installed: a step of the same durable stream as `write`, and before it. What was handed out in
+    /// `committed` before this is part of it; nothing more is handed out until it is durable.
     pub install: Option<Install>,
     /// To be made durable; `None` when nothing changed.
     pub write: Option<Write>,

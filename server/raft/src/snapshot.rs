@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::simulation::{mark, mutant};
-use crate::step::MAX_TERM;
+use crate::step::{MAX_INDEX, MAX_TERM};
 use crate::{Configuration, EntryId, Message, NodeId, ReplicationSession, StepDown, Term, Time};
 
 /// "Send a snapshot to this peer": the log does not hold any more what it needs next.
@@ -95,10 +95,12 @@ impl Raft {
     /// from the current term's leader counts as hearing from it (R6); any role takes it (R54), and steps down for it.
     ///
     /// # Panics
-    /// When it proves a second leader in one term (R19).
+    /// When it proves a second leader in one term, or another entry in the place of a committed one (R19).
     pub fn snapshot_part(&mut self, now: Time, offer: SnapshotOffer) -> SnapshotVerdict {
-        let is_garbage =
-            offer.from == self.shared.id || offer.term > MAX_TERM || offer.last.term > offer.term;
+        let is_garbage = offer.from == self.shared.id
+            || offer.term > MAX_TERM
+            || offer.last.term > offer.term
+            || offer.last.index > MAX_INDEX;
         if is_garbage {
             mark("snapshot refused as garbage");
             return SnapshotVerdict::Refused;
@@ -132,7 +134,7 @@ impl Raft {
     /// could be better than to apply them. (Thesis 5.1 drops the part before; the state after it is the same.)
     ///
     /// # Panics
-    /// When it proves a second leader in one term (R19).
+    /// When it proves a second leader in one term, or another entry in the place of a committed one (R19).
     pub fn install(
         &mut self,
         now: Time,

@@ -5,10 +5,12 @@ use std::cmp::Ordering;
 use crate::raft::Raft;
 use crate::role::{Append, Heartbeat, Next, Role};
 use crate::simulation::{mark, mutant};
-use crate::{Campaign, Envelope, Message, NodeId, StepDown, Term, Time, Verdict};
+use crate::{Campaign, Envelope, Index, Message, NodeId, StepDown, Term, Time, Verdict};
 
 /// No cluster gets there by elections; a term beyond is garbage, and taking it would leave no room for the next one.
 pub(crate) const MAX_TERM: Term = Term(1 << 62);
+/// The same for an index: no log is so long.
+pub(crate) const MAX_INDEX: Index = Index::new(1 << 62).expect("not 0");
 
 impl Raft {
     /// A message came in.

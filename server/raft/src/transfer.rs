@@ -55,6 +55,15 @@ impl Raft {
         }
     }
 
+    /// To whom this leader is handing over.
+    #[must_use]
+    pub fn transfer_target(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.transfer_target(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
     /// The voter that could take over soonest: alive, in steady replication, and furthest along. `None` when there is none,
     /// or this node does not lead.
     #[must_use]

@@ -32,8 +32,11 @@ impl Index {
 
     /// An index from its number; `None` for 0.
     #[must_use]
-    pub fn new(number: u64) -> Option<Index> {
-        NonZeroU64::new(number).map(Index)
+    pub const fn new(number: u64) -> Option<Index> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Index(number)),
+            None => None,
+        }
     }
 
     /// The number, at least 1.

@@ -162,19 +162,18 @@ impl Follower {
     ) -> SnapshotVerdict {
         self.hear(shared, now);
         let last = offer.last;
-        if last.index > shared.commit() {
-            if !shared.log.holds(last) {
-                return SnapshotVerdict::Accepted;
-            }
+        if !matches_at(shared, last) {
+            return SnapshotVerdict::Accepted;
+        }
+        if last.index <= shared.commit() {
+            mark("snapshot of what is committed refused");
+        } else {
             // The leader has it committed, so all of our log up to there is the leader's.
             mark("snapshot of what the log holds refused");
-            self.verified = self.verified.max(Some(last.index));
             self.leader_commit = self.leader_commit.max(Some(last.index));
-            self.advance_commit(shared);
-        } else {
-            mark("snapshot of what is committed refused");
-            self.verified = self.verified.max(Some(shared.commit()));
         }
+        self.verified = self.verified.max(Some(last.index.max(shared.commit())));
+        self.advance_commit(shared);
         self.owed = Some(offer.session);
         self.acknowledge(shared, false);
         SnapshotVerdict::Held
@@ -286,7 +285,7 @@ impl Append {
     }
 }
 
-/// Does our log hold `prev`? What is below the base is committed, and holds (R17).
+/// Does our log hold `prev`, or has it held it? What is below the base is committed, and holds (R17).
 ///
 /// # Panics
 /// When `prev` contradicts a committed entry (R19).

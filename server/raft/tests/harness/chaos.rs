@@ -1,167 +1,11 @@
-//! One random run of a whole group: loss, duplication, reordering, slow disks, crashes that keep only what is durable.
-//! After every event the invariants of the paper's figure 3 are checked by an observer that shares no code with the core.
+//! One random run of a whole group: loss, duplication, reordering, slow disks, crashes that keep only what is durable,
+//! compaction and snapshots, changes of membership, transfers of leadership, leases. An [`Observer`] checks each event.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use super::observer::Observer;
 use super::{Durable, Group, command, voters};
-use raftkv_raft::{
-    Config, Entry, EntryId, Envelope, Index, Message, NodeId, ReadOutcome, RoleName, Term, Verdict,
-};
-
-/// Sees everything, and remembers it over crashes.
-#[derive(Default)]
-pub(crate) struct Observer {
-    leaders: BTreeMap<Term, NodeId>,
-    votes: BTreeMap<(NodeId, Term), NodeId>,
-    /// Everything applied anywhere.
-    applied: BTreeMap<Index, Entry>,
-    /// How far each node's list of applied entries was looked at, in this life.
-    seen: BTreeMap<u64, usize>,
-    leader_log: BTreeMap<(NodeId, Term), EntryId>,
-    reads: BTreeMap<(u64, raftkv_raft::ReadId), Index>,
-    confirmed: usize,
-    elections: usize,
-}
-
-impl Observer {
-    fn check(&mut self, group: &mut Group) {
-        let names: Vec<u64> = group.nodes.keys().copied().collect();
-        for name in names {
-            self.check_leader(group, name);
-            self.check_applied(group, name);
-            self.check_reads(group, name);
-            let raft = &group.nodes[&name].raft;
-            assert!(raft.commit() <= raft.last().index, "I9: commit is within the log");
-        }
-        self.check_log_matching(group);
-    }
-
-    /// I1, I3, I6.
-    fn check_leader(&mut self, group: &Group, name: u64) {
-        let node = &group.nodes[&name];
-        let raft = &node.raft;
-        if raft.role() != RoleName::Leader {
-            return;
-        }
-        let known = *self.leaders.entry(raft.term()).or_insert_with(|| {
-            self.elections += 1;
-            raft.id()
-        });
-        assert_eq!(known, raft.id(), "I1: two leaders in term {}", raft.term());
-        let before = self.leader_log.insert((raft.id(), raft.term()), raft.last());
-        assert!(
-            before.is_none_or(|before| before <= raft.last()),
-            "I3: a leader only appends"
-        );
-        // An entry of a later term may be known while a deposed leader has not heard of it.
-        let earlier = self
-            .applied
-            .values()
-            .rev()
-            .find(|entry| entry.id.term < raft.term());
-        if let Some(entry) = earlier {
-            let own = full_log(group, name)
-                .into_iter()
-                .find(|id| id.index == entry.id.index);
-            assert_eq!(own, Some(entry.id), "I6: leader {name} of term {}", raft.term());
-        }
-    }
-
-    /// I7.
-    fn check_applied(&mut self, group: &Group, name: u64) {
-        let node = &group.nodes[&name];
-        let seen = self.seen.entry(name).or_default();
-        if *seen > node.applied.len() {
-            *seen = 0;
-        }
-        for entry in &node.applied[*seen..] {
-            let known = self
-                .applied
-                .entry(entry.id.index)
-                .or_insert_with(|| entry.clone());
-            assert_eq!(known, entry, "I7: node {name} applies another entry");
-        }
-        *seen = node.applied.len();
-        for (position, entry) in node.applied.iter().enumerate() {
-            assert_eq!(
-                entry.id.index.get(),
-                position as u64 + 2,
-                "applied in order, each once"
-            );
-        }
-    }
-
-    /// R68: a read's index is at least what was applied anywhere when it was asked for.
-    fn check_reads(&mut self, group: &mut Group, name: u64) {
-        for outcome in std::mem::take(&mut group.node(name).reads) {
-            if let ReadOutcome::Confirmed { id, index } = outcome {
-                let least = self.reads[&(name, id)];
-                assert!(
-                    index >= least,
-                    "stale read: index {index}, applied before it was asked: {least}"
-                );
-                self.confirmed += 1;
-            }
-        }
-    }
-
-    /// I4: equal ids mean equal prefixes.
-    fn check_log_matching(&self, group: &Group) {
-        let logs: Vec<Vec<EntryId>> = group.nodes.keys().map(|name| full_log(group, *name)).collect();
-        for left in &logs {
-            assert!(
-                left.windows(2).all(|pair| pair[0].term <= pair[1].term),
-                "I5: terms never fall"
-            );
-            for right in &logs {
-                let common = left.iter().zip(right).rposition(|(left, right)| left == right);
-                let prefix = common.map_or(0, |last| last + 1);
-                assert_eq!(left[..prefix], right[..prefix], "I4: log matching");
-            }
-        }
-    }
-
-    /// I2, and I11: a vote that is seen is on the disk, and so is an acknowledged entry.
-    fn saw(&mut self, group: &Group, envelope: &Envelope) {
-        let disk = &group.nodes[&envelope.from.0].disk;
-        assert!(
-            disk.hard_state.term >= envelope.term,
-            "R5: a term is shown before it is durable"
-        );
-        match &envelope.message {
-            Message::VoteReply {
-                verdict: Verdict::Granted,
-            } => self.voted(envelope.from, envelope.term, envelope.to),
-            Message::VoteRequest { .. } => self.voted(envelope.from, envelope.term, envelope.from),
-            Message::AppendAccepted { matched, .. } => {
-                assert!(
-                    *matched <= disk.last().index,
-                    "I11: {matched} acknowledged, {} durable",
-                    disk.last()
-                );
-            }
-            _ => {}
-        }
-    }
-
-    fn voted(&mut self, voter: NodeId, term: Term, candidate: NodeId) {
-        let known = *self.votes.entry((voter, term)).or_insert(candidate);
-        assert_eq!(known, candidate, "I2: {voter} votes twice in term {term}");
-    }
-}
-
-/// The log as it will be once all queued writes are done.
-fn full_log(group: &Group, name: u64) -> Vec<EntryId> {
-    let node = &group.nodes[&name];
-    let mut log: Vec<EntryId> = node.disk.entries.iter().map(|entry| entry.id).collect();
-    for write in &node.queued {
-        if let Some(from) = write.truncate_from {
-            log.retain(|id| id.index < from);
-        }
-        log.extend(write.entries.iter().map(|entry| entry.id));
-    }
-    log
-}
+use raftkv_raft::{ChangeChecks, Config, LeaderLease, LeaderLeases, NodeId, ReadId, SnapshotVerdict};
 
 struct Faults {
     loss: f64,
@@ -172,6 +16,14 @@ struct Faults {
     cut: f64,
     /// A node's timers are late: its event loop stands still while its connections go on.
     late: f64,
+    snapshot_lost: f64,
+}
+
+/// How often operators do something, if at all.
+struct Operations {
+    compact: f64,
+    change: f64,
+    transfer: f64,
 }
 
 fn small_config(rng: &mut fastrand::Rng) -> Config {
@@ -187,14 +39,21 @@ fn small_config(rng: &mut fastrand::Rng) -> Config {
     }
 }
 
+/// Nodes beside the founding ones, which may become members.
+const SPARES: u64 = 2;
+
 /// One run. Each kind of fault exists in some runs only: all at once would hide what one alone brings out.
 pub(crate) struct Run {
     group: Group,
     observer: Observer,
     rng: fastrand::Rng,
     faults: Faults,
-    count: u64,
+    operations: Operations,
+    /// All nodes, members or not.
+    pool: u64,
     proposed: u64,
+    /// Lease reads under way, by node.
+    leases: Vec<(u64, LeaderLease)>,
     /// How much time may pass between two events: a slow network and disk, in effect.
     pace_ms: u64,
 }
@@ -202,7 +61,7 @@ pub(crate) struct Run {
 impl Run {
     fn new(seed: u64, count: u64) -> Run {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let config = if rng.bool() {
+        let mut config = if rng.bool() {
             small_config(&mut rng)
         } else {
             Config::default()
@@ -216,24 +75,43 @@ impl Run {
             reset: rate(0.01),
             cut: rate(0.005),
             late: rate(0.005),
+            snapshot_lost: rate(0.5),
+        };
+        let operations = Operations {
+            // S11: in some runs after every entry.
+            compact: if seed % 8 == 3 { 1.0 } else { rate(0.05) },
+            change: rate(if seed % 8 == 5 { 0.2 } else { 0.02 }),
+            transfer: rate(0.01),
         };
         let pace_ms = rng.u64(4..80);
+        if rng.bool() {
+            config.leader_leases = LeaderLeases::On {
+                max_clock_drift_ppm: 500,
+            };
+        }
+        let pool = if operations.change > 0.0 {
+            count + SPARES
+        } else {
+            count
+        };
         Run {
             group: Group::with(
                 config,
-                (1..=count).map(|node| (node, Durable::founded(voters(count)))),
+                (1..=pool).map(|node| (node, Durable::founded(voters(count)))),
             ),
-            observer: Observer::default(),
+            observer: Observer::of(voters(count)),
             rng,
             faults,
-            count,
+            operations,
+            pool,
             proposed: 0,
+            leases: Vec::new(),
             pace_ms,
         }
     }
 
     fn any_node(&mut self) -> u64 {
-        self.rng.u64(1..=self.count)
+        self.rng.u64(1..=self.pool)
     }
 
     fn step(&mut self) {
@@ -247,8 +125,9 @@ impl Run {
                 let (node, now) = (self.any_node(), self.group.now);
                 self.group.node(node).fetch_one(now);
             }
-            75..83 => self.propose(),
-            83..88 => self.read(),
+            75..82 => self.propose(),
+            82..87 => self.read(),
+            87..90 => self.transfer_snapshot(),
             _ => {
                 self.group.now = self
                     .group
@@ -258,6 +137,7 @@ impl Run {
             }
         }
         self.disturb();
+        self.operate();
         self.collect();
         self.observer.check(&mut self.group);
     }
@@ -318,17 +198,107 @@ impl Run {
 
     fn read(&mut self) {
         let (node, now) = (self.any_node(), self.group.now);
-        let applied = self
-            .observer
-            .applied
-            .keys()
-            .next_back()
-            .copied()
-            .unwrap_or(Index::FIRST);
         self.proposed += 1;
-        let read = raftkv_raft::ReadId(self.proposed);
+        let read = ReadId(self.proposed);
         if self.group.raft(node).read(now, read).is_ok() {
-            self.observer.reads.insert((node, read), applied);
+            self.observer.asks(node, read);
+        }
+        if let Some(lease) = self.group.raft(node).lease(now) {
+            self.observer.read_by_lease(lease.index);
+            self.leases.push((node, lease));
+        }
+        // Reads that began earlier end now.
+        for (node, lease) in std::mem::take(&mut self.leases) {
+            if self.rng.bool() {
+                self.leases.push((node, lease));
+            } else if self.group.raft(node).still_holds(now, lease) {
+                self.observer.leads_alone(lease.term);
+            }
+        }
+    }
+
+    /// A snapshot is announced, arrives, arrives once more, or is lost; or a sender learns that it is durable.
+    fn transfer_snapshot(&mut self) {
+        if self.rng.bool() && self.group.report_one() {
+            return;
+        }
+        let Some(transfer) = self.group.transfers.front().cloned() else {
+            return;
+        };
+        let now = self.group.now;
+        if self.rng.f64() < self.faults.snapshot_lost {
+            self.group.transfers.pop_front();
+            self.group.fail(&transfer);
+        } else if self.rng.bool() {
+            let receiver = &mut self.group.node(transfer.asked.to.0).raft;
+            if receiver.snapshot_part(now, transfer.offer) != SnapshotVerdict::Accepted {
+                self.group.transfers.pop_front();
+                self.group.fail(&transfer);
+            }
+        } else {
+            if self.rng.f64() < self.faults.duplication {
+                let late = self.rng.usize(..self.group.transfers.len());
+                self.group.transfers.insert(late, transfer);
+            }
+            self.group.transfer_one();
+        }
+    }
+
+    /// What operators and the node's own housekeeping do.
+    fn operate(&mut self) {
+        let (node, now) = (self.any_node(), self.group.now);
+        if self.rng.f64() < self.operations.compact {
+            let keep = self.rng.u64(0..6);
+            self.group.node(node).compact(keep);
+        }
+        if self.rng.f64() < self.operations.transfer {
+            for leader in self.group.leaders() {
+                // Refusals are part of it.
+                let _ = self.group.raft(leader).transfer(now, NodeId(node));
+            }
+        }
+        if self.rng.f64() < self.operations.change {
+            // What was committed until now is judged by the configuration until now.
+            self.collect();
+            self.observer.check(&mut self.group);
+            self.change();
+        }
+    }
+
+    /// One node's place changes, or every node's.
+    fn change(&mut self) {
+        let asked = self.any_node();
+        for leader in self.group.leaders().into_iter().chain([asked]) {
+            let latest = self.group.nodes[&leader].raft.configuration().clone();
+            let (mut voters, mut learners) = (latest.voters, latest.learners);
+            let moved: Vec<u64> = match self.rng.u8(0..4) {
+                0 => (1..=self.pool).collect(),
+                // One comes and goes often, so that answers of its former stays are still under way.
+                1 | 2 => vec![self.pool],
+                _ => vec![self.any_node()],
+            };
+            for node in moved.into_iter().map(NodeId) {
+                voters.remove(&node);
+                learners.remove(&node);
+                match self.rng.u8(0..4) {
+                    0 => {}
+                    1 => {
+                        learners.insert(node);
+                    }
+                    _ => {
+                        voters.insert(node);
+                    }
+                }
+            }
+            let checks = if self.rng.bool() {
+                ChangeChecks::All
+            } else {
+                ChangeChecks::SafetyAlone
+            };
+            let numbers = |half: BTreeSet<NodeId>| half.into_iter().map(|node| node.0).collect::<Vec<_>>();
+            let _ = self
+                .group
+                .change(leader, &numbers(voters), &numbers(learners), checks);
         }
     }
 
@@ -336,10 +306,14 @@ impl Run {
         let (node, peer, now) = (self.any_node(), self.any_node(), self.group.now);
         if self.rng.f64() < self.faults.crash {
             self.group.restart(node);
-            self.observer.seen.remove(&node);
+            self.observer.crashed(node);
+            self.leases.retain(|(reader, _)| *reader != node);
         }
         if self.rng.f64() < self.faults.reset {
             self.group.raft(node).peer_reset(now, NodeId(peer));
+        }
+        if self.rng.f64() < self.faults.reset {
+            self.group.raft(node).clock_jumped();
         }
         if self.rng.f64() < self.faults.late {
             match self.rng.bool() {
@@ -348,7 +322,7 @@ impl Run {
             }
         }
         if self.rng.f64() < self.faults.cut {
-            let others: Vec<u64> = (1..=self.count).filter(|other| *other != node).collect();
+            let others: Vec<u64> = (1..=self.pool).filter(|other| *other != node).collect();
             match self.rng.u8(..4) {
                 0 | 1 => self.group.heal(),
                 2 => self.group.cut.push((node, peer)),
@@ -368,16 +342,20 @@ impl Run {
         let last = self.group.propose(leader, "after all");
         self.group.run(self.group.config.election_timeout);
         self.observer.check(&mut self.group);
-        for (name, node) in &self.group.nodes {
+        let configuration = self.group.nodes[&leader].raft.committed_configuration().clone();
+        assert_eq!(configuration.outgoing, None, "the last change was completed");
+        for member in configuration.members() {
+            let node = &self.group.nodes[&member.0];
             assert!(
                 node.raft.commit() >= last.index,
-                "node {name} does not catch up: {}",
-                node.raft.commit()
+                "node {member} does not catch up: {}, the leader knows {:?}",
+                node.raft.commit(),
+                self.group.nodes[&leader].raft.progress(member)
             );
             assert_eq!(
                 node.applied.last().map(|entry| entry.id.index),
                 Some(node.raft.commit()),
-                "node {name}"
+                "node {member}"
             );
         }
     }
@@ -389,6 +367,10 @@ pub(crate) struct Totals {
     pub(crate) elections: usize,
     pub(crate) applied: usize,
     pub(crate) confirmed_reads: usize,
+    pub(crate) lease_reads: usize,
+    pub(crate) changes: usize,
+    /// Nodes that restarted their state from a snapshot of another.
+    pub(crate) snapshots: usize,
 }
 
 /// Runs one seed to its end.
@@ -399,8 +381,11 @@ pub(crate) fn run(seed: u64, count: u64) -> Totals {
     }
     run.heal_and_converge();
     Totals {
-        elections: run.observer.elections,
+        elections: run.observer.elections(),
         applied: run.observer.applied.len(),
         confirmed_reads: run.observer.confirmed,
+        lease_reads: run.observer.lease_reads,
+        changes: run.observer.changes,
+        snapshots: run.group.installed,
     }
 }

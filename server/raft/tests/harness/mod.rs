@@ -3,6 +3,7 @@
 
 pub(crate) mod chaos;
 pub(crate) mod lone;
+pub(crate) mod observer;
 pub(crate) mod script;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -391,6 +392,8 @@ pub(crate) struct Group {
     pub(crate) transfers: VecDeque<Transfer>,
     /// Snapshots that were taken, until they are durable and reported.
     pub(crate) reports: VecDeque<Transfer>,
+    /// How many snapshots were taken by their receivers.
+    pub(crate) installed: usize,
     /// Nobody proposes to leave a joint configuration.
     pub(crate) keeps_joint: bool,
     /// No snapshot arrives while the rest settles.
@@ -422,6 +425,7 @@ impl Group {
             network: VecDeque::new(),
             transfers: VecDeque::new(),
             reports: VecDeque::new(),
+            installed: 0,
             keeps_joint: false,
             holds_transfers: false,
             cut: Vec::new(),
@@ -447,6 +451,13 @@ impl Group {
     pub(crate) fn restart(&mut self, node: u64) {
         let disk = self.nodes[&node].disk.clone();
         self.start(node, disk);
+        // Its connections break: whoever sends it a snapshot notices.
+        let reports = std::mem::take(&mut self.reports);
+        let (broken, rest): (VecDeque<_>, _) = reports
+            .into_iter()
+            .partition(|transfer| transfer.asked.to == NodeId(node));
+        self.reports = rest;
+        broken.iter().for_each(|transfer| self.fail(transfer));
     }
 
     pub(crate) fn node(&mut self, node: u64) -> &mut Node {
@@ -522,6 +533,7 @@ impl Group {
         let verdict = self
             .node(to)
             .receive(now, transfer.offer, transfer.snapshot.clone());
+        self.installed += usize::from(verdict == SnapshotVerdict::Accepted);
         match verdict {
             SnapshotVerdict::Accepted | SnapshotVerdict::Held => self.reports.push_back(transfer),
             SnapshotVerdict::Refused => self.fail(&transfer),
@@ -538,13 +550,14 @@ impl Group {
 
     /// Tells a sender that its snapshot is durable at the receiver. Was there one to tell?
     pub(crate) fn report_one(&mut self) -> bool {
-        let is_durable = |transfer: &mut Transfer| {
+        let is_durable = |transfer: &Transfer| {
             let receiver = self.nodes.get(&transfer.asked.to.0);
             receiver.is_none_or(|node| node.disk.last().index >= transfer.offer.last.index)
         };
-        let Some(transfer) = self.reports.pop_front_if(is_durable) else {
+        let Some(place) = self.reports.iter().position(is_durable) else {
             return false;
         };
+        let transfer = self.reports.remove(place).expect("found just now");
         let (now, last) = (self.now, transfer.offer.last);
         if let Some(sender) = self.nodes.get_mut(&transfer.offer.from.0) {
             sender.raft.snapshot_sent(now, transfer.asked, last);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::harness::lone::{
     Lone, accepted, heartbeat, messages, pre_vote_request, round_answered, vote, vote_request,
 };
-use crate::harness::{Durable, id, index, voters};
+use crate::harness::{Durable, Group, id, index, voters};
 use raftkv_raft::{
     Campaign, Config, ConfigError, LeaderLease, LeaderLeases, Message, NodeId, RoleName, Term, Time,
     Transition, Verdict,
@@ -228,4 +228,66 @@ fn r70_a_bound_that_no_clock_needs_is_refused() {
         assert!(matches!(config.validate(), Err(ConfigError::ClockDrift { .. })));
     }
     assert_eq!(config().validate(), Ok(()));
+}
+
+/// The clocks of a leader that is slow and a voter that is fast, each by so many millionths: does the voter ever help to elect
+/// another leader while the lease lasts?
+fn overlap(drift_ppm: u64) -> bool {
+    let mut leader = leader();
+    let mut voter = node();
+    voter.wait(400);
+    leader.wait(50);
+    let (leader_start, voter_start) = (leader.now, voter.now);
+    voter.hear(2, 1, heartbeat(None, 1));
+    leader.hear(2, 2, round_answered(1));
+    let granted = Message::PreVoteReply {
+        campaign_term: Term(9),
+        verdict: Verdict::Granted,
+    };
+    (0..600).any(|millis| {
+        let true_time = millis * 1000;
+        let leader_time = Time(leader_start.0 + true_time - true_time * drift_ppm / 1_000_000);
+        voter.now = Time(voter_start.0 + true_time + true_time * drift_ppm / 1_000_000);
+        let helps = messages(voter.hear(3, 1, pre_vote_request(9, id(1, 1)))) == [granted.clone()];
+        helps && leader.raft().lease(leader_time).is_some()
+    })
+}
+
+#[test]
+fn q05_drift_inside_the_bound_is_harmless_and_beyond_it_is_not() {
+    for drift_ppm in [0, 100, 500] {
+        assert!(!overlap(drift_ppm), "{drift_ppm} ppm, the bound is 500");
+    }
+    assert!(overlap(100_000), "this test would notice a stale read");
+}
+
+#[test]
+fn q07_followers_that_reboot_fast_elect_nobody_inside_the_lease() {
+    let mut group = Group::with(config(), (1..=3).map(|node| (node, Durable::founded(voters(3)))));
+    group.run(Duration::from_millis(2000));
+    let leader = group.leader().expect("someone leads");
+    let others: Vec<u64> = (1..=3).filter(|node| *node != leader).collect();
+    group.partition(&[leader], &others);
+    for other in &others {
+        group.restart(*other);
+    }
+    let mut rivals = 0;
+    for _ in 0..2000 {
+        group.run(Duration::from_millis(1));
+        let now = group.now;
+        let has_lease = group.raft(leader).lease(now).is_some();
+        rivals = group
+            .leaders()
+            .into_iter()
+            .filter(|other| *other != leader)
+            .count();
+        assert!(
+            rivals == 0 || !has_lease,
+            "another node leads while the lease lasts"
+        );
+        if rivals > 0 {
+            break;
+        }
+    }
+    assert_eq!(rivals, 1, "the others did elect one at last");
 }

@@ -397,6 +397,26 @@ fn s08_candidate_takes_the_snapshot_of_its_terms_leader() {
 }
 
 #[test]
+fn s08_empty_learner_survives_a_large_commit_and_takes_a_snapshot() {
+    let mut learner = Lone::with(Durable::founded(Configuration {
+        learners: [NodeId(1)].into(),
+        ..Configuration::of_voters([2, 3].map(NodeId))
+    }));
+    learner.hear(2, 2, heartbeat(Some(1000), 1));
+    assert_eq!(learner.commit(), index(1));
+    assert_eq!(install(&mut learner, 2, 2, id(9, 2)), SnapshotVerdict::Accepted);
+    learner.persist();
+    assert_eq!(learner.node.applied.len(), 8);
+}
+
+#[test]
+#[should_panic(expected = "conflicting entry at or below commit")]
+fn r19_snapshot_of_another_entry_than_the_committed_one_halts() {
+    let mut node = Lone::with(Durable::founded(voters(3)).with_terms(&[1, 1]).committed(3));
+    part(&mut node, 2, 4, id(3, 4));
+}
+
+#[test]
 fn r53_snapshot_of_an_older_term_is_refused_with_ours() {
     let mut node = Lone::with(Durable::founded(voters(3)).at_term(5));
     assert_eq!(part(&mut node, 2, 4, id(9, 3)), SnapshotVerdict::Refused);
@@ -495,6 +515,11 @@ fn p06_restart_with_a_state_machine_ahead_of_the_base() {
     assert!(raft.take_ready(Time(0)).is_empty(), "nothing is applied twice");
     raft.compacted(id(2, 1));
     raft.compacted(id(1, 1));
+    assert_eq!(
+        raft.base(),
+        id(2, 1),
+        "an older cut that is reported late changes nothing"
+    );
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn hand_overs(sent: Vec<raftkv_raft::Envelope>) -> usize {
 fn t01_target_that_is_level_is_told_at_once() {
     let mut leader = leader();
     assert_eq!(transfer(&mut leader, 2), Ok(()));
+    assert_eq!(leader.raft().transfer_target(), Some(NodeId(2)));
     assert_eq!(hand_overs(leader.sends()), 1);
     assert_eq!(transfer(&mut leader, 2), Ok(()), "once more changes nothing");
     assert_eq!(hand_overs(leader.sends()), 0);

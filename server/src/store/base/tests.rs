@@ -126,7 +126,9 @@ impl Subject for Real {
         self.base = Some(LsmBase::open(self.directory.path(), &tiny()).unwrap());
     }
     fn compact(&self) {
-        while self.base().compact_step().unwrap() == CompactionStep::Done {}
+        // Each step moves rows down, so they come to an end.
+        let steps = (0..1000).take_while(|_| self.base().compact_step().unwrap() == CompactionStep::Done);
+        assert!(steps.count() < 1000);
         assert!(!self.base().needs_compaction());
     }
     fn compact_all(&self) {
@@ -248,7 +250,7 @@ fn assert_same<'a>(rows: RowIter, wanted: impl Iterator<Item = (&'a Bytes, &'a B
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn the_engine_is_a_map(steps in steps()) {

@@ -18,7 +18,9 @@ impl Leader {
     ) -> Result<EntryId, ChangeError> {
         self.check_moment(shared, &change.configuration)?;
         check_step(shared.configuration(), &change.configuration)?;
-        if change.checks == ChangeChecks::All {
+        // The way out of a joint configuration was decided with the way in.
+        let is_leave = shared.configuration().outgoing.is_some();
+        if change.checks == ChangeChecks::All && !is_leave {
             self.check_prospects(shared, now, &change.configuration)?;
         }
         let id = EntryId {

@@ -3,7 +3,7 @@
 //! ```text
 //! engine.rs      LsmBase: open, ingest, compaction, what abandoned work left behind
 //! view.rs        LsmView: a held version, its lookups and iterators
-//! ascending.rs   lookups of many ascending keys: point by point, or by a scan beside them
+//! ascending.rs   lookups of many ascending keys: a walk through the tables beside them
 //! ```
 //! # What we rely on, read in the sources of lsm-tree 3.1.10
 //! - An ingestion writes whole tables, syncs each and the directory `tables`, then writes and syncs a new list of tables

@@ -1,22 +1,19 @@
 //! A held version of the tree.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use lsm_tree::table::filter::standard_bloom;
 use lsm_tree::{AbstractTree, AnyTree, InternalValue, SeqNo, Slice, Table, Tree};
 
-use super::ascending;
+use super::ascending::Walk;
 use super::engine::engine_error;
 use crate::store::base::{BaseView, RowIter};
 use crate::store::error::StoreError;
 
-/// The newest row of a version, deletes included.
-type FoundRow = lsm_tree::Result<Option<InternalValue>>;
-pub(super) type EngineRows = Box<dyn DoubleEndedIterator<Item = lsm_tree::Result<InternalValue>> + Send>;
-/// The engine's type of a held version can not be named outside of it: only closures can keep one.
-type Lookup = Box<dyn Fn(&[u8]) -> FoundRow + Send + Sync>;
+type EngineRows = Box<dyn DoubleEndedIterator<Item = lsm_tree::Result<InternalValue>> + Send>;
+/// The engine's type of a version to iterate over can not be named outside of it: only a closure can keep one.
 type Rows = Box<dyn Fn((Bound<Slice>, Bound<Slice>)) -> EngineRows + Send + Sync>;
 
 /// Everything: a held version has nothing newer than itself.
@@ -24,7 +21,8 @@ const ALL: SeqNo = SeqNo::MAX;
 
 /// What all clones of a view share.
 pub(super) struct Held {
-    lookup: Lookup,
+    /// Tables that do not overlap, in key order; from new to old.
+    runs: Vec<Vec<Table>>,
     rows: Rows,
     /// Numbers of the tables, by level.
     tables: Vec<Vec<u64>>,
@@ -48,24 +46,32 @@ impl Held {
             });
             return Held {
                 tables: levels.collect(),
+                // Levels, and runs within a level, are in order from new to old.
+                runs: version
+                    .iter_levels()
+                    .flat_map(|level| level.iter())
+                    .map(|run| run.to_vec())
+                    .collect(),
                 size_bytes: version.iter_tables().map(|table| table.metadata.file_size).sum(),
-                lookup: Box::new(move |key| {
-                    let hash = standard_bloom::Builder::get_hash(key);
-                    // Levels, and runs within a level, are in order from new to old.
-                    for run in version.iter_levels().flat_map(|level| level.iter()) {
-                        if let Some(table) = run.get_for_key(key)
-                            && let Some(row) = table.get(key, ALL, hash)?
-                        {
-                            return Ok(Some(row));
-                        }
-                    }
-                    Ok(None)
-                }),
                 rows: Box::new(move |bounds| {
                     Box::new(Tree::create_internal_range(iterated.clone(), &bounds, ALL, None))
                 }),
             };
         }
+    }
+
+    fn get(&self, key: &[u8]) -> lsm_tree::Result<Option<InternalValue>> {
+        let hash = standard_bloom::Builder::get_hash(key);
+        for run in &self.runs {
+            let at = run.partition_point(|table| **table.metadata.key_range.max() < *key);
+            if let Some(table) = run.get(at)
+                && **table.metadata.key_range.min() <= *key
+                && let Some(row) = table.get(key, ALL, hash)?
+            {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
     }
 
     /// Numbers of the tables, by level.
@@ -80,25 +86,28 @@ impl Held {
 }
 
 /// A version of an [`super::LsmBase`], held. Clones are cheap.
-#[derive(Clone)]
 pub struct LsmView {
     held: Arc<Held>,
+    /// Where the last [`BaseView::get_ascending`] ended: a drain asks chunk by chunk, and the next chunk goes on there.
+    walk: Mutex<Option<Walk>>,
+}
+
+impl Clone for LsmView {
+    fn clone(&self) -> LsmView {
+        LsmView::new(Arc::clone(&self.held))
+    }
 }
 
 impl LsmView {
     pub(super) fn new(held: Arc<Held>) -> LsmView {
-        LsmView { held }
-    }
-
-    /// Rows between the bounds, as the engine has them: without deletes.
-    pub(super) fn engine_rows(&self, from: Bound<Slice>, to: Bound<Slice>) -> EngineRows {
-        (self.held.rows)((from, to))
+        let walk = Mutex::new(None);
+        LsmView { held, walk }
     }
 }
 
 impl BaseView for LsmView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let row = (self.held.lookup)(key).map_err(engine_error("reading a row"))?;
+        let row = self.held.get(key).map_err(engine_error("reading a row"))?;
         Ok(row.filter(|row| !row.is_tombstone()).map(|row| row.value.into()))
     }
 
@@ -108,7 +117,7 @@ impl BaseView for LsmView {
             return Box::new(std::iter::empty());
         }
         Box::new(HeldRows {
-            rows: self.engine_rows(Bound::Included(Slice::from(from)), to),
+            rows: (self.held.rows)((Bound::Included(Slice::from(from)), to)),
             _held: Arc::clone(&self.held),
         })
     }
@@ -118,7 +127,19 @@ impl BaseView for LsmView {
         keys: &mut dyn Iterator<Item = Bytes>,
         found: &mut dyn FnMut(Bytes, Option<Bytes>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        ascending::look_up(self, keys, found)
+        // Taken out, so that `found` may ask this view as well.
+        let mut kept = self.walk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for key in keys {
+            let mut walk = match kept.take() {
+                Some(walk) if walk.is_before(&key) => walk,
+                _ => Walk::new(&self.held.runs),
+            };
+            let value = walk.look_up(&key).map_err(engine_error("reading old rows"))?;
+            kept = Some(walk);
+            found(key, value)?;
+        }
+        *self.walk.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        Ok(())
     }
 }
 
