@@ -1,9 +1,12 @@
 //! Why there is no result.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
+
+use crate::plot::PlotError;
 
 #[derive(Debug, Error)]
 pub(crate) enum Trouble {
@@ -29,15 +32,22 @@ pub(crate) enum Trouble {
         "cannot read the CPU time of process {pid}: {source}; --server-pids takes ids of running processes, on Linux"
     )]
     Cpu { pid: u32, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    WriteFile { path: PathBuf, source: io::Error },
+    #[error("cannot draw a plot: {0}")]
+    Plot(PlotError),
 }
 
 impl Trouble {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Trouble::Usage(_) | Trouble::Refused { .. } | Trouble::Cpu { .. } => ExitCode::from(2),
-            Trouble::Runtime(_) | Trouble::Unavailable(_) | Trouble::TooManyFailures { .. } => {
-                ExitCode::from(3)
+            Trouble::Usage(_) | Trouble::Refused { .. } | Trouble::Cpu { .. } | Trouble::WriteFile { .. } => {
+                ExitCode::from(2)
             }
+            Trouble::Plot(_)
+            | Trouble::Runtime(_)
+            | Trouble::Unavailable(_)
+            | Trouble::TooManyFailures { .. } => ExitCode::from(3),
         }
     }
 }
