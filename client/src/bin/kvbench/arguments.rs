@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use raftkv_client::command_line::{ENDPOINTS_VARIABLE, parse_duration};
 
+use crate::compare::CompareArguments;
 use crate::distribution::Distribution;
 use crate::load::STAMP_BYTES;
 use crate::settings::{Length, Promise, Route, Settings, WorkloadName};
@@ -20,13 +21,26 @@ wait for it.
 
 Exit codes: 0 done, 1 --verify found a write missing or wrong, 2 the command line is wrong, 3 the cluster can not be used.";
 
-/// Puts load on a raftkv cluster and measures what it does.
+/// Puts load on a raftkv cluster, or on another store, and measures what it does.
 #[derive(Debug, Parser)]
-#[command(name = "kvbench", version, after_help = AFTER_HELP)]
+#[command(name = "kvbench", version, after_help = "Flags of a load: kvbench put --help")]
+pub(crate) enum CommandLine {
+    /// Writes
+    Put(Arguments),
+    /// Reads
+    Get(Arguments),
+    /// Reads and writes; see --read-ratio
+    Mixed(Arguments),
+    /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
+    Cas(Arguments),
+    /// Starts raftkv and, where they are found, etcd and Redis, and puts the same loads on each in turn
+    Compare(CompareArguments),
+}
+
+/// A load.
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// What the clients do
-    #[arg(value_enum)]
-    workload: WorkloadName,
     /// Which store, and through which door
     #[arg(long, value_enum, default_value_t = TargetName::Native)]
     target: TargetName,
@@ -115,21 +129,21 @@ pub(crate) enum Format {
 
 impl Arguments {
     /// Checks what the flags mean together.
-    pub(crate) fn settings(&self) -> Result<Settings, Trouble> {
+    pub(crate) fn settings(&self, workload: WorkloadName) -> Result<Settings, Trouble> {
         self.check()?;
-        let read_ratio = match self.workload {
+        let read_ratio = match workload {
             WorkloadName::Put | WorkloadName::Cas => 0.0,
             WorkloadName::Get => 1.0,
             WorkloadName::Mixed => self.read_ratio,
         };
         let clients = self.clients.get() as usize;
-        let reads = match self.workload {
+        let reads = match workload {
             WorkloadName::Put => false,
             WorkloadName::Get | WorkloadName::Mixed | WorkloadName::Cas => true,
         };
         Ok(Settings {
             target: self.target,
-            workload: self.workload,
+            workload,
             read_ratio,
             promise: self.consistency,
             endpoints: self.endpoints(),
@@ -193,20 +207,28 @@ impl Arguments {
     }
 }
 
+/// The settings that a command line means.
+#[cfg(test)]
+pub(crate) fn settings(line: &[&str]) -> Result<Settings, Trouble> {
+    let line = CommandLine::try_parse_from(std::iter::once(&"kvbench").chain(line)).expect("it parses");
+    let (workload, arguments) = match &line {
+        CommandLine::Put(arguments) => (WorkloadName::Put, arguments),
+        CommandLine::Get(arguments) => (WorkloadName::Get, arguments),
+        CommandLine::Mixed(arguments) => (WorkloadName::Mixed, arguments),
+        CommandLine::Cas(arguments) => (WorkloadName::Cas, arguments),
+        CommandLine::Compare(_) => panic!("{line:?} is no load"),
+    };
+    arguments.settings(workload)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn settings(line: &[&str]) -> Result<Settings, Trouble> {
-        Arguments::try_parse_from(std::iter::once(&"kvbench").chain(line))
-            .expect("it parses")
-            .settings()
-    }
-
     #[test]
     fn the_definition_is_consistent() {
-        Arguments::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]

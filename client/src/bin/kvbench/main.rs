@@ -4,6 +4,7 @@
 //! channel per operation would cost more than the operation, and the load shares the machine with the servers it measures.
 
 mod arguments;
+mod compare;
 mod cpu;
 mod distribution;
 mod driver;
@@ -30,41 +31,51 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use raftkv_client::command_line::double_dashes;
 
-use crate::arguments::{Arguments, Format};
-use crate::report::Report;
+use crate::arguments::{Arguments, CommandLine, Format};
+use crate::compare::CompareArguments;
+use crate::settings::WorkloadName;
 use crate::trouble::Trouble;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(double_dashes(Arguments::command(), std::env::args_os()));
-    match benchmark(&arguments).and_then(|report| publish(&arguments, &report)) {
-        Ok(exit_code) => exit_code,
-        Err(trouble) => {
-            eprintln!("kvbench: {trouble}");
-            trouble.exit_code()
-        }
-    }
+    let line = double_dashes(CommandLine::command(), std::env::args_os());
+    let outcome = match &CommandLine::parse_from(line) {
+        CommandLine::Put(arguments) => benchmark(WorkloadName::Put, arguments),
+        CommandLine::Get(arguments) => benchmark(WorkloadName::Get, arguments),
+        CommandLine::Mixed(arguments) => benchmark(WorkloadName::Mixed, arguments),
+        CommandLine::Cas(arguments) => benchmark(WorkloadName::Cas, arguments),
+        CommandLine::Compare(arguments) => compare(arguments),
+    };
+    outcome.unwrap_or_else(|trouble| {
+        eprintln!("kvbench: {trouble}");
+        trouble.exit_code()
+    })
 }
 
-fn benchmark(arguments: &Arguments) -> Result<Report, Trouble> {
-    let settings = arguments.settings()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Trouble::Runtime)?;
-    tokio::task::LocalSet::new().block_on(&runtime, run::run(settings))
-}
-
-fn publish(arguments: &Arguments, report: &Report) -> Result<ExitCode, Trouble> {
+fn benchmark(workload: WorkloadName, arguments: &Arguments) -> Result<ExitCode, Trouble> {
+    let report = on_one_thread(run::run(arguments.settings(workload)?))?;
     match arguments.output {
         Format::Text => print!("{}", report.text()),
         Format::Json => println!("{}", report.json()),
     }
     if let Some(path) = &arguments.report {
-        let page = report.html().map_err(Trouble::Plot)?;
-        std::fs::write(path, page).map_err(|source| Trouble::WriteFile {
-            path: path.clone(),
-            source,
-        })?;
+        report::write_file(path, &report.html().map_err(Trouble::Plot)?)?;
     }
     Ok(report.exit_code())
+}
+
+fn compare(arguments: &CompareArguments) -> Result<ExitCode, Trouble> {
+    let comparison = on_one_thread(compare::run(arguments))?;
+    print!("{}", comparison.markdown());
+    if let Some(path) = &arguments.out {
+        comparison.write(path)?;
+    }
+    Ok(comparison.exit_code())
+}
+
+fn on_one_thread<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Trouble::Runtime)?;
+    tokio::task::LocalSet::new().block_on(&runtime, work)
 }

@@ -1,6 +1,7 @@
 //! Plots as SVG that stands within a page, and takes its colours from it: light or dark.
 
 mod colours;
+mod dots;
 mod key;
 mod lines;
 
@@ -10,6 +11,7 @@ use plotters::drawing::DrawingAreaErrorKind;
 use plotters::style::{IntoFont, TextStyle};
 
 pub(crate) use colours::STYLE;
+pub(crate) use dots::{DotPlot, Row};
 pub(crate) use lines::{Line, LinePlot, Scale};
 
 /// Why there is no picture.

@@ -5,6 +5,7 @@ mod json;
 mod settings_table;
 mod text;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::recorder::{Latencies, Recorder};
 use crate::run::per_second;
 use crate::series::Point;
 use crate::settings::Settings;
+use crate::trouble::Trouble;
 
 /// Broken promises beyond so many are counted, not listed.
 const LISTED_VIOLATIONS: usize = 10;
@@ -67,4 +69,12 @@ impl Report {
         all.add(&self.recorder.writes).expect("both have the same bounds");
         all
     }
+}
+
+/// Writes a result where it was asked for.
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), Trouble> {
+    std::fs::write(path, text).map_err(|source| Trouble::WriteFile {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -77,9 +77,5 @@ pub(crate) struct Settings {
 /// The settings that a command line means.
 #[cfg(test)]
 pub(crate) fn test_settings(line: &[&str]) -> Settings {
-    use clap::Parser;
-    crate::arguments::Arguments::try_parse_from(std::iter::once(&"kvbench").chain(line))
-        .expect("it parses")
-        .settings()
-        .expect("it makes sense")
+    crate::arguments::settings(line).expect("it makes sense")
 }

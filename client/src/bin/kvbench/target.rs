@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftkv_client::Revision;
 
-pub(crate) use http::Http;
+pub(crate) use http::{Http, get};
 pub(crate) use name::{Order, TargetName};
 pub(crate) use native::Native;
 

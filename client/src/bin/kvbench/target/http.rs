@@ -50,7 +50,7 @@ pub(crate) enum HttpError {
 }
 
 /// Asks one server one thing.
-async fn get(address: &str, path: &'static str) -> Result<Bytes, HttpError> {
+pub(crate) async fn get(address: &str, path: &'static str) -> Result<Bytes, HttpError> {
     let connect = |source| HttpError::Connect {
         address: address.to_owned(),
         source,
