@@ -72,13 +72,16 @@ impl Encoding {
                 self.write_key(key);
                 Asked::Get { key: &self.key }
             }
-            Operation::Put { key, write } | Operation::CasWrite { key, write } => {
+            Operation::Put { key, write } => {
                 self.write_key(key);
                 self.write_stamp(write);
                 Asked::Put {
                     key: &self.key,
                     value: &self.value,
                 }
+            }
+            Operation::CasWrite { .. } => {
+                unreachable!("it follows a read, and is asked for with what that found")
             }
         }
     }

@@ -86,7 +86,14 @@ impl Target for Etcd {
     type Session = EtcdSession;
 
     async fn version(&self) -> Result<String, EtcdError> {
-        Ok(status(&self.endpoints[0]).await?.version)
+        let mut last = EtcdError::NoLeader;
+        for endpoint in &self.endpoints {
+            match status(endpoint).await {
+                Ok(status) => return Ok(status.version),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     async fn connect(&self) -> Result<EtcdSession, EtcdError> {

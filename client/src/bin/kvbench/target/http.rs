@@ -215,10 +215,10 @@ const ABSENT: Revision = Revision(0);
 
 /// Keys and values of the load are letters and digits, so that they stand in JSON as they are.
 fn set_body(key: &[u8], value: &[u8], if_revision: Option<Revision>) -> Vec<u8> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     debug_assert!(
-        key.iter()
-            .chain(value)
-            .all(|byte| (0x23..0x5c).contains(byte) || (0x5f..0x7b).contains(byte))
+        key.iter().chain(value).all(is_plain),
+        "expected letters and digits"
     );
     let mut body = Vec::with_capacity(key.len() + value.len() + 64);
     body.extend_from_slice(b"{\"key\":\"");
