@@ -14,6 +14,8 @@ pub struct Binaries {
     pub server: PathBuf,
     /// The command line client.
     pub kvctl: PathBuf,
+    /// The load generator.
+    pub kvbench: PathBuf,
 }
 
 impl Binaries {
@@ -48,6 +50,7 @@ fn find_or_build() -> Result<Binaries, HarnessError> {
     Ok(Binaries {
         server: binary("server")?,
         kvctl: binary("kvctl")?,
+        kvbench: binary("kvbench")?,
     })
 }
 

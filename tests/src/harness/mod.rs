@@ -4,7 +4,7 @@
 //! Waiting is always for a condition, with a deadline. A test that fails shows the end of each node's output and
 //! keeps its directory.
 //!
-//! What runs is the product: [`Binaries`] builds `server` and `kvctl` by themselves, so that the feature
+//! What runs is the product: [`Binaries`] builds `server`, `kvctl` and `kvbench` by themselves, so that the feature
 //! `simulation`, which this crate turns on for its own copy of the server's library, is never in them.
 
 mod binaries;

@@ -1,13 +1,17 @@
 //! What was typed, and what it means.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use raftkv_client::Consistency;
-use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, parse_duration};
+use clap::{Args, Parser, ValueEnum};
+use raftkv_client::command_line::{ENDPOINTS_VARIABLE, parse_duration};
 
+use crate::compare::CompareArguments;
 use crate::distribution::Distribution;
+use crate::load::STAMP_BYTES;
+use crate::settings::{Length, Promise, Route, Settings, WorkloadName};
+use crate::target::TargetName;
 use crate::trouble::Trouble;
 
 const AFTER_HELP: &str = "\
@@ -17,21 +21,31 @@ wait for it.
 
 Exit codes: 0 done, 1 --verify found a write missing or wrong, 2 the command line is wrong, 3 the cluster can not be used.";
 
-/// Puts load on a raftkv cluster and measures what it does.
+/// Puts load on a raftkv cluster, or on another store, and measures what it does.
 #[derive(Debug, Parser)]
-#[command(name = "kvbench", version, after_help = AFTER_HELP)]
+#[command(name = "kvbench", version, after_help = "Flags of a load: kvbench put --help")]
+pub(crate) enum CommandLine {
+    /// Writes
+    Put(Arguments),
+    /// Reads
+    Get(Arguments),
+    /// Reads and writes; see --read-ratio
+    Mixed(Arguments),
+    /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
+    Cas(Arguments),
+    /// Starts raftkv and, where they are found, etcd and Redis, and puts the same loads on each in turn
+    Compare(CompareArguments),
+}
+
+/// A load.
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// What the clients do
-    #[arg(value_enum)]
-    workload: WorkloadName,
-    /// Servers, separated by commas
-    #[arg(
-        long,
-        value_name = "HOST:PORT,...",
-        env = ENDPOINTS_VARIABLE,
-        value_delimiter = ',',
-        default_value = DEFAULT_ENDPOINT
-    )]
+    /// Which store, and through which door
+    #[arg(long, value_enum, default_value_t = TargetName::Native)]
+    target: TargetName,
+    /// Servers, separated by commas; the usual address of the target unless said, for `native` that of KVCTL_ENDPOINTS
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     endpoints: Vec<String>,
     /// Whom the connections go to
     #[arg(long, value_enum, default_value_t = Route::Leader)]
@@ -66,7 +80,7 @@ pub(crate) struct Arguments {
     /// Which keys are chosen how often
     #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
     distribution: Distribution,
-    /// Share of reads in the mixed workload, 0 to 1
+    /// Share of reads in `mixed`, 0 to 1
     #[arg(long, default_value_t = 0.9)]
     read_ratio: f64,
     /// What reads promise
@@ -87,36 +101,12 @@ pub(crate) struct Arguments {
     /// Seed of keys and values
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Writes the result as one HTML file too, with plots
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WorkloadName {
-    /// Writes
-    Put,
-    /// Reads
-    Get,
-    /// Reads and writes; see --read-ratio
-    Mixed,
-}
-
-/// Whom connections go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Route {
-    /// All to the leader, found through the endpoints
-    Leader,
-    /// To the endpoints, in turn
-    Endpoints,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Promise {
-    /// Sees every write acknowledged before
-    Linearizable,
-    /// Possibly old
-    Stale,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -137,77 +127,26 @@ pub(crate) enum Format {
     Json,
 }
 
-/// When the measurement ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
-    Time(Duration),
-    Operations(u64),
-}
-
-/// A benchmark that makes sense.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) workload: WorkloadName,
-    /// Share of reads, 0 to 1.
-    pub(crate) read_ratio: f64,
-    pub(crate) consistency: Consistency,
-    pub(crate) endpoints: Vec<String>,
-    pub(crate) route: Route,
-    pub(crate) clients: usize,
-    /// No more than clients.
-    pub(crate) connections: usize,
-    pub(crate) length: Length,
-    pub(crate) warmup: Duration,
-    /// Operations due per second; `None`: closed loop.
-    pub(crate) rate: Option<NonZeroU32>,
-    pub(crate) keys: u64,
-    pub(crate) key_bytes: usize,
-    pub(crate) value_bytes: usize,
-    pub(crate) distribution: Distribution,
-    pub(crate) preload: bool,
-    pub(crate) verify: bool,
-    pub(crate) timeout: Duration,
-    pub(crate) server_pids: Vec<u32>,
-    pub(crate) seed: u64,
-}
-
 impl Arguments {
     /// Checks what the flags mean together.
-    pub(crate) fn settings(&self) -> Result<Settings, Trouble> {
-        let digits = (self.keys - 1).checked_ilog10().unwrap_or(0) as usize + 1;
-        if self.key_bytes < digits {
-            let message = format!(
-                "{} keys need --key-bytes of at least {digits}, not {}",
-                self.keys, self.key_bytes
-            );
-            return Err(Trouble::Usage(message));
-        }
-        if self.value_bytes < crate::load::STAMP_BYTES {
-            let least = crate::load::STAMP_BYTES;
-            return Err(Trouble::Usage(format!(
-                "--value-bytes must be at least {least}: each value tells its write"
-            )));
-        }
-        if !(0.0..=1.0).contains(&self.read_ratio) {
-            return Err(Trouble::Usage(format!(
-                "--read-ratio must be from 0 to 1, not {}",
-                self.read_ratio
-            )));
-        }
-        let read_ratio = match self.workload {
-            WorkloadName::Put => 0.0,
+    pub(crate) fn settings(&self, workload: WorkloadName) -> Result<Settings, Trouble> {
+        self.check()?;
+        let read_ratio = match workload {
+            WorkloadName::Put | WorkloadName::Cas => 0.0,
             WorkloadName::Get => 1.0,
             WorkloadName::Mixed => self.read_ratio,
         };
         let clients = self.clients.get() as usize;
+        let reads = match workload {
+            WorkloadName::Put => false,
+            WorkloadName::Get | WorkloadName::Mixed | WorkloadName::Cas => true,
+        };
         Ok(Settings {
-            workload: self.workload,
+            target: self.target,
+            workload,
             read_ratio,
-            consistency: match self.consistency {
-                Promise::Linearizable => Consistency::Linearizable,
-                Promise::Stale => Consistency::Stale,
-            },
-            endpoints: self.endpoints.clone(),
+            promise: self.consistency,
+            endpoints: self.endpoints(),
             route: self.route,
             clients,
             connections: clients.min(self.connections.get() as usize),
@@ -221,7 +160,7 @@ impl Arguments {
             value_bytes: self.value_bytes,
             distribution: self.distribution,
             preload: match self.preload {
-                Preload::Auto => read_ratio > 0.0,
+                Preload::Auto => reads,
                 Preload::Always => true,
                 Preload::Never => false,
             },
@@ -231,6 +170,55 @@ impl Arguments {
             seed: self.seed,
         })
     }
+
+    fn check(&self) -> Result<(), Trouble> {
+        let digits = (self.keys - 1).checked_ilog10().unwrap_or(0) as usize + 1;
+        if self.key_bytes < digits {
+            let (keys, given) = (self.keys, self.key_bytes);
+            let message = format!("{keys} keys need --key-bytes of at least {digits}, not {given}");
+            return Err(Trouble::Usage(message));
+        }
+        if self.value_bytes < STAMP_BYTES {
+            let message = format!("--value-bytes must be at least {STAMP_BYTES}: each value tells its write");
+            return Err(Trouble::Usage(message));
+        }
+        if !(0.0..=1.0).contains(&self.read_ratio) {
+            let message = format!("--read-ratio must be from 0 to 1, not {}", self.read_ratio);
+            return Err(Trouble::Usage(message));
+        }
+        if !self.target.can_promise(self.consistency) {
+            let message = "this target has no reads of that --consistency: its reads are linearizable";
+            return Err(Trouble::Usage(message.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        if !self.endpoints.is_empty() {
+            return self.endpoints.clone();
+        }
+        // What is set for kvctl says nothing about other protocols' addresses.
+        let from_environment = match self.target {
+            TargetName::Native => std::env::var(ENDPOINTS_VARIABLE).ok(),
+            _ => None,
+        };
+        let list = from_environment.unwrap_or_else(|| self.target.default_endpoint().to_owned());
+        list.split(',').map(str::to_owned).collect()
+    }
+}
+
+/// The settings that a command line means.
+#[cfg(test)]
+pub(crate) fn settings(line: &[&str]) -> Result<Settings, Trouble> {
+    let line = CommandLine::try_parse_from(std::iter::once(&"kvbench").chain(line)).expect("it parses");
+    let (workload, arguments) = match &line {
+        CommandLine::Put(arguments) => (WorkloadName::Put, arguments),
+        CommandLine::Get(arguments) => (WorkloadName::Get, arguments),
+        CommandLine::Mixed(arguments) => (WorkloadName::Mixed, arguments),
+        CommandLine::Cas(arguments) => (WorkloadName::Cas, arguments),
+        CommandLine::Compare(_) => panic!("{line:?} is no load"),
+    };
+    arguments.settings(workload)
 }
 
 #[cfg(test)]
@@ -238,15 +226,9 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn settings(line: &[&str]) -> Result<Settings, Trouble> {
-        Arguments::try_parse_from(std::iter::once(&"kvbench").chain(line))
-            .expect("it parses")
-            .settings()
-    }
-
     #[test]
     fn the_definition_is_consistent() {
-        Arguments::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]
@@ -260,7 +242,18 @@ mod tests {
         assert!(!settings(&["put"]).unwrap().preload);
         assert!(settings(&["get"]).unwrap().preload);
         assert!(settings(&["mixed"]).unwrap().preload);
+        assert!(settings(&["cas"]).unwrap().preload);
         assert!(!settings(&["get", "--preload", "never"]).unwrap().preload);
+    }
+
+    #[test]
+    fn each_target_has_its_usual_address_unless_told_otherwise() {
+        assert_eq!(
+            settings(&["put", "--target", "http"]).unwrap().endpoints,
+            ["127.0.0.1:8080"]
+        );
+        let told = settings(&["put", "--target", "http", "--endpoints", "a:1,b:2"]).unwrap();
+        assert_eq!(told.endpoints, ["a:1", "b:2"]);
     }
 
     #[test]
@@ -269,6 +262,7 @@ mod tests {
             &["put", "--keys", "1001", "--key-bytes", "3"][..],
             &["put", "--value-bytes", "7"],
             &["mixed", "--read-ratio", "1.1"],
+            &["get", "--target", "http", "--consistency", "stale"],
         ] {
             assert!(matches!(settings(line), Err(Trouble::Usage(_))), "{line:?}");
         }

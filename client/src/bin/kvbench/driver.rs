@@ -161,7 +161,7 @@ impl<T: Target, W: Work> Driver<T, W> {
         }
     }
 
-    /// Takes the answers that have arrived.
+    /// Takes the answers that have arrived; the first half of a compare and set is followed by its second.
     fn finish(&mut self, session: &mut T::Session) -> Result<(), Ended> {
         let mut work = self.work.borrow_mut();
         let now = Instant::now();
@@ -171,6 +171,16 @@ impl<T: Target, W: Work> Driver<T, W> {
             let Some(started) = started else {
                 return Err(Ended::Lost);
             };
+            if let (Operation::CasRead { key, write }, Answered::Read(seen)) = (started.operation, &answered)
+            {
+                let asked = self.encoding.swap(key, write, seen.as_ref());
+                session
+                    .enqueue(slot, self.timeout, asked)
+                    .map_err(Ended::Refused)?;
+                let operation = Operation::CasWrite { key, write };
+                self.slots[slot] = Some(Started { operation, ..started });
+                continue;
+            }
             self.free.push(slot);
             work.completed(started.operation, started.since, now, &answered);
         }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::arguments::{Length, Settings};
 use crate::load::{Mix, Operation};
-use crate::once::{History, note};
+use crate::once::History;
 use crate::recorder::{Latencies, Recorder, latencies, percentile_us, record};
+use crate::series::{Point, Series};
+use crate::settings::{Length, Settings};
 use crate::target::Answered;
 use crate::work::Work;
 
@@ -19,6 +20,7 @@ pub(crate) struct Measured {
     end: End,
     last_answer: Instant,
     recorder: Recorder,
+    series: Series,
     since_progress: Interval,
 }
 
@@ -40,6 +42,7 @@ enum End {
 #[derive(Debug)]
 pub(crate) struct Measurement {
     pub(crate) recorder: Recorder,
+    pub(crate) series: Vec<Point>,
     pub(crate) elapsed: Duration,
     pub(crate) history: History,
 }
@@ -56,6 +59,7 @@ impl Measured {
             },
             last_answer: begin,
             recorder: Recorder::new(),
+            series: Series::new(begin, settings.length),
             since_progress: Interval {
                 begin: Instant::now(),
                 latencies: latencies(),
@@ -70,6 +74,7 @@ impl Measured {
         };
         Measurement {
             recorder: self.recorder,
+            series: self.series.finish(elapsed),
             elapsed,
             history: self.history,
         }
@@ -95,17 +100,16 @@ impl Work for Measured {
     }
 
     fn completed(&mut self, operation: Operation, since: Instant, now: Instant, answered: &Answered) {
-        note(self.history.ledger.as_mut(), operation, answered);
-        let is_success = match answered {
-            Answered::Read(_) | Answered::Written(_) => true,
+        self.history.note(operation, answered);
+        match answered {
+            Answered::Read(_) | Answered::Written(_) | Answered::Conflict => {}
             Answered::Refused(reason) | Answered::Unknown(reason) => {
                 *self.recorder.errors.entry(reason).or_default() += u64::from(since >= self.begin);
-                false
+                self.series.failed(now);
+                return;
             }
-        };
-        if !is_success {
-            return;
         }
+        self.series.answered(now, now - since);
         record(&mut self.since_progress.latencies, now - since);
         if self.is_answered_in_time(since, now) {
             self.recorder.answers += 1;
@@ -113,13 +117,14 @@ impl Work for Measured {
         }
         if since >= self.begin {
             self.recorder.misses += u64::from(*answered == Answered::Read(None));
-            record(
-                match operation {
-                    Operation::Get { .. } => &mut self.recorder.reads,
-                    Operation::Put { .. } => &mut self.recorder.writes,
-                },
-                now - since,
-            );
+            self.recorder.conflicts += u64::from(*answered == Answered::Conflict);
+            let latencies = match operation {
+                Operation::Get { .. } => &mut self.recorder.reads,
+                Operation::Put { .. } | Operation::CasRead { .. } | Operation::CasWrite { .. } => {
+                    &mut self.recorder.writes
+                }
+            };
+            record(latencies, now - since);
         }
     }
 
@@ -150,20 +155,11 @@ impl Work for Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments::Arguments;
-    use clap::Parser;
+    use crate::settings::test_settings;
     use raftkv_client::Revision;
 
     fn measured(line: &[&str], begin: Instant) -> Measured {
-        let arguments = Arguments::try_parse_from(std::iter::once(&"kvbench").chain(line)).unwrap();
-        Measured::new(
-            &arguments.settings().unwrap(),
-            History {
-                ledger: None,
-                next_write: 0,
-            },
-            begin,
-        )
+        Measured::new(&test_settings(line), History::new(None), begin)
     }
 
     #[test]
@@ -171,7 +167,7 @@ mod tests {
         let begin = Instant::now();
         let mut work = measured(&["put", "--duration", "10s"], begin + Duration::from_secs(1));
         let at = |second: u64| begin + Duration::from_secs(second);
-        let answered = Answered::Written(Revision(2));
+        let answered = Answered::Written(Some(Revision(2)));
         // Started in the warm-up, answered in the measured time; wholly in it; answered after its end.
         for (since, now) in [(0, 2), (2, 3), (10, 14)] {
             let operation = work.next(at(since), at(since)).unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::arguments::Settings;
-use crate::ledger::{Ledger, ReadBack};
+use crate::ledger::{Acknowledged, Ledger, ReadBack};
 use crate::load::{Encoding, Operation};
+use crate::settings::Settings;
 use crate::target::Answered;
 use crate::trouble::Trouble;
 use crate::work::Work;
@@ -19,6 +19,42 @@ pub(crate) struct History {
     pub(crate) ledger: Option<Ledger>,
     /// The number of the next write.
     pub(crate) next_write: u64,
+}
+
+/// Writes are numbered from a random begin below this: what an earlier run left there is then not taken for ours.
+const FIRST_WRITES: u64 = 1 << 40;
+
+impl History {
+    pub(crate) fn new(ledger: Option<Ledger>) -> History {
+        History {
+            ledger,
+            next_write: fastrand::u64(..FIRST_WRITES),
+        }
+    }
+
+    /// Enters a write's fate into the ledger, if one is kept.
+    pub(crate) fn note(&mut self, operation: Operation, answered: &Answered) {
+        let Some(ledger) = &mut self.ledger else {
+            return;
+        };
+        let (key, write) = match operation {
+            Operation::Put { key, write } | Operation::CasWrite { key, write } => (key, write),
+            Operation::Get { .. } | Operation::CasRead { .. } => return,
+        };
+        match answered {
+            Answered::Written(revision) => ledger.acknowledge(
+                key,
+                Acknowledged {
+                    write,
+                    revision: *revision,
+                    next_write: self.next_write,
+                },
+            ),
+            // A write is not answered with a read; if it is, it was not acknowledged.
+            Answered::Unknown(_) | Answered::Read(_) => ledger.doubt(key, write),
+            Answered::Refused(_) | Answered::Conflict => {}
+        }
+    }
 }
 
 /// The keys that are still to be done.
@@ -103,11 +139,13 @@ impl Work for Preload {
     }
 
     fn completed(&mut self, operation: Operation, _: Instant, _: Instant, answered: &Answered) {
-        let (Operation::Put { key, .. } | Operation::Get { key }) = operation;
-        note(self.history.ledger.as_mut(), operation, answered);
+        let key = operation.key();
+        self.history.note(operation, answered);
         match answered {
             Answered::Written(_) => self.keys.done += 1,
-            Answered::Read(_) | Answered::Refused(_) | Answered::Unknown(_) => self.keys.failed(key),
+            Answered::Read(_) | Answered::Conflict | Answered::Refused(_) | Answered::Unknown(_) => {
+                self.keys.failed(key);
+            }
         }
     }
 
@@ -117,20 +155,6 @@ impl Work for Preload {
 
     fn progress(&mut self, _: Instant) -> String {
         format!("preload: {} of {} keys", self.keys.done, self.keys.keys)
-    }
-}
-
-/// Enters a write's fate into the ledger, if one is kept.
-pub(crate) fn note(ledger: Option<&mut Ledger>, operation: Operation, answered: &Answered) {
-    let (Some(ledger), Operation::Put { key, write }) = (ledger, operation) else {
-        return;
-    };
-    match answered {
-        Answered::Written(revision) => ledger.acknowledge(key, write, *revision),
-        Answered::Unknown(_) => ledger.doubt(key, write),
-        // A put is not answered with a read; if it is, it was not acknowledged.
-        Answered::Read(_) => ledger.doubt(key, write),
-        Answered::Refused(_) => {}
     }
 }
 
@@ -162,17 +186,19 @@ impl Work for Verify {
     }
 
     fn completed(&mut self, operation: Operation, _: Instant, _: Instant, answered: &Answered) {
-        let (Operation::Put { key, .. } | Operation::Get { key }) = operation;
+        let key = operation.key();
         match answered {
             Answered::Read(found) => {
-                let read_back = found.as_ref().map(|(value, revision)| ReadBack {
-                    revision: *revision,
-                    write: self.encoding.write_of(value),
+                let read_back = found.as_ref().map(|found| ReadBack {
+                    revision: found.revision,
+                    write: self.encoding.write_of(&found.value),
                 });
                 self.ledger.check(key, read_back);
                 self.keys.done += 1;
             }
-            Answered::Written(_) | Answered::Refused(_) | Answered::Unknown(_) => self.keys.failed(key),
+            Answered::Written(_) | Answered::Conflict | Answered::Refused(_) | Answered::Unknown(_) => {
+                self.keys.failed(key);
+            }
         }
     }
 

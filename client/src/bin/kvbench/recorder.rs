@@ -27,6 +27,8 @@ pub(crate) struct Recorder {
     pub(crate) answers: u64,
     /// Reads that found nothing.
     pub(crate) misses: u64,
+    /// Compare and sets that found the key changed by another: answered, and without effect.
+    pub(crate) conflicts: u64,
     /// Operations that were not answered as asked, by reason.
     pub(crate) errors: BTreeMap<&'static str, u64>,
 }
@@ -38,6 +40,7 @@ impl Recorder {
             writes: latencies(),
             answers: 0,
             misses: 0,
+            conflicts: 0,
             errors: BTreeMap::new(),
         }
     }

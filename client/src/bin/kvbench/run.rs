@@ -6,19 +6,23 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::arguments::{Length, Settings};
 use crate::cpu::Meter;
 use crate::driver::{Driver, Pace};
 use crate::ledger::Ledger;
 use crate::load::Encoding;
+use crate::machine::Machine;
 use crate::measured::Measured;
-use crate::native::Native;
 use crate::once::{History, Preload, Verify};
 use crate::pacer::Pacer;
 use crate::progress;
 use crate::report::Report;
 use crate::schedule::Schedule;
-use crate::target::Target;
+use crate::settings::{Length, Settings};
+#[cfg(feature = "etcd")]
+use crate::target::Etcd;
+#[cfg(feature = "redis")]
+use crate::target::Redis;
+use crate::target::{Http, Native, Target, TargetName};
 use crate::trouble::Trouble;
 use crate::work::Work;
 
@@ -27,18 +31,30 @@ const BULK_CLIENTS: usize = 256;
 
 /// Runs within a `LocalSet`.
 pub(crate) async fn run(settings: Settings) -> Result<Report, Trouble> {
-    let native = Native::new(&settings.endpoints, settings.route, settings.consistency);
-    let target = Rc::new(native.map_err(|error| Trouble::Usage(error.to_string()))?);
-    let status = target
-        .status()
-        .await
-        .map_err(|error| Trouble::Unavailable(error.to_string()))?;
+    let (endpoints, route, promise) = (&settings.endpoints, settings.route, settings.promise);
+    match settings.target {
+        TargetName::Native => {
+            let native = Native::new(endpoints, route, promise);
+            let native = native.map_err(|error| Trouble::Usage(error.to_string()))?;
+            measure(native, settings).await
+        }
+        TargetName::Http => measure(Http::new(endpoints, route), settings).await,
+        #[cfg(feature = "etcd")]
+        TargetName::Etcd => measure(Etcd::new(endpoints, route, promise), settings).await,
+        #[cfg(feature = "redis")]
+        TargetName::Redis => measure(Redis::new(endpoints), settings).await,
+    }
+}
 
-    let ledger = settings.verify.then(|| Ledger::new(settings.keys));
-    let mut history = History {
-        ledger,
-        next_write: 0,
-    };
+async fn measure<T: Target + 'static>(target: T, settings: Settings) -> Result<Report, Trouble> {
+    let target = Rc::new(target);
+    let version = target.version().await;
+    let server_version = version.map_err(|error| Trouble::Unavailable(error.to_string()))?;
+
+    let ledger = settings
+        .verify
+        .then(|| Ledger::new(settings.keys, settings.target.order()));
+    let mut history = History::new(ledger);
     let bulk = Settings {
         clients: settings.clients.max(BULK_CLIENTS),
         ..settings.clone()
@@ -54,12 +70,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Report, Trouble> {
         Length::Operations(_) => None,
     };
     let meter = Meter::run(settings.server_pids.clone(), begin, end);
-    let measuring = drive(
-        &target,
-        Measured::new(&settings, history, begin),
-        &settings,
-        settings.rate,
-    );
+    let work = Measured::new(&settings, history, begin);
+    let measuring = drive(&target, work, &settings, settings.rate);
     let ((measured, paces), meter) = tokio::try_join!(measuring, meter)?;
     let cpu = meter.spent()?;
     let measurement = measured.finish();
@@ -71,8 +83,10 @@ pub(crate) async fn run(settings: Settings) -> Result<Report, Trouble> {
     };
     Ok(Report {
         settings,
-        server_version: status.version,
+        server_version,
+        machine: Machine::here(),
         recorder: measurement.recorder,
+        series: measurement.series,
         elapsed: measurement.elapsed,
         cpu,
         unstarted,
@@ -88,7 +102,11 @@ fn unstarted(pace: &Pace, end: Option<Instant>) -> u64 {
     }
 }
 
-async fn verify(target: &Rc<Native>, bulk: &Settings, ledger: Ledger) -> Result<Ledger, Trouble> {
+async fn verify<T: Target + 'static>(
+    target: &Rc<T>,
+    bulk: &Settings,
+    ledger: Ledger,
+) -> Result<Ledger, Trouble> {
     let (verify, _) = drive(target, Verify::new(bulk, ledger), bulk, None).await?;
     verify.finish()
 }

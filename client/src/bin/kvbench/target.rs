@@ -1,24 +1,68 @@
 //! What a store under test must offer to be driven.
 
+#[cfg(feature = "etcd")]
+mod etcd;
+mod http;
+mod name;
+mod native;
+#[cfg(feature = "redis")]
+mod redis;
+mod socket;
+
 use std::error::Error;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftkv_client::Revision;
+
+pub(crate) use http::{Http, get};
+pub(crate) use name::{Order, TargetName};
+pub(crate) use native::Native;
+
+#[cfg(feature = "etcd")]
+pub(crate) use etcd::Etcd;
+#[cfg(feature = "redis")]
+pub(crate) use redis::Redis;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One request, with bytes that are valid until it is enqueued.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
-    Get { key: &'a [u8] },
-    Put { key: &'a [u8], value: &'a [u8] },
+    Get {
+        key: &'a [u8],
+    },
+    Put {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
+    /// Writes if the key is still what was read: by revision where the store has them, by value where not.
+    Swap {
+        key: &'a [u8],
+        /// `None`: there was no such key.
+        seen: Option<&'a Found>,
+        value: &'a [u8],
+    },
 }
 
-/// What came of it.
+/// A key as a read found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) value: Bytes,
+    /// The revision that wrote it; `None`: the store has none.
+    pub(crate) revision: Option<Revision>,
+}
+
+/// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// The key's value and the revision that wrote it; `None`: no such key.
-    Read(Option<(bytes::Bytes, Revision)>),
-    /// Acknowledged, at this revision.
-    Written(Revision),
+    /// `None`: no such key.
+    Read(Option<Found>),
+    /// Acknowledged, at this revision if the store has them.
+    Written(Option<Revision>),
+    /// Not written, because the key is no longer what was read.
+    Conflict,
     /// Not done, and never will be: a name for the reason.
     Refused(&'static str),
     /// Perhaps done: a name for the reason.
@@ -29,6 +73,9 @@ pub(crate) enum Answered {
 pub(crate) trait Target {
     type Session: Session;
 
+    /// The store's version, for the report: also proof that it is there.
+    async fn version(&self) -> Result<String, <Self::Session as Session>::Error>;
+
     /// Makes one connection.
     async fn connect(&self) -> Result<Self::Session, <Self::Session as Session>::Error>;
 }
@@ -37,13 +84,13 @@ pub(crate) trait Target {
 pub(crate) trait Session {
     type Error: Error;
 
-    /// Encodes a request; nothing is sent yet. Refused at once: the name of the reason.
+    /// Takes a request; nothing is sent yet. Refused at once: the name of the reason.
     fn enqueue(&mut self, slot: usize, timeout: Duration, asked: Asked<'_>) -> Result<(), &'static str>;
 
     /// Sends what was enqueued, as far as the system takes it without waiting.
     fn send(&mut self) -> Result<(), Self::Error>;
 
-    /// Waits until bytes can be moved, and moves them. Cancelling it loses nothing.
+    /// Waits until something can be moved, and moves it. Cancelling it loses nothing.
     async fn drive(&mut self) -> Result<(), Self::Error>;
 
     /// The next answer that has arrived.

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
-use clap::Parser;
 use raftkv_client::Revision;
 use thiserror::Error;
 
 use super::*;
-use crate::arguments::{Arguments, Settings};
 use crate::ledger::Ledger;
 use crate::once::{History, Preload, Verify};
-use crate::target::Asked;
+use crate::settings::{Settings, test_settings as settings};
+use crate::target::{Asked, Found, Order};
 
 /// A store in memory: a target whose connections break after `answers_per_connection`.
 #[derive(Default)]
@@ -25,8 +24,18 @@ struct Memory {
 
 #[derive(Default)]
 struct State {
-    kvs: BTreeMap<Vec<u8>, (Bytes, Revision)>,
+    kvs: BTreeMap<Vec<u8>, Found>,
     revision: u64,
+}
+
+impl State {
+    fn write(&mut self, key: &[u8], value: &[u8]) -> Answered {
+        self.revision += 1;
+        let revision = Some(Revision(self.revision));
+        let value = Bytes::copy_from_slice(value);
+        self.kvs.insert(key.to_vec(), Found { value, revision });
+        Answered::Written(revision)
+    }
 }
 
 struct MemorySession {
@@ -41,6 +50,10 @@ struct Broken;
 
 impl Target for Memory {
     type Session = MemorySession;
+
+    async fn version(&self) -> Result<String, Broken> {
+        Ok("memory".to_owned())
+    }
 
     async fn connect(&self) -> Result<MemorySession, Broken> {
         self.connections.set(self.connections.get() + 1);
@@ -60,14 +73,9 @@ impl Session for MemorySession {
         let mut state = self.state.borrow_mut();
         let answered = match asked {
             Asked::Get { key } => Answered::Read(state.kvs.get(key).cloned()),
-            Asked::Put { key, value } => {
-                state.revision += 1;
-                let revision = Revision(state.revision);
-                state
-                    .kvs
-                    .insert(key.to_vec(), (Bytes::copy_from_slice(value), revision));
-                Answered::Written(revision)
-            }
+            Asked::Put { key, value } => state.write(key, value),
+            Asked::Swap { key, seen, value } if state.kvs.get(key) == seen => state.write(key, value),
+            Asked::Swap { .. } => Answered::Conflict,
         };
         // The last asked is answered first.
         self.answers.push_front((slot, answered));
@@ -94,13 +102,6 @@ impl Session for MemorySession {
     }
 }
 
-fn settings(line: &[&str]) -> Settings {
-    Arguments::try_parse_from(std::iter::once(&"kvbench").chain(line))
-        .unwrap()
-        .settings()
-        .unwrap()
-}
-
 async fn drive<W: Work>(memory: Memory, work: W, settings: &Settings, pace: Pace) -> (Memory, W) {
     let (target, work) = (Rc::new(memory), Rc::new(RefCell::new(work)));
     let encoding = Encoding::new(settings);
@@ -118,10 +119,7 @@ async fn drive<W: Work>(memory: Memory, work: W, settings: &Settings, pace: Pace
 }
 
 fn history(keys: u64) -> History {
-    History {
-        ledger: Some(Ledger::new(keys)),
-        next_write: 0,
-    }
+    History::new(Some(Ledger::new(keys, Order::ByRevision)))
 }
 
 #[tokio::test]
@@ -206,4 +204,30 @@ async fn an_open_loop_starts_no_operation_before_it_is_due_and_counts_from_then(
         assert!(now >= since, "answered before it was due");
         assert_eq!(*since, crate::schedule::due(begin, rate, n as u64));
     }
+}
+
+#[tokio::test]
+async fn a_compare_and_set_writes_only_over_what_it_read_and_counts_once() {
+    let settings = settings(&[
+        "cas",
+        "--keys",
+        "1",
+        "--clients",
+        "8",
+        "--operations",
+        "80",
+        "--warmup",
+        "0s",
+    ]);
+    let measured = crate::measured::Measured::new(&settings, history(1), Instant::now());
+    let (memory, measured) = drive(Memory::default(), measured, &settings, Pace::Closed).await;
+    let measurement = measured.finish();
+    let recorder = &measurement.recorder;
+    assert_eq!((recorder.answers, recorder.writes.len()), (80, 80));
+    // All eight read the same value; the first write wins, and the others are in vain.
+    assert!(recorder.conflicts >= 60, "{} conflicts", recorder.conflicts);
+    let written = memory.state.borrow().revision;
+    assert_eq!(written, 80 - recorder.conflicts);
+    let ledger = measurement.history.ledger.unwrap();
+    assert_eq!((ledger.acknowledged(), ledger.in_doubt()), (written, 0));
 }

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_client::connection::{Connection, ConnectionError};
-use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure, Status};
+use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure};
 use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Request, RequestId, Response};
 use thiserror::Error;
 
-use crate::arguments::Route;
-use crate::target::{Answered, Asked, Session, Target};
+use super::{Answered, Asked, CONNECT_TIMEOUT, Found, Session, Target};
+use crate::settings::{Promise, Route};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A cluster.
+/// A cluster, and how it is used.
 pub(crate) struct Native {
     client: Client,
     endpoints: Vec<Address>,
@@ -35,11 +33,7 @@ pub(crate) enum NativeError {
 }
 
 impl Native {
-    pub(crate) fn new(
-        endpoints: &[String],
-        route: Route,
-        consistency: Consistency,
-    ) -> Result<Native, ClientError> {
+    pub(crate) fn new(endpoints: &[String], route: Route, promise: Promise) -> Result<Native, ClientError> {
         Ok(Native {
             client: Client::builder()
                 .endpoints(endpoints.iter().map(String::as_str))
@@ -50,13 +44,23 @@ impl Native {
                 .collect(),
             next: Cell::new(0),
             route,
-            consistency,
+            consistency: match promise {
+                Promise::Linearizable => Consistency::Linearizable,
+                Promise::Stale => Consistency::Stale,
+            },
         })
     }
 
-    /// What the first endpoint that answers says of itself.
-    pub(crate) async fn status(&self) -> Result<Status, ClientError> {
-        self.client.status().await
+    /// The native address of the node that leads.
+    pub(crate) async fn leader(&self) -> Result<Address, NativeError> {
+        let status = self.client.status().await?;
+        let leads = status
+            .members
+            .iter()
+            .find(|member| Some(&member.name) == status.leader.as_ref());
+        leads
+            .map(|member| member.address.clone())
+            .ok_or(NativeError::NoLeader)
     }
 
     async fn address(&self) -> Result<Address, NativeError> {
@@ -65,22 +69,17 @@ impl Native {
                 let turn = self.next.replace(self.next.get() + 1) % self.endpoints.len();
                 Ok(self.endpoints[turn].clone())
             }
-            Route::Leader => {
-                let status = self.status().await?;
-                let leads = status
-                    .members
-                    .iter()
-                    .find(|member| Some(&member.name) == status.leader.as_ref());
-                leads
-                    .map(|member| member.address.clone())
-                    .ok_or(NativeError::NoLeader)
-            }
+            Route::Leader => self.leader().await,
         }
     }
 }
 
 impl Target for Native {
     type Session = NativeSession;
+
+    async fn version(&self) -> Result<String, NativeError> {
+        Ok(self.client.status().await?.version)
+    }
 
     async fn connect(&self) -> Result<NativeSession, NativeError> {
         let connection = Connection::open(self.address().await?, CONNECT_TIMEOUT).await?;
@@ -106,17 +105,8 @@ impl Session for NativeSession {
                 key: Bytes::copy_from_slice(key),
                 consistency: self.consistency,
             },
-            Asked::Put { key, value } => {
-                let put = Command::Put {
-                    key,
-                    value,
-                    condition: Condition::Always,
-                    ttl_ms: None,
-                };
-                Request::Write(
-                    CheckedCommand::new(&put, &Limits::default()).map_err(|failure| failure.code.name())?,
-                )
-            }
+            Asked::Put { key, value } => put(key, value, Condition::Always)?,
+            Asked::Swap { key, seen, value } => put(key, value, unchanged(seen))?,
         };
         let enqueued = self.connection.enqueue(RequestId(slot as u64), timeout, &request);
         enqueued.map_err(|failure| failure.code.name())
@@ -136,12 +126,34 @@ impl Session for NativeSession {
     }
 }
 
+fn put(key: &[u8], value: &[u8], condition: Condition) -> Result<Request, &'static str> {
+    let put = Command::Put {
+        key,
+        value,
+        condition,
+        ttl_ms: None,
+    };
+    let checked = CheckedCommand::new(&put, &Limits::default());
+    checked.map(Request::Write).map_err(|failure| failure.code.name())
+}
+
+/// The condition that the key is still what was read.
+fn unchanged(seen: Option<&Found>) -> Condition {
+    match seen.and_then(|found| found.revision) {
+        Some(revision) => Condition::ModRevision(revision),
+        None => Condition::Absent,
+    }
+}
+
 fn answered(response: Response) -> Answered {
     match response.outcome {
-        Ok(Answer::Found(record)) => Answered::Read(Some((record.value, record.mod_revision))),
+        Ok(Answer::Found(record)) => Answered::Read(Some(Found {
+            value: record.value,
+            revision: Some(record.mod_revision),
+        })),
         Ok(Answer::NotFound) => Answered::Read(None),
-        Ok(Answer::Put { revision }) => Answered::Written(revision),
-        Ok(Answer::ConditionFailed { .. }) => Answered::Refused(ErrorCode::RevisionMismatch.name()),
+        Ok(Answer::Put { revision }) => Answered::Written(Some(revision)),
+        Ok(Answer::ConditionFailed { .. }) => Answered::Conflict,
         Ok(Answer::Deleted { .. } | Answer::Status(_)) => Answered::Unknown("unexpected_answer"),
         Err(Failure {
             code: ErrorCode::OutcomeUnknown,
