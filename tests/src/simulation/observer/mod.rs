@@ -149,9 +149,16 @@ impl Observer {
             return 0;
         };
         // Chains hash all before them: equal at one place is equal below it.
-        let pairs = view.durable.iter().zip(&self.decided);
-        let pairs: Vec<bool> = pairs.map(|(held, decided)| held.chain == *decided).collect();
-        pairs.partition_point(|is_equal| *is_equal) as u64
+        let (mut equal, mut unequal) = (0, view.durable.len().min(self.decided.len()) + 1);
+        while equal + 1 < unequal {
+            let middle = equal.midpoint(unequal);
+            if view.durable[middle - 1].chain == self.decided[middle - 1] {
+                equal = middle;
+            } else {
+                unequal = middle;
+            }
+        }
+        equal as u64
     }
 
     /// Notes a violation.
