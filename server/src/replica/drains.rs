@@ -215,16 +215,21 @@ impl Formed {
         self.drains.phase = Phase::Idle;
         self.store.drained_up_to(generation);
         mark("generation drained");
-        let released = self.store.release();
-        if !released.is_empty() {
-            mark("drained generation released");
-            out.push(Effect::Discard(released));
-        }
+        self.release_drained(out);
         self.cut_log_behind(applied, out);
         self.propose_trim(now, history);
         // What was given up and not drained then can go now.
         self.drains.trimmed = Revision(0);
         self.trim_history(out);
+    }
+
+    /// Lets go of what the base holds, as far as memory is beyond its bound.
+    pub(super) fn release_drained(&mut self, out: &mut Outbox) {
+        let released = self.store.release();
+        if !released.is_empty() {
+            mark("drained generation released");
+            out.push(Effect::Discard(released));
+        }
     }
 
     /// So much room is on the disk.
@@ -302,6 +307,8 @@ impl Formed {
             limits.max_bytes = 0;
         }
         let oldest = oldest_within(history, limits, self.store.log_time_us())?;
+        // The state itself always stays: to ask for more would be asked again after each drain, for ever.
+        let oldest = oldest.min(self.store.revision());
         (oldest > self.store.oldest_kept()).then_some(oldest)
     }
 

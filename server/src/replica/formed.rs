@@ -237,6 +237,8 @@ impl Formed {
         self.expire_reads(now, out);
         self.expire_lookups(now, out);
         self.watch_sendings(now, out);
+        // Before more is applied: what waited for the last drain would grow by a whole batch.
+        self.freeze_if_due(now, out);
         self.apply_waiting(now, out);
         loop {
             // Before the core is asked what to do: the write of this batch then rides with everything else that is due.
@@ -249,6 +251,7 @@ impl Formed {
             }
             self.carry_out(now, ready, out);
         }
+        self.release_drained(out);
         self.freeze_if_due(now, out);
         self.submit_lookups(out);
     }

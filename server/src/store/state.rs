@@ -140,20 +140,28 @@ impl<V: BaseView> State<V> {
     }
 
     /// The newest slot of a key at or below `revision` that some layer holds. A layer knows only its newest; the base's
-    /// comes last.
+    /// comes last. Its lineage is open only if the base has written over what it is on.
     ///
     /// # Errors
     /// Of the base.
     pub fn newest_up_to(&self, key: &[u8], revision: Revision) -> Result<Option<Slot>, StoreError> {
-        let mut slots = self
-            .maps
-            .iter()
-            .filter_map(|map| map.get(key))
-            .map(|held| &held.slot);
-        if let Some(slot) = slots.find(|slot| slot.mod_revision() <= revision) {
-            return Ok(Some(slot.clone()));
-        }
+        let is_old = |map: &Map| map.get(key).is_some_and(|held| held.slot.mod_revision() <= revision);
+        let at = self.maps.iter().position(is_old);
         let base = record_in(&self.view, key)?;
+        if let Some(at) = at
+            && let Some(Held { slot, .. }) = self.maps[at].get(key)
+        {
+            // A base that holds the generation already knows more, and history may have given up what tells the rest.
+            let is_beneath = base
+                .as_ref()
+                .is_none_or(|base| base.mod_revision <= slot.mod_revision());
+            if !is_beneath {
+                return Ok(Some(slot.clone()));
+            }
+            let slots = self.maps[at..].iter().rev().filter_map(|map| map.get(key));
+            let resolved = slots.fold(base, |beneath, held| held.slot.on_top_of(beneath));
+            return Ok(resolved.map_or(Some(slot.clone()), |stored| Some(Slot::Live(stored))));
+        }
         Ok(base
             .filter(|stored| stored.mod_revision <= revision)
             .map(Slot::Live))

@@ -44,11 +44,13 @@ pub enum FaultKind {
     LeaderCrash,
     LeaderCut,
     LeaderStall,
+    CrashInDrain,
+    LowSpace,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 32] = [
+    pub const ALL: [FaultKind; 34] = [
         FaultKind::Crash,
         FaultKind::PowerLoss,
         FaultKind::CrashAtEffect,
@@ -81,6 +83,8 @@ impl FaultKind {
         FaultKind::LeaderCrash,
         FaultKind::LeaderCut,
         FaultKind::LeaderStall,
+        FaultKind::CrashInDrain,
+        FaultKind::LowSpace,
     ];
 
     /// Sets the options of a plan that this kind is about, if it is one that goes on all the time.
@@ -124,7 +128,9 @@ impl FaultKind {
             | FaultKind::BitRot
             | FaultKind::Wipe
             | FaultKind::LeaderCrash
-            | FaultKind::LeaderStall => {}
+            | FaultKind::LeaderStall
+            | FaultKind::CrashInDrain
+            | FaultKind::LowSpace => {}
         }
     }
 
@@ -138,9 +144,11 @@ impl FaultKind {
             | FaultKind::Replay
             | FaultKind::Corruption
             | FaultKind::ClientLoss => None,
-            FaultKind::Crash | FaultKind::PowerLoss | FaultKind::CrashAtEffect | FaultKind::CrashInDisk => {
-                Some((2, 120))
-            }
+            FaultKind::Crash
+            | FaultKind::PowerLoss
+            | FaultKind::CrashAtEffect
+            | FaultKind::CrashInDisk
+            | FaultKind::CrashInDrain => Some((2, 120)),
             FaultKind::ClusterPowerFailure => Some((1, 20)),
             FaultKind::Wipe | FaultKind::BitRot => Some((2, 10)),
             FaultKind::LeaderCrash | FaultKind::LeaderCut | FaultKind::LeaderStall => Some((6, 60)),
@@ -159,7 +167,8 @@ impl FaultKind {
             | FaultKind::FullDisk
             | FaultKind::WriteError
             | FaultKind::SyncError
-            | FaultKind::ReadError => Some((2, 60)),
+            | FaultKind::ReadError
+            | FaultKind::LowSpace => Some((2, 60)),
         }
     }
 
@@ -202,6 +211,17 @@ impl FaultKind {
                 calls: log_uniform(rng, 1, 40) as u32,
                 remains,
                 down_us,
+            },
+            FaultKind::CrashInDrain => Action::CrashInDrain {
+                node,
+                rows: log_uniform(rng, 1, 60) as u32,
+                remains,
+                down_us,
+            },
+            FaultKind::LowSpace => Action::LowSpace {
+                node,
+                permille: rng.u64(..1_300),
+                for_us,
             },
             FaultKind::ClusterPowerFailure => Action::PowerFailure {
                 down_us: log_uniform(rng, 1_000, 500_000),

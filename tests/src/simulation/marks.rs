@@ -8,7 +8,6 @@ use raftkv_raft::simulation as core;
 pub const WAITING: &[(&str, &str)] = &[
     ("truncated a configuration entry", "membership changes"),
     ("reply of another session dropped", "membership changes"),
-    ("log: segment compacted", "snapshots"),
     (
         "change refused before the term's first commit",
         "membership changes",
@@ -114,6 +113,7 @@ pub fn all() -> Vec<&'static str> {
         core::MARKS,
         raftkv_server::replica::MARKS,
         raftkv_server::log::simulation::MARKS,
+        raftkv_server::store::history::simulation::MARKS,
     ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|mark| !WAITING.iter().any(|(waiting, _)| waiting == mark));

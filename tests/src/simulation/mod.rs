@@ -45,7 +45,7 @@ mod world;
 
 pub use fault::FaultKind;
 pub use observer::Violation;
-pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, WorkloadPlan};
+pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, StorePlan, WorkloadPlan};
 pub use run::{Options, Outcome, Statistics, run};
 pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};
 pub use search::{Found, search};

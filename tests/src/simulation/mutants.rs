@@ -56,6 +56,7 @@ pub fn all() -> Vec<(&'static str, &'static str)> {
         core::MUTANTS,
         raftkv_server::replica::MUTANTS,
         raftkv_server::log::simulation::MUTANTS,
+        raftkv_server::store::history::simulation::MUTANTS,
         OWN,
     ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use raftkv_server::replica::RetentionConfig;
+use raftkv_server::store::StoreConfig;
+use raftkv_server::store::history::HistoryLimits;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultKind;
@@ -96,6 +99,85 @@ pub struct DiskPlan {
     pub spare_segments: usize,
 }
 
+/// The state machine's memory, when it drains, and what is kept behind it; the names are those of
+/// [`raftkv_server::store::StoreConfig`] and [`raftkv_server::replica::RetentionConfig`]. Times with their mean: what comes
+/// on top of nothing is exponentially distributed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StorePlan {
+    pub overlay_bytes: u64,
+    pub cache_bytes: u64,
+    pub freeze_log_bytes: u64,
+    pub freeze_age_us: u64,
+    pub log_tail_bytes: u64,
+    pub log_tail_entries: u64,
+    pub history_age_us: u64,
+    pub history_events: u64,
+    pub history_bytes: u64,
+    pub reserve_bytes: u64,
+    /// To seal a generation's events.
+    pub seal_us: u64,
+    /// To put a generation into the base.
+    pub drain_us: u64,
+    /// To look records up in the base.
+    pub lookup_us: u64,
+    /// Between two scans of a node; 0: there are none.
+    pub scan_pause_us: u64,
+    /// A scan is held for so long.
+    pub scan_us: u64,
+}
+
+impl Default for StorePlan {
+    /// Everything stays in memory. Schedules from before there were drains mean this.
+    fn default() -> StorePlan {
+        StorePlan {
+            overlay_bytes: 128 << 20,
+            cache_bytes: 1 << 20,
+            freeze_log_bytes: 96 << 20,
+            freeze_age_us: 3_600_000_000,
+            log_tail_bytes: 64 << 20,
+            log_tail_entries: 1_000_000,
+            history_age_us: u64::MAX,
+            history_events: u64::MAX,
+            history_bytes: u64::MAX,
+            reserve_bytes: 1 << 20,
+            seal_us: 1_000,
+            drain_us: 10_000,
+            lookup_us: 100,
+            scan_pause_us: 0,
+            scan_us: 0,
+        }
+    }
+}
+
+impl StorePlan {
+    /// What the state machine is given.
+    #[must_use]
+    pub fn config(&self) -> StoreConfig {
+        StoreConfig {
+            overlay_bytes: self.overlay_bytes,
+            cache_bytes: self.cache_bytes,
+        }
+    }
+
+    /// What the replica is given.
+    #[must_use]
+    pub fn retention(&self) -> RetentionConfig {
+        RetentionConfig {
+            freeze_log_bytes: self.freeze_log_bytes,
+            freeze_age: Duration::from_micros(self.freeze_age_us),
+            log_tail_bytes: self.log_tail_bytes,
+            log_tail_entries: self.log_tail_entries,
+            history: HistoryLimits {
+                max_age_us: self.history_age_us,
+                max_events: self.history_events,
+                max_bytes: self.history_bytes,
+            },
+            reserve_bytes: self.reserve_bytes,
+        }
+    }
+}
+
 /// What clients do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadPlan {
@@ -141,6 +223,9 @@ pub struct Plan {
     pub network: NetworkPlan,
     /// The disks.
     pub disk: DiskPlan,
+    /// The state machine, and what it leaves on the disks.
+    #[serde(default)]
+    pub store: StorePlan,
     /// The clients.
     pub workload: WorkloadPlan,
     /// Is rare but legal behaviour forced at named points of the code?
@@ -206,6 +291,13 @@ impl Plan {
                 jitter_us: 200,
                 segment_size_bytes: 64 << 10,
                 spare_segments: 1,
+            },
+            store: StorePlan {
+                overlay_bytes: 64 << 10,
+                cache_bytes: 16 << 10,
+                log_tail_bytes: 64 << 10,
+                history_events: 10_000,
+                ..StorePlan::default()
             },
             workload: WorkloadPlan {
                 clients: 8,

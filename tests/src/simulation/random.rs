@@ -17,6 +17,7 @@ pub(crate) enum Stream {
     Buggify = 9,
     Settle = 10,
     Identity = 11,
+    Store = 12,
 }
 
 /// The stream of one component; `which` tells components of a kind apart.

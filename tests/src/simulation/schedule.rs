@@ -94,6 +94,10 @@ pub enum Asked {
     },
     /// A linearizable read of a key that expires.
     GetTtl,
+    /// A write that does not expire, of such a key.
+    PutOverTtl,
+    /// A delete of such a key.
+    DeleteTtl,
 }
 
 /// One thing done to the cluster. Faults that last carry their length, so that dropping the step drops its end with it.
@@ -176,6 +180,15 @@ pub enum Action {
         after: u32,
         down_us: u64,
     },
+    /// The process is killed while a generation goes into its base, after so many more rows, over all drains.
+    CrashInDrain {
+        node: usize,
+        rows: u32,
+        remains: Remains,
+        down_us: u64,
+    },
+    /// The node is told that its disk has little room: so many thousandths of the reserve.
+    LowSpace { node: usize, permille: u64, for_us: u64 },
     /// A bit of what the node's disk holds durably flips.
     BitRot { node: usize },
     /// The node's disk is replaced by an empty one.
@@ -198,6 +211,8 @@ impl Action {
             | Action::DiskSlow { node, .. }
             | Action::DiskFull { node, .. }
             | Action::DiskError { node, .. }
+            | Action::CrashInDrain { node, .. }
+            | Action::LowSpace { node, .. }
             | Action::BitRot { node }
             | Action::Wipe { node, .. } => Some(node),
             Action::Ask { .. }

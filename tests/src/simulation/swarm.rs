@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use super::fault::FaultKind;
-use super::plan::{Ending, Plan};
+use super::plan::{Ending, Plan, StorePlan};
 use super::random::{Stream, chance, exponential, log_uniform, stream};
 use super::schedule::{Action, Asked, Scenario, Step};
 
@@ -59,6 +59,7 @@ fn draw_plan(seed: u64) -> Plan {
     };
     draw_limits(&mut plan, rng);
     draw_speeds(&mut plan, rng);
+    draw_store(&mut plan, rng);
     draw_timeouts(&mut plan, rng, &style);
     for kind in plan.kinds.clone() {
         kind.tune(&mut plan, rng);
@@ -93,6 +94,49 @@ fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
     plan.disk.spare_segments = rng.usize(..3);
 }
 
+/// Memory so small that nearly every batch drains, or so large that none does; disks that are quick or slow about it.
+fn draw_store(plan: &mut Plan, rng: &mut Rng) {
+    let store = &mut plan.store;
+    let slowest_us = match rng.u32(..10) {
+        0 => {
+            *store = StorePlan::default();
+            return;
+        }
+        1..6 => {
+            store.overlay_bytes = log_uniform(rng, 16, 4_000);
+            store.cache_bytes = log_uniform(rng, 1, 2_000);
+            50_000
+        }
+        _ => {
+            store.overlay_bytes = log_uniform(rng, 4_000, 100_000);
+            store.cache_bytes = log_uniform(rng, 1, 20_000);
+            2_000_000
+        }
+    };
+    if rng.bool() {
+        store.freeze_log_bytes = log_uniform(rng, 1, 20_000);
+    }
+    if rng.bool() {
+        store.freeze_age_us = log_uniform(rng, 5_000, 5_000_000);
+    }
+    store.log_tail_bytes = log_uniform(rng, 1, 50_000);
+    store.log_tail_entries = log_uniform(rng, 1, 500);
+    if rng.bool() {
+        store.history_events = log_uniform(rng, 1, 1_000);
+    }
+    if rng.u32(..4) == 0 {
+        store.history_bytes = log_uniform(rng, 1, 50_000);
+    }
+    if rng.u32(..4) == 0 {
+        store.history_age_us = log_uniform(rng, 1_000, 10_000_000);
+    }
+    store.seal_us = log_uniform(rng, 20, 20_000);
+    store.drain_us = log_uniform(rng, 20, slowest_us);
+    store.lookup_us = log_uniform(rng, 20, 50_000);
+    store.scan_pause_us = log_uniform(rng, 20_000, 1_000_000);
+    store.scan_us = log_uniform(rng, 20, 2 * slowest_us);
+}
+
 fn draw_speeds(plan: &mut Plan, rng: &mut Rng) {
     plan.network.delay_us = log_uniform(rng, 20, 5_000);
     plan.network.jitter_us = log_uniform(rng, 20, 10_000);
@@ -104,7 +148,7 @@ fn draw_speeds(plan: &mut Plan, rng: &mut Rng) {
     let load = &mut plan.workload;
     load.clients = log_uniform(rng, 1, 40) as usize;
     load.comes_in_bursts = rng.bool();
-    load.keys = log_uniform(rng, 1, 8) as u8;
+    load.keys = log_uniform(rng, 1, 40) as u8;
     load.operations_per_second = log_uniform(rng, 5, 200);
     load.value_bytes = log_uniform(rng, 1, 600) as usize;
     load.timeout_us = log_uniform(rng, 200_000, 4_000_000);
@@ -179,16 +223,18 @@ fn draw_operations(plan: &Plan) -> Vec<Step> {
 
 fn draw_asked(rng: &mut Rng) -> Asked {
     match rng.u32(..100) {
-        0..35 => Asked::Put,
-        35..65 => Asked::Get,
-        65..73 => Asked::PutIf,
-        73..77 => Asked::PutAbsent,
-        77..83 => Asked::Delete,
-        83..87 => Asked::DeleteIf,
-        87..92 => Asked::StaleGet,
-        92..97 => Asked::PutTtl {
+        0..29 => Asked::Put,
+        29..54 => Asked::Get,
+        54..64 => Asked::PutIf,
+        64..69 => Asked::PutAbsent,
+        69..77 => Asked::Delete,
+        77..82 => Asked::DeleteIf,
+        82..86 => Asked::StaleGet,
+        86..93 => Asked::PutTtl {
             ttl_ms: log_uniform(rng, 1, 5_000),
         },
+        93..95 => Asked::PutOverTtl,
+        95..97 => Asked::DeleteTtl,
         _ => Asked::GetTtl,
     }
 }

@@ -31,6 +31,7 @@ pub(crate) enum Traced {
     Complete,
     Settle,
     Rot,
+    Store,
 }
 
 /// Hashes each event; writes a line for each when asked to. Nothing in it depends on the machine or the wall clock.

@@ -105,6 +105,24 @@ fn a_restart_goes_on_from_the_base_and_the_rest_of_the_log() {
 }
 
 #[test]
+fn a_quiet_cluster_stays_quiet_though_history_can_not_be_as_small_as_it_should() {
+    let quick = |number| {
+        let mut config = tiny(number);
+        config.retention.freeze_age = Duration::from_millis(5);
+        config.retention.history.max_bytes = 1;
+        config
+    };
+    let mut cluster = Cluster::new((1..=3).map(quick).collect(), 7);
+    (0..3).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    write_many(&mut cluster, 20);
+    cluster.run_for(Duration::from_secs(1));
+    let applied = cluster.node(0).store().unwrap().applied();
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(cluster.node(0).store().unwrap().applied(), applied);
+}
+
+#[test]
 pub(super) fn entries_that_depend_on_drained_records_wait_for_them() {
     let mut cluster = ready();
     let Ok(Answer::Put { revision }) = cluster.call(0, put("guarded", "1")).outcome else {

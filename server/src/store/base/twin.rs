@@ -25,6 +25,9 @@ struct State {
     rows: Rows,
     /// Rows that the next ingest still takes before it fails.
     fail_after: Option<u64>,
+    /// Steps that are still taken before the process dies.
+    crash_after: Option<u64>,
+    has_crashed: bool,
     ingests: u64,
 }
 
@@ -40,10 +43,48 @@ impl TwinBase {
         self.state().fail_after = Some(after_rows);
     }
 
+    /// Lets the process crash inside an ingest, after so many more steps, over all ingests: to take a row is one, to make
+    /// an ingest's rows the state is one.
+    pub fn crash_after(&self, steps: u64) {
+        self.state().crash_after = Some(steps);
+    }
+
+    /// Has the crash point been reached, and nobody said yet that the process is gone?
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        self.state().has_crashed
+    }
+
+    /// The process is gone; the next one finds what the last ingest left that returned.
+    pub fn process_crashed(&self) {
+        self.state().has_crashed = false;
+    }
+
+    /// Takes back a crash point that was not reached.
+    pub fn heal(&self) {
+        self.state().crash_after = None;
+    }
+
     /// How many ingests returned.
     #[must_use]
     pub fn ingests(&self) -> u64 {
         self.state().ingests
+    }
+
+    fn step(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.crash_after == Some(0) {
+            state.crash_after = None;
+            state.has_crashed = true;
+        }
+        state.crash_after = state.crash_after.map(|left| left - 1);
+        if state.has_crashed {
+            return Err(StoreError::Engine {
+                action: "writing rows",
+                what: "the simulated process has crashed".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -66,6 +107,7 @@ impl Base for TwinBase {
         let mut ingested: Vec<Row> = Vec::new();
         for row in rows {
             fail_if_due(fail_after)?;
+            self.step()?;
             fail_after = fail_after.map(|left| left - 1);
             let row = row?;
             let ascends = ingested.last().is_none_or(|last| last.key < row.key);
@@ -77,6 +119,7 @@ impl Base for TwinBase {
             ingested.push(row);
         }
         fail_if_due(fail_after.map(|_| 0))?;
+        self.step()?;
         let mut state = self.state();
         let new = Arc::make_mut(&mut state.rows);
         for Row { key, value } in ingested {

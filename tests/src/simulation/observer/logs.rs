@@ -1,7 +1,7 @@
 //! Logs and commitment: I3 to I6, I8 to I12 as far as they concern entries.
 
-use raftkv_raft::{Entry, EntryKind, HardState, Index, Raft, RoleName, Write, WriteNumber};
-use raftkv_server::replica::RestoredLog;
+use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Index, Raft, RoleName, Write, WriteNumber};
+use raftkv_server::replica::{Restored, RestoredLog};
 
 use super::Observer;
 use super::view::{Mirrored, PendingWrite};
@@ -155,7 +155,7 @@ impl Observer {
     }
 
     /// A node starts on what its disk holds.
-    pub(crate) fn started(&mut self, slot: usize, restored: Option<&RestoredLog>) {
+    pub(crate) fn started(&mut self, slot: usize, restored: Option<&Restored>) {
         let view = self.current[slot];
         let Some(restored) = restored else {
             if self.views[view].is_formed() {
@@ -167,6 +167,12 @@ impl Observer {
             }
             return;
         };
+        let (restored, state) = (&restored.log, &restored.state);
+        let applied = state.as_ref().map(|state| state.companions.applied.index);
+        if restored.base.index > applied.unwrap_or(Index::FIRST) {
+            let what = format!("the log begins behind {}, the base holds {applied:?}", restored.base);
+            self.violate_at("I15", view, what);
+        }
         self.check_restored_hard_state(view, restored.hard_state);
         self.check_restored_log(view, restored);
         let node = &mut self.views[view];
@@ -197,11 +203,28 @@ impl Observer {
         }
     }
 
+    /// What the log held up to its base, which is not in it any more. A log that nothing was cut from begins behind the
+    /// founding entry, which it still holds.
+    fn cut_off(&mut self, view: usize, base: EntryId) -> Vec<Mirrored> {
+        let index = base.index.get();
+        if index == 1 {
+            return Vec::new();
+        }
+        let durable = &self.views[view].durable;
+        let known = durable.get(..index as usize).map(<[_]>::to_vec);
+        if let Some(known) = known.filter(|known| known[index as usize - 1].term == base.term.0) {
+            return known;
+        }
+        let what = format!("started with a log that begins behind {base}, which it never held");
+        self.violate_at("I8", view, what);
+        Vec::new()
+    }
+
     fn check_restored_log(&mut self, view: usize, restored: &RestoredLog) {
-        let mut log = Vec::with_capacity(restored.last.index.get() as usize);
+        let mut log = self.cut_off(view, restored.base);
         let mut runs = restored.term_runs.iter().peekable();
         let mut term = restored.base.term.0;
-        for index in 1..=restored.last.index.get() {
+        for index in log.len() as u64 + 1..=restored.last.index.get() {
             while let Some((_, next)) = runs.next_if(|(first, _)| first.get() <= index) {
                 term = next.0;
             }
@@ -221,11 +244,13 @@ impl Observer {
             node.durable.len().min(from as usize - 1)
         });
         let lost = kept > log.len() || kept > 0 && node.durable[kept - 1] != log[kept - 1];
-        node.configurations = restored
-            .configurations
-            .iter()
-            .filter_map(|entry| Some((entry.id.index.get(), entry.configuration.clone()?)))
-            .collect();
+        let base = restored.base.index.get();
+        node.configurations.retain(|(index, _)| *index <= base);
+        let read = restored.configurations.iter();
+        let read = read.filter_map(|entry| Some((entry.id.index.get(), entry.configuration.clone()?)));
+        let is_cut = node.configurations.len();
+        node.configurations
+            .extend(read.filter(|(index, _)| is_cut == 0 || *index > base));
         let found = log.len();
         node.log = log;
         if lost {

@@ -10,6 +10,7 @@ mod elections;
 mod logs;
 mod messages;
 mod model;
+mod states;
 mod view;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ use raftkv_raft::Index;
 use raftkv_server::replica::{Effect, Node, Notice};
 
 pub(crate) use answers::{Attempt, Invocation};
+pub(crate) use states::PastCheck;
 
 use self::model::Model;
 use self::view::NodeView;
@@ -141,6 +143,24 @@ impl Observer {
             .is_some_and(NodeView::is_formed)
     }
 
+    /// How far the node's disk holds what is decided.
+    pub(crate) fn holds_of_decided(&self, slot: usize) -> u64 {
+        let Some(view) = self.views.get(self.current[slot]) else {
+            return 0;
+        };
+        // Chains hash all before them: equal at one place is equal below it.
+        let (mut equal, mut unequal) = (0, view.durable.len().min(self.decided.len()) + 1);
+        while equal + 1 < unequal {
+            let middle = equal.midpoint(unequal);
+            if view.durable[middle - 1].chain == self.decided[middle - 1] {
+                equal = middle;
+            } else {
+                unequal = middle;
+            }
+        }
+        equal as u64
+    }
+
     /// Notes a violation.
     pub(crate) fn violate(&mut self, invariant: &'static str, node: Option<usize>, what: String) {
         self.violations.push(Violation {
@@ -182,6 +202,13 @@ impl Observer {
                 | Effect::CreateLog { .. }
                 | Effect::Answer { .. }
                 | Effect::Forward { .. }
+                | Effect::Lookup { .. }
+                | Effect::Record(_)
+                | Effect::Seal(_)
+                | Effect::Drain(_)
+                | Effect::TrimHistory { .. }
+                | Effect::CutLog { .. }
+                | Effect::Discard(_)
                 | Effect::Notice(_) => {}
             }
         }

@@ -24,14 +24,23 @@ pub(super) struct Effect {
     pub(super) answer: Answer,
 }
 
+/// The numbers of the store after an entry.
+#[derive(Clone, Copy, Debug)]
+struct After {
+    revision: u64,
+    log_time_us: u64,
+    oldest_kept: u64,
+}
+
 /// See the module.
 pub(super) struct Model {
     revision: u64,
     log_time_us: u64,
+    oldest_kept: u64,
     keys: BTreeMap<Bytes, Vec<Version>>,
     deadlines: BTreeSet<(u64, Bytes)>,
-    /// The revision after each index; index 1 first.
-    revisions: Vec<u64>,
+    /// What it was after each index; index 1 first.
+    after: Vec<After>,
     effects: HashMap<Attempt, Effect>,
 }
 
@@ -40,9 +49,10 @@ impl Model {
         Model {
             revision: 1,
             log_time_us: 0,
+            oldest_kept: 1,
             keys: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            revisions: Vec::new(),
+            after: Vec::new(),
             effects: HashMap::new(),
         }
     }
@@ -60,12 +70,16 @@ impl Model {
             (EntryKind::Command, Ok(command)) => self.execute(&command),
             (EntryKind::Command | EntryKind::Noop | EntryKind::Configuration, _) => None,
         };
-        self.revisions.push(self.revision);
+        self.after.push(After {
+            revision: self.revision,
+            log_time_us: self.log_time_us,
+            oldest_kept: self.oldest_kept,
+        });
         attempt
     }
 
     fn execute(&mut self, command: &Command<'_>) -> Option<Attempt> {
-        let index = self.revisions.len() as u64 + 1;
+        let index = self.after.len() as u64 + 1;
         match *command {
             Command::Put {
                 key,
@@ -103,6 +117,10 @@ impl Model {
                 }
                 None
             }
+            Command::KeepHistoryFrom { oldest } => {
+                self.oldest_kept = self.oldest_kept.max(oldest.0.min(self.revision));
+                None
+            }
             Command::Tick => None,
         }
     }
@@ -134,10 +152,47 @@ impl Model {
 
     /// The revision after the entry at `index`.
     pub(super) fn revision_at_index(&self, index: u64) -> Option<u64> {
+        self.after_index(index).map(|after| after.revision)
+    }
+
+    /// The log time reached with the entry at `index`.
+    pub(super) fn log_time_at_index(&self, index: u64) -> Option<u64> {
+        self.after_index(index).map(|after| after.log_time_us)
+    }
+
+    /// The oldest kept revision after the entry at `index`.
+    pub(super) fn oldest_kept_at_index(&self, index: u64) -> Option<u64> {
+        self.after_index(index).map(|after| after.oldest_kept)
+    }
+
+    fn after_index(&self, index: u64) -> Option<After> {
         match index {
-            0 => Some(1),
-            _ => self.revisions.get(index as usize - 1).copied(),
+            0 => Some(After {
+                revision: 1,
+                log_time_us: 0,
+                oldest_kept: 1,
+            }),
+            _ => self.after.get(index as usize - 1).copied(),
         }
+    }
+
+    /// The oldest revision that is agreed to be kept.
+    pub(super) fn oldest_kept(&self) -> u64 {
+        self.oldest_kept
+    }
+
+    /// All keys that there ever were, in order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys()
+    }
+
+    /// Keys, records and deadlines at a revision, in the order of keys.
+    pub(super) fn state_at(&self, revision: u64) -> impl Iterator<Item = (&Bytes, &Record, Option<u64>)> {
+        self.keys.iter().filter_map(move |(key, versions)| {
+            let count = versions.partition_point(|version| version.since <= revision);
+            let version = versions[..count].last()?;
+            Some((key, version.record.as_ref()?, version.deadline_us))
+        })
     }
 
     pub(super) fn revision(&self) -> u64 {

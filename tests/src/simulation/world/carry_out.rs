@@ -18,7 +18,9 @@ impl World {
         };
         process.is_poll_arranged = false;
         let mut effects = std::mem::take(&mut self.effects_buffer);
+        let overlay_before = process.overlay_bytes();
         process.node.poll(local, &mut effects);
+        process.note_batch(overlay_before);
         // All that was decided is looked at before anything of it is visible: a crash half way then changes nothing.
         self.observer.polled(id.slot, &process.node, &effects);
         if process.timer_wrongly_restarted(&effects) {
@@ -51,10 +53,18 @@ impl World {
             let what = format!("{waiting} requests wait, the limit is {limit}");
             self.observer.violate("I19", Some(id.slot), what);
         }
+        let (held, limit) = (process.overlay_bytes(), self.scenario.plan.store.overlay_bytes);
+        let batch = process.largest_batch;
+        // The generation that is written to and the one that drains may each have ended with one.
+        if held > limit + 2 * batch {
+            let what =
+                format!("the overlay holds {held} bytes, its limit is {limit}, the largest batch was {batch}");
+            self.observer.violate("I19", Some(id.slot), what);
+        }
     }
 
     /// Counts an effect boundary; kills the process if this is the one.
-    fn is_killed_here(&mut self, id: ProcessId) -> bool {
+    pub(super) fn is_killed_here(&mut self, id: ProcessId) -> bool {
         self.effects += 1;
         if let Some(point) = self.scenario.plan.crash_point
             && point.effect == self.effects
@@ -130,6 +140,13 @@ impl World {
                 request,
                 deadline,
             } => self.forward(id, token, &to, request, deadline),
+            Effect::Lookup { .. }
+            | Effect::Record(_)
+            | Effect::Seal(_)
+            | Effect::Drain(_)
+            | Effect::TrimHistory { .. }
+            | Effect::CutLog { .. }
+            | Effect::Discard(_) => self.carry_out_for_store(id, effect),
             Effect::Notice(notice) => {
                 let text = format!("{notice:?}");
                 let words = [mix_bytes(0, text.as_bytes()), 0];

@@ -137,7 +137,10 @@ impl World {
         let Some((asked, key, via)) = this.waiting.pop_front() else {
             return;
         };
-        let expires = matches!(asked, Asked::PutTtl { .. } | Asked::GetTtl);
+        let expires = matches!(
+            asked,
+            Asked::PutTtl { .. } | Asked::GetTtl | Asked::PutOverTtl | Asked::DeleteTtl
+        );
         let key = Bytes::from(format!("{}{key}", if expires { "ttl" } else { "key" }));
         let condition = match asked {
             Asked::PutAbsent => Condition::Absent,
@@ -150,7 +153,9 @@ impl World {
             | Asked::Put
             | Asked::Delete
             | Asked::PutTtl { .. }
-            | Asked::GetTtl => Condition::Always,
+            | Asked::GetTtl
+            | Asked::PutOverTtl
+            | Asked::DeleteTtl => Condition::Always,
         };
         let floor = self.observer.shown_revision();
         let invocation = Invocation {
@@ -180,7 +185,11 @@ impl World {
                 Recorded::Put { value, condition }
             }
             Asked::Delete | Asked::DeleteIf => Recorded::Delete { condition },
-            Asked::StaleGet | Asked::PutTtl { .. } | Asked::GetTtl => return None,
+            Asked::StaleGet
+            | Asked::PutTtl { .. }
+            | Asked::GetTtl
+            | Asked::PutOverTtl
+            | Asked::DeleteTtl => return None,
         };
         let client = ClientId(u32::try_from(client).expect("few clients"));
         Some(
@@ -269,7 +278,7 @@ impl World {
                     consistency: Consistency::Stale,
                 });
             }
-            Asked::Put | Asked::PutIf | Asked::PutAbsent => Command::Put {
+            Asked::Put | Asked::PutIf | Asked::PutAbsent | Asked::PutOverTtl => Command::Put {
                 key,
                 value: &value,
                 condition,
@@ -281,7 +290,7 @@ impl World {
                 condition,
                 ttl_ms: Some(ttl_ms),
             },
-            Asked::Delete | Asked::DeleteIf => Command::Delete { key, condition },
+            Asked::Delete | Asked::DeleteIf | Asked::DeleteTtl => Command::Delete { key, condition },
         };
         let checked = CheckedCommand::new(&command, &Limits::default()).expect("drawn within the limits");
         Some(Request::Write(checked))

@@ -1,5 +1,7 @@
 //! Carries out the steps of the schedule.
 
+use raftkv_server::store::base::TwinBase;
+
 use super::clients::Reply;
 use super::machine::{ArmedCrash, Process, Waiting, identity};
 use super::{Happening, Machine, Micros, World};
@@ -219,7 +221,9 @@ impl World {
             Action::Clog { from, to, for_us } => self.network.clog(from, to, self.now + for_us),
             // Aimed before.
             Action::Leader { .. } => {}
-            Action::DiskStall { .. }
+            Action::CrashInDrain { .. }
+            | Action::LowSpace { .. }
+            | Action::DiskStall { .. }
             | Action::DiskSlow { .. }
             | Action::DiskFull { .. }
             | Action::DiskError { .. }
@@ -261,6 +265,29 @@ impl World {
                     DiskCall::Sync => machine.disk.fail_sync_after(after),
                 }
             }
+            Action::CrashInDrain {
+                node,
+                rows,
+                remains,
+                down_us,
+            } => {
+                let machine = &mut self.machines[node];
+                machine.crash_in_drain = Some(ArmedCrash {
+                    effects: 0,
+                    remains,
+                    down_us,
+                });
+                machine.base.crash_after(u64::from(rows));
+            }
+            Action::LowSpace {
+                node,
+                permille,
+                for_us,
+            } => {
+                let reserve_bytes = self.scenario.plan.store.reserve_bytes;
+                self.machines[node].free_bytes = reserve_bytes / 1000 * permille;
+                return Some(for_us);
+            }
             Action::BitRot { node } => self.rot_when_proven(node, 0),
             Action::Wipe { node, down_us } => self.wipe(node, down_us),
             _ => {}
@@ -294,6 +321,7 @@ impl World {
                 machine.slower_us = machine.slower_us.saturating_sub(by_us);
             }
             Action::DiskFull { node, .. } => self.machines[node].disk.limit_free_bytes(None),
+            Action::LowSpace { node, .. } => self.machines[node].free_bytes = u64::MAX,
             _ => {}
         }
     }
@@ -402,6 +430,7 @@ impl World {
         let plan = &self.scenario.plan;
         let machine = &mut self.machines[slot];
         machine.disk.wipe();
+        machine.base = TwinBase::new();
         machine.wipes += 1;
         machine.is_rotten = false;
         machine.is_given_up = false;
@@ -417,7 +446,9 @@ impl World {
 impl Machine {
     /// What the disk holds when the process is gone.
     pub(super) fn disk_after_crash(&mut self, remains: Remains) {
+        self.base.process_crashed();
         match remains {
+            // What an ingest left that returned is durable: there is nothing that power loss could take.
             Remains::PageCache => self.disk.process_crashed(),
             Remains::Synced => self.disk.power_lost(),
         }

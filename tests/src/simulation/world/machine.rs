@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName, PeerMessage, RaftBody};
-use raftkv_raft::{RoleName, Time, Write, WriteNumber};
+use raftkv_raft::{Index, RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
+use raftkv_server::store::base::TwinBase;
+use raftkv_server::store::history::History;
 
 use super::{Attempt, Life, Micros, ProcessId};
 use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
@@ -28,6 +30,12 @@ pub(super) struct Process {
     pub(super) node: Node,
     pub(super) log: Option<Log<SimulatedDisk>>,
     pub(super) reader: Option<LogReader<SimulatedDisk>>,
+    pub(super) history: History<SimulatedDisk>,
+    pub(super) are_events_arranged: bool,
+    /// The log is to be cut when nothing of it is being synced: it begins with this entry then.
+    pub(super) cut: Option<Index>,
+    /// Most that one poll added to the overlay, bytes.
+    pub(super) largest_batch: u64,
     /// Writes that wait for the disk.
     pub(super) writes: VecDeque<Write>,
     /// Appended and being synced, up to this one.
@@ -47,8 +55,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(life: Life, node: Node, log: Option<Log<SimulatedDisk>>) -> Process {
+    pub(super) fn new(
+        life: Life,
+        node: Node,
+        log: Option<Log<SimulatedDisk>>,
+        history: History<SimulatedDisk>,
+    ) -> Process {
         Process {
+            history,
+            are_events_arranged: false,
+            cut: None,
+            largest_batch: 0,
             life,
             node,
             reader: log.as_ref().map(Log::reader),
@@ -106,6 +123,16 @@ impl Process {
         handled == 1 && is_refused && core.election_deadline() > before
     }
 
+    /// Memory that the state machine holds.
+    pub(super) fn overlay_bytes(&self) -> u64 {
+        self.node.store().map_or(0, |store| store.overlay_bytes().0)
+    }
+
+    /// A poll has added to it.
+    pub(super) fn note_batch(&mut self, before: u64) {
+        self.largest_batch = self.largest_batch.max(self.overlay_bytes().saturating_sub(before));
+    }
+
     /// Nothing is being written, and what was written is proven by a mark.
     pub(super) fn is_at_rest(&self) -> bool {
         self.log.is_some() && self.syncing.is_none() && self.writes.is_empty() && !self.is_mark_arranged
@@ -133,6 +160,8 @@ pub(super) struct Machine {
     pub(super) name: NodeName,
     pub(super) address: Address,
     pub(super) disk: SimulatedDisk,
+    /// The base engine's files: another part of the same disk.
+    pub(super) base: TwinBase,
     /// Drawn when its disk was made.
     pub(super) identity: NodeId,
     pub(super) clock: Clock,
@@ -141,12 +170,16 @@ pub(super) struct Machine {
     pub(super) process: Option<Process>,
     pub(super) rng: Rng,
     pub(super) disk_rng: Rng,
+    pub(super) store_rng: Rng,
     pub(super) paused_until: Micros,
     pub(super) stalled_until: Micros,
     /// Added to each sync.
     pub(super) slower_us: u64,
     pub(super) crash_at_effect: Option<ArmedCrash>,
     pub(super) crash_in_disk: Option<ArmedCrash>,
+    pub(super) crash_in_drain: Option<ArmedCrash>,
+    /// What it is told of the room on its disk.
+    pub(super) free_bytes: u64,
     /// Is a failing call armed, or the disk full? Then the process may stop without being to blame.
     pub(super) may_fail: bool,
     /// Its disk rotted: what it stored may be refused.
@@ -168,6 +201,7 @@ impl Machine {
             name: NodeName::from(format!("node{}", slot + 1).as_str()),
             address: Address::from(format!("10.0.0.{}:7000", slot + 1).as_str()),
             disk: SimulatedDisk::new(seed_of(plan.seed, Stream::Disk, slot as u64)),
+            base: TwinBase::new(),
             identity: identity(plan, slot, 0),
             clock: Clock::new(offset_us, rate_ppm),
             rate_ppm,
@@ -175,11 +209,14 @@ impl Machine {
             process: None,
             rng,
             disk_rng: stream(plan.seed, Stream::Disk, 1000 + slot as u64),
+            store_rng: stream(plan.seed, Stream::Store, slot as u64),
             paused_until: 0,
             stalled_until: 0,
             slower_us: 0,
             crash_at_effect: None,
             crash_in_disk: None,
+            crash_in_drain: None,
+            free_bytes: u64::MAX,
             may_fail: false,
             is_rotten: false,
             wipes: 0,
@@ -233,6 +270,8 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
         raft: plan.raft.config(),
         limits: Limits::default(),
         max_pending_requests: plan.max_pending_requests,
+        store: plan.store.config(),
+        retention: plan.store.retention(),
         leader_wait: std::time::Duration::from_micros(plan.leader_wait_us),
         version: "simulated".to_owned(),
     }

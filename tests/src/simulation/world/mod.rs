@@ -6,7 +6,9 @@ mod faults;
 mod forwarding;
 mod machine;
 mod settle;
+mod scans;
 mod storage;
+mod store;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use self::clients::{Clients, Reply};
 use self::forwarding::ForwardedRequest;
 use self::machine::Machine;
 use self::settle::Settling;
+use self::store::StoreStep;
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
 use super::plan::Ending;
@@ -70,6 +73,8 @@ enum Happening {
     MarkDue(ProcessId),
     /// A disk has read what was asked for.
     Read(ProcessId, Fetch),
+    /// A disk has come to a step of what the state machine asked for.
+    Store(ProcessId, StoreStep),
     /// A disk is about to make a log.
     MakeLog(ProcessId, Box<LogRequest>),
     /// The operator starts the machine's process again.
@@ -125,6 +130,7 @@ impl Happening {
             | Happening::Synced(process)
             | Happening::MarkDue(process)
             | Happening::Read(process, _)
+            | Happening::Store(process, _)
             | Happening::MakeLog(process, _)
             | Happening::ForwardEnds { at: process, .. } => Some(process.slot),
             Happening::Message { to, .. }
@@ -252,6 +258,7 @@ impl World {
             Happening::Synced(process) => self.synced(process),
             Happening::MarkDue(process) => self.mark_due(process),
             Happening::Read(process, fetch) => self.read(process, fetch),
+            Happening::Store(process, step) => self.store_step(process, step),
             Happening::MakeLog(process, request) => self.make_log(process, &request),
             Happening::Start { slot, after } => self.start(slot, after),
             Happening::Forwarded(request) => self.forward_arrives(*request),

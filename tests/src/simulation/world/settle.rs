@@ -103,7 +103,11 @@ impl World {
             let machine = &mut self.machines[slot];
             machine.crash_at_effect = None;
             machine.crash_in_disk = None;
+            machine.crash_in_drain = None;
             machine.disk.heal();
+            machine.base.heal();
+            // Who leads may be outside the core, and must take writes.
+            machine.free_bytes = u64::MAX;
             if !is_core {
                 // Who is down stays down.
                 machine.is_given_up |= machine.process.is_none();

@@ -1,11 +1,18 @@
 //! The disk executor of a process: gathers what waits, one append and one sync for all of it, as the real log thread.
 
+use std::fmt::Display;
+
 use raftkv_protocol::ClusterId;
 use raftkv_raft::Fetch;
 use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked};
-use raftkv_server::replica::{Event, Node, RestoredLog};
+use raftkv_server::disk::SimulatedDisk;
+use raftkv_server::replica::{Event, Node, Restored, RestoredLog};
+use raftkv_server::store::history::History;
+
+use raftkv_server::store::StoreError;
 
 use super::machine::{Process, node_config};
+use super::store::restored_store;
 use super::{Happening, Life, LogRequest, Micros, ProcessId, World};
 use crate::simulation::random::{Stream, exponential, seed_of};
 use crate::simulation::schedule::Remains;
@@ -71,6 +78,7 @@ impl World {
             });
         self.handle(id, Event::Persisted(number));
         self.arrange_mark(id);
+        self.cut_log(id);
         self.write_next(id);
     }
 
@@ -163,10 +171,18 @@ impl World {
 
     /// The value, if the disk did what it was asked; else the process has ended: killed in the midst, or stopped by an
     /// error, as it must (R37).
-    fn survives<T>(&mut self, id: ProcessId, done: Result<T, LogError>) -> Option<T> {
+    pub(super) fn survives<T, E: Display>(&mut self, id: ProcessId, done: Result<T, E>) -> Option<T> {
         let machine = &mut self.machines[id.slot];
         if machine.disk.has_crashed() {
             let armed = machine.crash_in_disk.take();
+            let (remains, down_us) = armed.map_or((Remains::Synced, START_AGAIN_US), |armed| {
+                (armed.remains, armed.down_us)
+            });
+            self.kill(id.slot, remains, down_us);
+            return None;
+        }
+        if machine.base.has_crashed() {
+            let armed = machine.crash_in_drain.take();
             let (remains, down_us) = armed.map_or((Remains::Synced, START_AGAIN_US), |armed| {
                 (armed.remains, armed.down_us)
             });
@@ -182,14 +198,14 @@ impl World {
         }
     }
 
-    fn stopped_by(&mut self, id: ProcessId, error: &LogError) {
+    fn stopped_by(&mut self, id: ProcessId, error: &impl Display) {
         self.trace
             .note(self.now, Some(id.slot), Traced::Stop, [0, 0], || {
                 error.to_string()
             });
         let machine = &self.machines[id.slot];
         if !machine.may_fail && !machine.is_rotten {
-            let what = format!("its log failed on a good disk: {error}");
+            let what = format!("its files failed on a good disk: {error}");
             self.observer.violate("I20", Some(id.slot), what);
         }
         self.kill(id.slot, Remains::PageCache, START_AGAIN_US);
@@ -206,27 +222,34 @@ impl World {
         let config = self.log_config();
         let machine = &mut self.machines[slot];
         self.observer.identity_drawn(slot, machine.identity.0);
-        match Log::open(machine.disk.clone(), config, machine.identity) {
-            Ok(None) => self.run_process(slot, life, None, None),
-            Ok(Some(recovered)) => {
-                let restored = RestoredLog {
+        let recovered = match Log::open(machine.disk.clone(), config, machine.identity) {
+            Ok(recovered) => recovered,
+            Err(error) => return self.refused(slot, !matches!(error, LogError::Io { .. }), &error),
+        };
+        let (history, state) = match restored_store(machine) {
+            Ok(restored) => restored,
+            Err(error) => return self.refused(slot, !matches!(error, StoreError::Io { .. }), &error),
+        };
+        let (restored, log) = match recovered {
+            None => (None, None),
+            Some(recovered) => {
+                let log = RestoredLog {
                     hard_state: recovered.hard_state,
                     base: recovered.base,
                     term_runs: recovered.term_runs,
                     last: recovered.last,
                     configurations: recovered.configurations,
                 };
-                self.run_process(slot, life, Some(restored), Some(recovered.log));
+                (Some(Restored { log, state }), Some(recovered.log))
             }
-            Err(error) => self.refused(slot, &error),
-        }
+        };
+        self.run_process(slot, life, restored, (log, history));
     }
 
-    fn refused(&mut self, slot: usize, error: &LogError) {
+    fn refused(&mut self, slot: usize, is_damage: bool, error: &impl Display) {
         self.trace
             .note(self.now, Some(slot), Traced::Refuse, [0, 0], || error.to_string());
         let machine = &mut self.machines[slot];
-        let is_damage = !matches!(error, LogError::Io { .. });
         if machine.disk.has_crashed() {
             let remains = machine
                 .crash_in_disk
@@ -249,17 +272,21 @@ impl World {
         &mut self,
         slot: usize,
         life: Life,
-        restored: Option<RestoredLog>,
-        log: Option<Log<raftkv_server::disk::SimulatedDisk>>,
+        restored: Option<Restored>,
+        (log, history): (Option<Log<SimulatedDisk>>, History<SimulatedDisk>),
     ) {
         let words = [
             u64::from(life),
-            restored.as_ref().map_or(0, |restored| restored.last.index.get()),
+            restored.as_ref().map_or(0, |restored| restored.log.last.index.get()),
         ];
         self.trace.note(self.now, Some(slot), Traced::Start, words, || {
             restored.as_ref().map_or_else(
                 || "unformed".to_owned(),
-                |restored| format!("{:?}, last {}", restored.hard_state, restored.last),
+                |Restored { log, state }| {
+                    let applied = state.as_ref().map(|state| state.companions.applied);
+                    let (base, last) = (log.base, log.last);
+                    format!("{:?}, log {base} to {last}, applied {applied:?}", log.hard_state)
+                },
             )
         });
         self.observer.started(slot, restored.as_ref());
@@ -270,9 +297,10 @@ impl World {
         match Node::new(config, restored, seed, machine.clock.local(self.now)) {
             Ok(node) => {
                 let has_log = log.is_some();
-                machine.process = Some(Process::new(life, node, log));
+                machine.process = Some(Process::new(life, node, log, history));
                 let id = ProcessId { slot, life };
                 self.wants_poll(id);
+                self.begin_store(id);
                 if has_log {
                     self.arrange_mark(id);
                 }
@@ -282,7 +310,7 @@ impl World {
                 self.observer.violate(
                     "I20",
                     Some(slot),
-                    format!("refuses to start on its own log: {error}"),
+                    format!("refuses to start on its own files: {error}"),
                 );
             }
         }

@@ -1,0 +1,290 @@
+//! What the state machine asks of the disk, each with a delay of its own: seal, drain, trim, cut, look up. The process may
+//! be killed before and after each of them, and inside every call that one makes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftkv_protocol::Revision;
+use raftkv_raft::{EntryId, Index};
+use raftkv_server::disk::SimulatedDisk;
+use raftkv_server::replica::{Effect, Event, LookupNumber, RestoredState};
+use raftkv_server::store::base::{Base, TwinBase};
+use raftkv_server::store::history::History;
+use raftkv_server::store::{
+    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, deadlines_in, drain,
+    record_in,
+};
+
+use super::machine::Machine;
+use super::scans::Scan;
+use super::{Happening, Micros, ProcessId, World};
+use crate::simulation::random::exponential;
+use crate::simulation::trace::Traced;
+
+/// The mean time between two looks at how much room a disk has.
+const MEASURE_EVERY_US: Micros = 300_000;
+/// The mean time until what was done is known.
+const TOLD_AFTER_US: Micros = 200;
+/// The mean time that events wait to be written.
+const EVENTS_WAIT_US: Micros = 2_000;
+
+/// A step of the disk for the state machine.
+#[derive(Debug)]
+pub(super) enum StoreStep {
+    WriteEvents,
+    Seal(GenerationNumber),
+    Sealed(GenerationNumber),
+    Drain(Arc<Frozen>),
+    Drained(GenerationNumber),
+    Trim(Revision),
+    Cut(Index),
+    LogCut(EntryId),
+    LookUp(LookupNumber, Vec<Bytes>),
+    LookedUp(LookupNumber, BaseRecords),
+    Measure,
+    Scan(Scan),
+}
+
+impl StoreStep {
+    /// Its number and what it is about, for the trace's hash.
+    fn words(&self) -> [u64; 2] {
+        match self {
+            StoreStep::WriteEvents => [1, 0],
+            StoreStep::Seal(generation) => [2, generation.0],
+            StoreStep::Sealed(generation) => [3, generation.0],
+            StoreStep::Drain(frozen) => [4, frozen.number().0],
+            StoreStep::Drained(generation) => [5, generation.0],
+            StoreStep::Trim(revision) => [6, revision.0],
+            StoreStep::Cut(index) => [7, index.get()],
+            StoreStep::LogCut(base) => [8, base.index.get()],
+            StoreStep::LookUp(lookup, _) => [9, lookup.0],
+            StoreStep::LookedUp(lookup, found) => [10, lookup.0 << 32 | found.records.len() as u64],
+            StoreStep::Measure => [11, 0],
+            StoreStep::Scan(scan) => [12, scan.word()],
+        }
+    }
+}
+
+/// What the state machine starts from.
+pub(super) fn restored_store(
+    machine: &Machine,
+) -> Result<(History<SimulatedDisk>, Option<RestoredState>), StoreError> {
+    let view = machine.base.view()?;
+    let companions = companions_in(&view)?;
+    let (through, oldest_kept) = match &companions {
+        None => (None, Revision(1)),
+        Some(companions) => (Some(companions.generation), companions.oldest_kept),
+    };
+    let history = History::open(machine.disk.clone(), StoreNumber::FIRST, through, oldest_kept)?;
+    let deadlines = deadlines_in(&view)?;
+    let state = companions.map(|companions| RestoredState {
+        companions,
+        deadlines,
+    });
+    Ok((history, state))
+}
+
+fn look_up(base: &TwinBase, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
+    let view = base.view()?;
+    let record = |key: Bytes| record_in(&view, &key).map(|record| (key, record));
+    Ok(BaseRecords {
+        through: companions_in(&view)?.map(|companions| companions.generation),
+        records: keys.into_iter().map(record).collect::<Result<_, _>>()?,
+    })
+}
+
+impl World {
+    /// A process has started: what goes on all the time begins.
+    pub(super) fn begin_store(&mut self, id: ProcessId) {
+        self.check_whole_state(id);
+        self.arrange_store_step(id, MEASURE_EVERY_US / 10, StoreStep::Measure);
+        if self.scenario.plan.store.scan_pause_us > 0 {
+            let pause_us = self.scenario.plan.store.scan_pause_us;
+            self.arrange_store_step(id, pause_us, StoreStep::Scan(Scan::Begins));
+        }
+    }
+
+    /// A step of the disk in a time with this mean; later, if the disk is stalled or slow.
+    pub(super) fn arrange_store_step(&mut self, id: ProcessId, mean_us: Micros, step: StoreStep) {
+        let machine = &mut self.machines[id.slot];
+        let takes = 20 + exponential(&mut machine.store_rng, mean_us);
+        let at = match step {
+            StoreStep::Seal(_) | StoreStep::Drain(_) | StoreStep::Cut(_) => {
+                self.now.max(machine.stalled_until) + machine.slower_us + takes
+            }
+            StoreStep::LookUp(..) | StoreStep::WriteEvents | StoreStep::Trim(_) => {
+                self.now.max(machine.stalled_until) + takes
+            }
+            StoreStep::Sealed(_)
+            | StoreStep::Drained(_)
+            | StoreStep::LogCut(_)
+            | StoreStep::LookedUp(..)
+            | StoreStep::Measure
+            | StoreStep::Scan(_) => self.now + takes,
+        };
+        self.queue.push(at, Happening::Store(id, step));
+    }
+
+    pub(super) fn carry_out_for_store(&mut self, id: ProcessId, effect: Effect) {
+        let plan = &self.scenario.plan.store;
+        let (mean_us, step) = match effect {
+            Effect::Record(events) => {
+                let Some(process) = self.machines[id.slot].process_of(id.life) else {
+                    return;
+                };
+                process.history.push(events);
+                if std::mem::replace(&mut process.are_events_arranged, true) {
+                    return;
+                }
+                (EVENTS_WAIT_US, StoreStep::WriteEvents)
+            }
+            Effect::Lookup { lookup, keys } => (plan.lookup_us / 2, StoreStep::LookUp(lookup, keys)),
+            Effect::Seal(generation) => (plan.seal_us, StoreStep::Seal(generation)),
+            Effect::Drain(frozen) => (plan.drain_us, StoreStep::Drain(frozen)),
+            Effect::TrimHistory { oldest_kept } => (plan.seal_us, StoreStep::Trim(oldest_kept)),
+            Effect::CutLog { keep_from } => (plan.seal_us, StoreStep::Cut(keep_from)),
+            // Their memory is given back here.
+            Effect::Discard(_) => return,
+            other => unreachable!("not for the state machine: {other:?}"),
+        };
+        self.arrange_store_step(id, mean_us, step);
+    }
+
+    pub(super) fn store_step(&mut self, id: ProcessId, step: StoreStep) {
+        if self.machines[id.slot].process_of(id.life).is_none() {
+            return;
+        }
+        let words = step.words();
+        self.trace
+            .note(self.now, Some(id.slot), Traced::Store, words, || {
+                format!("{step:?}").chars().take(300).collect()
+            });
+        let is_reading = matches!(step, StoreStep::Measure | StoreStep::Scan(_));
+        if !is_reading && self.is_killed_here(id) {
+            return;
+        }
+        match step {
+            StoreStep::WriteEvents => self.write_events(id),
+            StoreStep::Seal(generation) => self.seal(id, generation),
+            StoreStep::Sealed(generation) => self.handle(id, Event::Sealed(generation)),
+            StoreStep::Drain(frozen) => self.drain(id, &frozen),
+            StoreStep::Drained(generation) => self.drained(id, generation),
+            StoreStep::Trim(oldest_kept) => self.trim(id, oldest_kept),
+            StoreStep::Cut(keep_from) => {
+                if let Some(process) = self.machines[id.slot].process_of(id.life) {
+                    process.cut = process.cut.max(Some(keep_from));
+                }
+                self.cut_log(id);
+            }
+            StoreStep::LogCut(base) => self.handle(id, Event::LogCut { base }),
+            StoreStep::LookUp(lookup, keys) => {
+                let found = look_up(&self.machines[id.slot].base, keys);
+                let Some(found) = self.survives(id, found) else { return };
+                let mean_us = self.scenario.plan.store.lookup_us / 2;
+                self.arrange_store_step(id, mean_us, StoreStep::LookedUp(lookup, found));
+            }
+            StoreStep::LookedUp(lookup, found) => self.handle(id, Event::LookedUp { lookup, found }),
+            StoreStep::Measure => {
+                let bytes = self.machines[id.slot].free_bytes;
+                self.handle(id, Event::FreeSpace { bytes });
+                self.arrange_store_step(id, MEASURE_EVERY_US, StoreStep::Measure);
+            }
+            StoreStep::Scan(scan) => self.scan_step(id, scan),
+        }
+    }
+
+    fn write_events(&mut self, id: ProcessId) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        process.are_events_arranged = false;
+        let written = process.history.write_pending();
+        self.survives(id, written);
+    }
+
+    fn seal(&mut self, id: ProcessId, generation: GenerationNumber) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        let sealed = process.history.seal(generation);
+        if self.survives(id, sealed).is_some() {
+            self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::Sealed(generation));
+        }
+    }
+
+    fn drain(&mut self, id: ProcessId, frozen: &Frozen) {
+        let machine = &mut self.machines[id.slot];
+        let base = machine.base.clone();
+        let Some(process) = machine.process_of(id.life) else {
+            return;
+        };
+        let images = process.history.image_writer(frozen.number());
+        let drained = images.and_then(|images| drain(frozen, &base, images, &mut |_| {}));
+        if self.survives(id, drained).is_none() {
+            return;
+        }
+        self.observer.drained(id.slot, &base);
+        self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::Drained(frozen.number()));
+    }
+
+    fn drained(&mut self, id: ProcessId, generation: GenerationNumber) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        let history = process.history.statistics();
+        self.handle(id, Event::Drained { generation, history });
+        self.check_whole_state(id);
+    }
+
+    fn trim(&mut self, id: ProcessId, oldest_kept: Revision) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        let trimmed = process.history.trim(oldest_kept);
+        self.survives(id, trimmed);
+    }
+
+    /// Cuts the log, unless some of it is being synced: the log's thread does one after the other.
+    pub(super) fn cut_log(&mut self, id: ProcessId) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        if process.syncing.is_some() || process.log.is_none() {
+            return;
+        }
+        let Some(keep_from) = process.cut.take() else { return };
+        let Some(keep_from) = self.cut_is_safe(keep_from) else {
+            return;
+        };
+        let machine = &mut self.machines[id.slot];
+        let base = machine.base.clone();
+        let log = machine.process_of(id.life).and_then(|process| process.log.as_mut());
+        let Some(log) = log else { return };
+        let cut = log.cut_behind(keep_from);
+        let now = log.base();
+        let Some(cut) = self.survives(id, cut) else { return };
+        self.observer.log_cut(id.slot, now, &base);
+        if let Some(base) = cut {
+            self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::LogCut(base));
+        }
+    }
+
+    /// TO BE REMOVED when a follower behind the log's base gets a snapshot: until then no log is cut beyond what each
+    /// machine holds durably whose disk is good, so that any quorum that is healed can catch up. The cut that may be done.
+    fn cut_is_safe(&self, keep_from: Index) -> Option<Index> {
+        let good = self.machines.iter().filter(|machine| !machine.is_expended() && !machine.is_given_up);
+        let held = good.map(|machine| self.observer.holds_of_decided(machine.slot)).min();
+        let most = Index::new(held.map_or(u64::MAX, |held| held + 1))?;
+        Some(keep_from.min(most))
+    }
+
+    /// All of the state that a process holds, from both ends.
+    fn check_whole_state(&mut self, id: ProcessId) {
+        let machine = &mut self.machines[id.slot];
+        let base = machine.base.clone();
+        let Some(store) = machine.process_of(id.life).and_then(|process| process.node.store()) else {
+            return;
+        };
+        self.observer.check_whole_state(id.slot, store, &base);
+    }
+}
