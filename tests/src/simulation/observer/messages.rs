@@ -45,7 +45,9 @@ impl Observer {
             | RaftBody::HeartbeatReply { .. }
             | RaftBody::ReadIndexRequest { .. }
             | RaftBody::ReadIndexReply { .. }
-            | RaftBody::TimeoutNow => {}
+            | RaftBody::TimeoutNow
+            | RaftBody::SnapshotPart { .. }
+            | RaftBody::SnapshotReply { .. } => {}
         }
     }
 

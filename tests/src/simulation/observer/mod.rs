@@ -204,8 +204,15 @@ impl Observer {
                 | Effect::Forward { .. }
                 | Effect::Lookup { .. }
                 | Effect::Record(_)
-                | Effect::Seal(_)
-                | Effect::Drain(_)
+                | Effect::Seal { .. }
+                | Effect::Drain { .. }
+                | Effect::SendBulk { .. }
+                | Effect::OpenSnapshot(_)
+                | Effect::ReadPart { .. }
+                | Effect::CloseSnapshot(_)
+                | Effect::TakePart { .. }
+                | Effect::AbandonSnapshot
+                | Effect::Install { .. }
                 | Effect::TrimHistory { .. }
                 | Effect::CutLog { .. }
                 | Effect::Discard(_)

@@ -1,7 +1,7 @@
 //! Polls: one batch of effects, carried out in order; between any two the process may be killed.
 
 use raftkv_protocol::{PeerMessage, Response};
-use raftkv_server::replica::{Effect, Token};
+use raftkv_server::replica::{Effect, Event, Token};
 
 use super::clients::Reply;
 use super::machine::Waiting;
@@ -57,8 +57,9 @@ impl World {
         let batch = process.largest_batch;
         // The generation that is written to and the one that drains may each have ended with one.
         if held > limit + 2 * batch {
-            let what =
-                format!("the overlay holds {held} bytes, its limit is {limit}, the largest batch was {batch}");
+            let what = format!(
+                "the overlay holds {held} bytes, its limit is {limit}, the largest batch was {batch}"
+            );
             self.observer.violate("I19", Some(id.slot), what);
         }
     }
@@ -142,11 +143,19 @@ impl World {
             } => self.forward(id, token, &to, request, deadline),
             Effect::Lookup { .. }
             | Effect::Record(_)
-            | Effect::Seal(_)
-            | Effect::Drain(_)
+            | Effect::Seal { .. }
+            | Effect::Drain { .. }
             | Effect::TrimHistory { .. }
             | Effect::CutLog { .. }
             | Effect::Discard(_) => self.carry_out_for_store(id, effect),
+            // No snapshot is made yet: no log is cut so far that one is needed.
+            Effect::OpenSnapshot(snapshot) => self.handle(id, Event::SnapshotOpened { snapshot, last: None }),
+            Effect::CloseSnapshot(_)
+            | Effect::SendBulk { .. }
+            | Effect::ReadPart { .. }
+            | Effect::TakePart { .. }
+            | Effect::AbandonSnapshot
+            | Effect::Install { .. } => {}
             Effect::Notice(notice) => {
                 let text = format!("{notice:?}");
                 let words = [mix_bytes(0, text.as_bytes()), 0];

@@ -185,11 +185,9 @@ impl World {
                 Recorded::Put { value, condition }
             }
             Asked::Delete | Asked::DeleteIf => Recorded::Delete { condition },
-            Asked::StaleGet
-            | Asked::PutTtl { .. }
-            | Asked::GetTtl
-            | Asked::PutOverTtl
-            | Asked::DeleteTtl => return None,
+            Asked::StaleGet | Asked::PutTtl { .. } | Asked::GetTtl | Asked::PutOverTtl | Asked::DeleteTtl => {
+                return None;
+            }
         };
         let client = ClientId(u32::try_from(client).expect("few clients"));
         Some(

@@ -130,7 +130,9 @@ impl Process {
 
     /// A poll has added to it.
     pub(super) fn note_batch(&mut self, before: u64) {
-        self.largest_batch = self.largest_batch.max(self.overlay_bytes().saturating_sub(before));
+        self.largest_batch = self
+            .largest_batch
+            .max(self.overlay_bytes().saturating_sub(before));
     }
 
     /// Nothing is being written, and what was written is proven by a mark.

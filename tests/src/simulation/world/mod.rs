@@ -5,8 +5,8 @@ mod clients;
 mod faults;
 mod forwarding;
 mod machine;
-mod settle;
 mod scans;
+mod settle;
 mod storage;
 mod store;
 mod wire;
@@ -429,6 +429,10 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                 Body::ReadIndexRequest { id } => (12, *id),
                 Body::ReadIndexReply { id, index } => (13, id << 32 | index.unwrap_or(0)),
                 Body::TimeoutNow => (14, 0),
+                Body::SnapshotPart { snapshot, part, .. } => (15, snapshot ^ part.len() as u64),
+                Body::SnapshotReply {
+                    snapshot, position, ..
+                } => (16, snapshot ^ position.len() as u64),
             };
             [
                 kind << 56 | raft.term << 32 | (raft.from.0 ^ raft.to.0) >> 40,

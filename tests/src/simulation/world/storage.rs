@@ -4,12 +4,12 @@ use std::fmt::Display;
 
 use raftkv_protocol::ClusterId;
 use raftkv_raft::Fetch;
-use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked};
 use raftkv_server::disk::SimulatedDisk;
+use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked};
 use raftkv_server::replica::{Event, Node, Restored, RestoredLog};
 use raftkv_server::store::history::History;
 
-use raftkv_server::store::StoreError;
+use raftkv_server::store::{StoreError, StoreNumber};
 
 use super::machine::{Process, node_config};
 use super::store::restored_store;
@@ -240,7 +240,8 @@ impl World {
                     last: recovered.last,
                     configurations: recovered.configurations,
                 };
-                (Some(Restored { log, state }), Some(recovered.log))
+                let store = StoreNumber::FIRST;
+                (Some(Restored { log, store, state }), Some(recovered.log))
             }
         };
         self.run_process(slot, life, restored, (log, history));
@@ -277,12 +278,14 @@ impl World {
     ) {
         let words = [
             u64::from(life),
-            restored.as_ref().map_or(0, |restored| restored.log.last.index.get()),
+            restored
+                .as_ref()
+                .map_or(0, |restored| restored.log.last.index.get()),
         ];
         self.trace.note(self.now, Some(slot), Traced::Start, words, || {
             restored.as_ref().map_or_else(
                 || "unformed".to_owned(),
-                |Restored { log, state }| {
+                |Restored { log, state, .. }| {
                     let applied = state.as_ref().map(|state| state.companions.applied);
                     let (base, last) = (log.base, log.last);
                     format!("{:?}, log {base} to {last}, applied {applied:?}", log.hard_state)

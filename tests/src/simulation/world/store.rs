@@ -139,8 +139,8 @@ impl World {
                 (EVENTS_WAIT_US, StoreStep::WriteEvents)
             }
             Effect::Lookup { lookup, keys } => (plan.lookup_us / 2, StoreStep::LookUp(lookup, keys)),
-            Effect::Seal(generation) => (plan.seal_us, StoreStep::Seal(generation)),
-            Effect::Drain(frozen) => (plan.drain_us, StoreStep::Drain(frozen)),
+            Effect::Seal { generation, .. } => (plan.seal_us, StoreStep::Seal(generation)),
+            Effect::Drain { frozen, .. } => (plan.drain_us, StoreStep::Drain(frozen)),
             Effect::TrimHistory { oldest_kept } => (plan.seal_us, StoreStep::Trim(oldest_kept)),
             Effect::CutLog { keep_from } => (plan.seal_us, StoreStep::Cut(keep_from)),
             // Their memory is given back here.
@@ -166,7 +166,10 @@ impl World {
         match step {
             StoreStep::WriteEvents => self.write_events(id),
             StoreStep::Seal(generation) => self.seal(id, generation),
-            StoreStep::Sealed(generation) => self.handle(id, Event::Sealed(generation)),
+            StoreStep::Sealed(generation) => {
+                let store = StoreNumber::FIRST;
+                self.handle(id, Event::Sealed { store, generation });
+            }
             StoreStep::Drain(frozen) => self.drain(id, &frozen),
             StoreStep::Drained(generation) => self.drained(id, generation),
             StoreStep::Trim(oldest_kept) => self.trim(id, oldest_kept),
@@ -179,7 +182,9 @@ impl World {
             StoreStep::LogCut(base) => self.handle(id, Event::LogCut { base }),
             StoreStep::LookUp(lookup, keys) => {
                 let found = look_up(&self.machines[id.slot].base, keys);
-                let Some(found) = self.survives(id, found) else { return };
+                let Some(found) = self.survives(id, found) else {
+                    return;
+                };
                 let mean_us = self.scenario.plan.store.lookup_us / 2;
                 self.arrange_store_step(id, mean_us, StoreStep::LookedUp(lookup, found));
             }
@@ -232,7 +237,15 @@ impl World {
             return;
         };
         let history = process.history.statistics();
-        self.handle(id, Event::Drained { generation, history });
+        let store = StoreNumber::FIRST;
+        self.handle(
+            id,
+            Event::Drained {
+                store,
+                generation,
+                history,
+            },
+        );
         self.check_whole_state(id);
     }
 
@@ -252,13 +265,17 @@ impl World {
         if process.syncing.is_some() || process.log.is_none() {
             return;
         }
-        let Some(keep_from) = process.cut.take() else { return };
+        let Some(keep_from) = process.cut.take() else {
+            return;
+        };
         let Some(keep_from) = self.cut_is_safe(keep_from) else {
             return;
         };
         let machine = &mut self.machines[id.slot];
         let base = machine.base.clone();
-        let log = machine.process_of(id.life).and_then(|process| process.log.as_mut());
+        let log = machine
+            .process_of(id.life)
+            .and_then(|process| process.log.as_mut());
         let Some(log) = log else { return };
         let cut = log.cut_behind(keep_from);
         let now = log.base();
@@ -272,8 +289,13 @@ impl World {
     /// TO BE REMOVED when a follower behind the log's base gets a snapshot: until then no log is cut beyond what each
     /// machine holds durably whose disk is good, so that any quorum that is healed can catch up. The cut that may be done.
     fn cut_is_safe(&self, keep_from: Index) -> Option<Index> {
-        let good = self.machines.iter().filter(|machine| !machine.is_expended() && !machine.is_given_up);
-        let held = good.map(|machine| self.observer.holds_of_decided(machine.slot)).min();
+        let good = self
+            .machines
+            .iter()
+            .filter(|machine| !machine.is_expended() && !machine.is_given_up);
+        let held = good
+            .map(|machine| self.observer.holds_of_decided(machine.slot))
+            .min();
         let most = Index::new(held.map_or(u64::MAX, |held| held + 1))?;
         Some(keep_from.min(most))
     }
@@ -282,7 +304,10 @@ impl World {
     fn check_whole_state(&mut self, id: ProcessId) {
         let machine = &mut self.machines[id.slot];
         let base = machine.base.clone();
-        let Some(store) = machine.process_of(id.life).and_then(|process| process.node.store()) else {
+        let Some(store) = machine
+            .process_of(id.life)
+            .and_then(|process| process.node.store())
+        else {
             return;
         };
         self.observer.check_whole_state(id.slot, store, &base);
