@@ -148,6 +148,11 @@ pub enum RaftBody {
         progress: SnapshotProgress,
         position: Bytes,
     },
+    /// The chained hash of all effects up to the entry at `index`, at the sender: equal on every replica.
+    StateHash {
+        index: u64,
+        hash: u64,
+    },
 }
 
 /// How a transfer of a snapshot stands at its receiver.

@@ -109,6 +109,11 @@ enum BodyHeader {
         progress: SnapshotProgress,
         raw_bytes: u64,
     },
+    StateHash {
+        index: u64,
+        #[serde(with = "postcard::fixint::le")]
+        hash: u64,
+    },
 }
 
 /// Appends a message between nodes as one frame.
@@ -222,6 +227,7 @@ fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
             progress,
             raw_bytes: position.len() as u64,
         },
+        RaftBody::StateHash { index, hash } => BodyHeader::StateHash { index, hash },
     }
 }
 
@@ -348,6 +354,7 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
         BodyHeader::ReadIndexRequest { id } => RaftBody::ReadIndexRequest { id },
         BodyHeader::ReadIndexReply { id, index } => RaftBody::ReadIndexReply { id, index },
         BodyHeader::TimeoutNow => RaftBody::TimeoutNow,
+        BodyHeader::StateHash { index, hash } => RaftBody::StateHash { index, hash },
     };
     expect_end(EXPECTED, rest)?;
     Ok(body)

@@ -317,6 +317,13 @@ fn raft_bodies() -> Vec<(&'static str, RaftBody)> {
                 position: Bytes::from_static(b"here"),
             },
         ),
+        (
+            "state_hash",
+            RaftBody::StateHash {
+                index: 300,
+                hash: 0x1122,
+            },
+        ),
     ]
 }
 

@@ -315,6 +315,7 @@ fn replication() -> impl Strategy<Value = RaftBody> {
                 part,
             }
         }),
+        (number(), any::<u64>()).prop_map(|(index, hash)| RaftBody::StateHash { index, hash }),
         (number(), number(), bytes(0..40)).prop_map(|(session, snapshot, position)| {
             RaftBody::SnapshotReply {
                 session,

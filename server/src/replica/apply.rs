@@ -99,6 +99,7 @@ impl Formed {
             self.unapplied.pop_front();
             self.drains
                 .note_applied(id.index, size_bytes, &self.config.retention);
+            self.divergence.applied(id.index, self.store.state_hash());
             self.settle_write(id, answer, out);
             last = Some(id.index);
         }

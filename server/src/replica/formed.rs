@@ -6,6 +6,7 @@ use raftkv_protocol::{Address, Answer, Consistency, GroupId, PeerMessage, RaftMe
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};
 
+use super::divergence::Divergence;
 use super::drains::Drains;
 use super::lookups::Lookups;
 use super::receiving::Receiving;
@@ -44,6 +45,7 @@ pub(super) struct Formed {
     pub(super) space: Space,
     pub(super) sendings: Sendings,
     pub(super) receiving: Receiving,
+    pub(super) divergence: Divergence,
 }
 
 impl Formed {
@@ -98,6 +100,7 @@ impl Formed {
             lookups: Lookups::new(),
             sendings: Sendings::new(fastrand::Rng::with_seed(seed).u64(..)),
             receiving: Receiving::default(),
+            divergence: Divergence::new(),
             writes: Writes::new(),
             forwards: Forwards::new(),
             reads: Reads::new(),
@@ -237,6 +240,7 @@ impl Formed {
         self.expire_reads(now, out);
         self.expire_lookups(now, out);
         self.watch_sendings(now, out);
+        self.compare_states(now, out);
         // Before more is applied: what waited for the last drain would grow by a whole batch.
         self.freeze_if_due(now, out);
         self.apply_waiting(now, out);
@@ -267,6 +271,7 @@ impl Formed {
             .min(self.lookups.next_expiry())
             .min(self.next_freeze())
             .min(self.sendings.next_deadline())
+            .min(self.next_comparison())
             .min(self.meeting.next_knock())
             .min(self.next_tick());
         if self.raft.leader().is_some() {

@@ -61,6 +61,15 @@ impl Lookups {
         self.gathering.push(read);
     }
 
+    /// Takes all reads that wait.
+    pub(super) fn take_all(&mut self) -> Vec<Token> {
+        let batches = self.for_reads.values_mut().chain([&mut self.gathering]);
+        batches
+            .flat_map(|batch| batch.drain(..))
+            .map(|read| read.token)
+            .collect()
+    }
+
     fn take_expired(&mut self, now: Time) -> Vec<Token> {
         if now < self.until {
             return Vec::new();

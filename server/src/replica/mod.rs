@@ -36,12 +36,14 @@
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
+//! divergence.rs   have all replicas made the same of the log?
 //! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
 //! Not here: membership changes, leader leases.
 
 mod apply;
 mod config;
+mod divergence;
 mod drains;
 mod event;
 mod expiry;

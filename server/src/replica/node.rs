@@ -168,6 +168,14 @@ impl Node {
         self.formed().map(|formed| &formed.raft)
     }
 
+    /// Lets the state differ from what the log says, as a defect of memory or program would.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn corrupt_state(&mut self) {
+        if let Phase::Formed(formed) = &mut self.phase {
+            formed.store.corrupt();
+        }
+    }
+
     /// The state machine, once formed.
     #[must_use]
     pub fn store(&self) -> Option<&Store> {
@@ -242,6 +250,8 @@ impl Node {
             )
         } else if self.formed().is_none() {
             (ErrorCode::NoLeader, self.unformed_explanation(now))
+        } else if let Some(quarantine) = self.formed().and_then(|formed| formed.divergence.quarantine()) {
+            (ErrorCode::NoLeader, quarantine.explanation())
         } else if self.out.waiting() >= self.config.max_pending_requests {
             mark("request refused: too many wait");
             let message = format!(

@@ -42,6 +42,10 @@ pub enum Notice {
     SnapshotInstalled { from: raft::NodeId, last: raft::EntryId },
     /// A snapshot that came in was none.
     SnapshotBroken { what: &'static str },
+    /// Another node made something else of the same entries.
+    StatesDiffer { peer: raft::NodeId, at: raft::Index },
+    /// This node is the odd one: it serves no more.
+    Quarantined { explanation: String },
     /// The disk is nearly full: puts are refused.
     SpaceLow { free_bytes: u64, reserve_bytes: u64 },
     /// There is room again: puts are taken.

@@ -159,6 +159,17 @@ impl Reads {
         self.confirmed.pop_front().map(|(_, batch)| batch)
     }
 
+    /// Takes all of them.
+    fn take_all(&mut self) -> Vec<Token> {
+        let asked = self.asked.iter_mut().map(|(_, batch)| batch);
+        let confirmed = self.confirmed.iter_mut().map(|(_, batch)| batch);
+        let batches = asked.chain(confirmed).chain([&mut self.gathering]);
+        batches
+            .flat_map(|batch| batch.drain(..))
+            .map(|read| read.token)
+            .collect()
+    }
+
     /// Removes the reads that give up now.
     fn take_expired(&mut self, now: Time) -> Vec<Token> {
         if now < self.until {
@@ -215,6 +226,13 @@ impl Formed {
                 self.answer_read(read, out);
             }
             self.reads.spare = batch;
+        }
+    }
+
+    /// Ends all reads: this node must not serve them.
+    pub(super) fn end_reads(&mut self, why: &str, out: &mut Outbox) {
+        for token in self.reads.take_all().into_iter().chain(self.lookups.take_all()) {
+            out.finish(token, self.refusal(ErrorCode::NoLeader, why));
         }
     }
 

@@ -160,6 +160,7 @@ impl Formed {
         self.members = members;
         self.unapplied.clear();
         self.lookups.ask_again();
+        self.divergence.begin_anew();
         self.drains = Drains::new(received.store, last, last, now);
         self.end_writes_under_snapshot(last, out);
         self.clock.observe(self.store.log_time_us(), now);
@@ -217,7 +218,7 @@ impl Formed {
         self.send_beside_the_core(offer.from, offer.term, body, out);
     }
 
-    /// A message about snapshots; `false`: it is one for the core.
+    /// A message about snapshots or states; `false`: it is one for the core.
     pub(super) fn step_beside_the_core(
         &mut self,
         now: Time,
@@ -258,6 +259,11 @@ impl Formed {
                 if is_readable {
                     let reply = (*progress, bytes::Bytes::copy_from_slice(position));
                     self.snapshot_replied(now, from, SnapshotNumber(*snapshot), reply, out);
+                }
+            }
+            RaftBody::StateHash { index, hash } => {
+                if let Some(index) = raft::Index::new(*index) {
+                    self.state_told(from, index, *hash, out);
                 }
             }
             _ => return false,

@@ -95,6 +95,9 @@ impl Formed {
 
     /// Ready: a member that knows a leader and has applied what that leader had committed when it was met.
     fn not_ready_because(&self) -> Option<String> {
+        if let Some(quarantine) = self.divergence.quarantine() {
+            return Some(quarantine.explanation());
+        }
         let membership = self.members.current();
         if membership.member(self.raft.id()).is_none() {
             let name = &self.config.introduction.name;

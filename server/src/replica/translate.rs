@@ -27,7 +27,7 @@ pub(super) enum UnreadableMessage {
     UnknownKind { found: u8 },
     #[error("an entry of term {found} follows one of term {before} in an append of term {append}")]
     TermsOutOfOrder { before: Term, found: Term, append: Term },
-    #[error("parts of snapshots do not go through the core")]
+    #[error("snapshots and state hashes do not go through the core")]
     NotForTheCore,
     #[error(transparent)]
     Configuration(#[from] UnreadableMembership),
@@ -217,7 +217,7 @@ fn body_from_wire(term: Term, body: RaftBody) -> Result<Message, UnreadableMessa
             index: index.map(|index| index_from("read index", index)).transpose()?,
         },
         RaftBody::TimeoutNow => Message::TimeoutNow,
-        RaftBody::SnapshotPart { .. } | RaftBody::SnapshotReply { .. } => {
+        RaftBody::SnapshotPart { .. } | RaftBody::SnapshotReply { .. } | RaftBody::StateHash { .. } => {
             return Err(UnreadableMessage::NotForTheCore);
         }
     })

@@ -73,6 +73,12 @@ impl Notices {
                 "this node was behind what the log still holds: its state comes from a snapshot now"
             ),
             Notice::SnapshotBroken { what } => warn!(what, "a snapshot that came in was dropped"),
+            Notice::StatesDiffer { peer, at } => tracing::error!(
+                peer = self.name(peer.0),
+                entry = at.get(),
+                "this node and another one made different states of the same log; the majority decides which one is wrong"
+            ),
+            Notice::Quarantined { explanation } => tracing::error!("{explanation}"),
             Notice::SpaceLow {
                 free_bytes,
                 reserve_bytes,

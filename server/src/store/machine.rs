@@ -160,6 +160,12 @@ impl Store {
         self.effects.value()
     }
 
+    /// Lets the chain differ from what the log says, as a defect of memory or program would.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn corrupt(&mut self) {
+        self.effects.add(0, 0);
+    }
+
     /// The log time reached, microseconds: never falls.
     #[must_use]
     pub fn log_time_us(&self) -> u64 {

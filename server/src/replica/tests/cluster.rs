@@ -790,6 +790,12 @@ impl Cluster {
         (entries[0].id, disk.history.statistics())
     }
 
+    /// The node's state differs from what its log says.
+    pub(super) fn corrupt(&mut self, machine: usize) {
+        let node = self.machines[machine].node.as_mut().expect("the node is up");
+        node.corrupt_state();
+    }
+
     /// Tells the node how much room its disk has.
     pub(super) fn measure(&mut self, machine: usize, bytes: u64) {
         self.handle(machine, Event::FreeSpace { bytes });

@@ -115,7 +115,7 @@ fn a_quiet_cluster_stays_quiet_though_history_can_not_be_as_small_as_it_should()
     let mut cluster = Cluster::new((1..=3).map(quick).collect(), 7);
     (0..3).for_each(|machine| cluster.start(machine));
     cluster.run_until("all nodes are ready", Cluster::all_ready);
-    write_many(&mut cluster, 20);
+    write_many(&mut cluster, &[0, 1, 2], 20);
     cluster.run_for(Duration::from_secs(1));
     let applied = cluster.node(0).store().unwrap().applied();
     cluster.run_for(Duration::from_secs(1));

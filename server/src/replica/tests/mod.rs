@@ -1,6 +1,7 @@
 //! Scenarios of whole nodes on a small deterministic harness; the big simulation stands in the tests crate.
 
 mod cluster;
+mod divergence;
 mod drains;
 mod forming;
 #[cfg(feature = "simulation")]

@@ -47,7 +47,8 @@ impl Observer {
             | RaftBody::ReadIndexReply { .. }
             | RaftBody::TimeoutNow
             | RaftBody::SnapshotPart { .. }
-            | RaftBody::SnapshotReply { .. } => {}
+            | RaftBody::SnapshotReply { .. }
+            | RaftBody::StateHash { .. } => {}
         }
     }
 
