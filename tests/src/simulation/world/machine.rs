@@ -32,6 +32,8 @@ pub(super) struct Process {
     pub(super) reader: Option<LogReader<SimulatedDisk>>,
     pub(super) history: History<SimulatedDisk>,
     pub(super) are_events_arranged: bool,
+    /// Generations that were put into the base, or were to be.
+    pub(super) drains: u64,
     /// The log is to be cut when nothing of it is being synced: it begins with this entry then.
     pub(super) cut: Option<Index>,
     /// Most that one poll added to the overlay, bytes.
@@ -64,6 +66,7 @@ impl Process {
         Process {
             history,
             are_events_arranged: false,
+            drains: 0,
             cut: None,
             largest_batch: 0,
             life,
