@@ -431,6 +431,7 @@ impl World {
         let machine = &mut self.machines[slot];
         machine.disk.wipe();
         machine.base = TwinBase::new();
+        machine.bases.clear();
         machine.wipes += 1;
         machine.is_rotten = false;
         machine.is_given_up = false;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName, PeerMessage, RaftBody};
-use raftkv_raft::{Index, RoleName, Time, Write, WriteNumber};
+use raftkv_raft::{Index, Install, RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
+use raftkv_server::store::StoreNumber;
 use raftkv_server::store::base::TwinBase;
 use raftkv_server::store::history::History;
 
+use super::snapshots::Snapshots;
 use super::{Attempt, Life, Micros, ProcessId};
 use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
 use crate::simulation::plan::Plan;
@@ -30,8 +32,15 @@ pub(super) struct Process {
     pub(super) node: Node,
     pub(super) log: Option<Log<SimulatedDisk>>,
     pub(super) reader: Option<LogReader<SimulatedDisk>>,
+    /// The store that it works on.
+    pub(super) store: StoreNumber,
     pub(super) history: History<SimulatedDisk>,
+    pub(super) snapshots: Snapshots,
+    /// A received snapshot that takes the place of state and log: until that is durable nothing else is written.
+    pub(super) install: Option<(Install, StoreNumber)>,
     pub(super) are_events_arranged: bool,
+    /// Generations that were put into the base, or were to be.
+    pub(super) drains: u64,
     /// The log is to be cut when nothing of it is being synced: it begins with this entry then.
     pub(super) cut: Option<Index>,
     /// Most that one poll added to the overlay, bytes.
@@ -59,11 +68,15 @@ impl Process {
         life: Life,
         node: Node,
         log: Option<Log<SimulatedDisk>>,
-        history: History<SimulatedDisk>,
+        (store, history): (StoreNumber, History<SimulatedDisk>),
     ) -> Process {
         Process {
+            store,
             history,
+            snapshots: Snapshots::default(),
+            install: None,
             are_events_arranged: false,
+            drains: 0,
             cut: None,
             largest_batch: 0,
             life,
@@ -137,7 +150,11 @@ impl Process {
 
     /// Nothing is being written, and what was written is proven by a mark.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.log.is_some() && self.syncing.is_none() && self.writes.is_empty() && !self.is_mark_arranged
+        self.log.is_some()
+            && self.syncing.is_none()
+            && self.install.is_none()
+            && self.writes.is_empty()
+            && !self.is_mark_arranged
     }
 
     pub(super) fn token(&mut self, waiting: Waiting) -> Token {
@@ -162,7 +179,8 @@ pub(super) struct Machine {
     pub(super) name: NodeName,
     pub(super) address: Address,
     pub(super) disk: SimulatedDisk,
-    /// The base engine's files: another part of the same disk.
+    /// The base engine's files: another part of the same disk. One for each store; and that of the current one.
+    pub(super) bases: BTreeMap<StoreNumber, TwinBase>,
     pub(super) base: TwinBase,
     /// Drawn when its disk was made.
     pub(super) identity: NodeId,
@@ -203,6 +221,7 @@ impl Machine {
             name: NodeName::from(format!("node{}", slot + 1).as_str()),
             address: Address::from(format!("10.0.0.{}:7000", slot + 1).as_str()),
             disk: SimulatedDisk::new(seed_of(plan.seed, Stream::Disk, slot as u64)),
+            bases: BTreeMap::new(),
             base: TwinBase::new(),
             identity: identity(plan, slot, 0),
             clock: Clock::new(offset_us, rate_ppm),

@@ -7,6 +7,7 @@ mod forwarding;
 mod machine;
 mod scans;
 mod settle;
+mod snapshots;
 mod storage;
 mod store;
 mod wire;
@@ -23,6 +24,7 @@ use self::clients::{Clients, Reply};
 use self::forwarding::ForwardedRequest;
 use self::machine::Machine;
 use self::settle::Settling;
+use self::snapshots::SnapshotStep;
 use self::store::StoreStep;
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
@@ -75,6 +77,8 @@ enum Happening {
     Read(ProcessId, Fetch),
     /// A disk has come to a step of what the state machine asked for.
     Store(ProcessId, StoreStep),
+    /// A step of the disk for a snapshot that is sent or comes in.
+    Snapshot(ProcessId, Box<SnapshotStep>),
     /// A disk is about to make a log.
     MakeLog(ProcessId, Box<LogRequest>),
     /// The operator starts the machine's process again.
@@ -131,6 +135,7 @@ impl Happening {
             | Happening::MarkDue(process)
             | Happening::Read(process, _)
             | Happening::Store(process, _)
+            | Happening::Snapshot(process, _)
             | Happening::MakeLog(process, _)
             | Happening::ForwardEnds { at: process, .. } => Some(process.slot),
             Happening::Message { to, .. }
@@ -259,6 +264,7 @@ impl World {
             Happening::MarkDue(process) => self.mark_due(process),
             Happening::Read(process, fetch) => self.read(process, fetch),
             Happening::Store(process, step) => self.store_step(process, step),
+            Happening::Snapshot(process, step) => self.snapshot_step(process, *step),
             Happening::MakeLog(process, request) => self.make_log(process, &request),
             Happening::Start { slot, after } => self.start(slot, after),
             Happening::Forwarded(request) => self.forward_arrives(*request),
@@ -433,6 +439,7 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                 Body::SnapshotReply {
                     snapshot, position, ..
                 } => (16, snapshot ^ position.len() as u64),
+                Body::StateHash { index, hash } => (17, index ^ hash),
             };
             [
                 kind << 56 | raft.term << 32 | (raft.from.0 ^ raft.to.0) >> 40,
