@@ -84,6 +84,7 @@ pub const MARKS: &[&str] = &[
     "lookup overtaken by a drain",
     "malformed consensus message dropped",
     "member came back without its log",
+    "message beside the core dropped, its term is not durable",
     "message for another node or of another cluster dropped",
     "part of a former snapshot dropped",
     "part of a snapshot doubled",

@@ -59,9 +59,10 @@ impl SnapshotStep {
 }
 
 impl World {
-    /// Parts are small, so that a few records make several.
+    /// Parts are small, so that a snapshot is several, and large enough that it comes within the time that a healed cluster
+    /// has to come to rest.
     fn part_bytes(&self) -> usize {
-        (self.scenario.plan.disk.segment_size_bytes / 16) as usize
+        (self.scenario.plan.disk.segment_size_bytes * 4) as usize
     }
 
     pub(super) fn carry_out_for_snapshot(&mut self, id: ProcessId, effect: Effect) {
@@ -98,7 +99,11 @@ impl World {
     }
 
     fn arrange_snapshot_step(&mut self, id: ProcessId, step: SnapshotStep) {
-        let mean_us = self.scenario.plan.store.seal_us;
+        // Parts come from the page cache, and go there.
+        let mean_us = match step {
+            SnapshotStep::Open(_) | SnapshotStep::Install => self.scenario.plan.store.seal_us,
+            SnapshotStep::Read(..) | SnapshotStep::Take { .. } => self.scenario.plan.store.seal_us / 10,
+        };
         let machine = &mut self.machines[id.slot];
         let takes = 20 + exponential(&mut machine.store_rng, mean_us);
         let at = self.now.max(machine.stalled_until) + takes;
