@@ -145,7 +145,10 @@ impl<V: BaseView> State<V> {
     /// # Errors
     /// Of the base.
     pub fn newest_up_to(&self, key: &[u8], revision: Revision) -> Result<Option<Slot>, StoreError> {
-        let is_old = |map: &Map| map.get(key).is_some_and(|held| held.slot.mod_revision() <= revision);
+        let is_old = |map: &Map| {
+            map.get(key)
+                .is_some_and(|held| held.slot.mod_revision() <= revision)
+        };
         let at = self.maps.iter().position(is_old);
         let base = record_in(&self.view, key)?;
         if let Some(at) = at

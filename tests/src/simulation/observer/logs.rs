@@ -170,7 +170,10 @@ impl Observer {
         let (restored, state) = (&restored.log, &restored.state);
         let applied = state.as_ref().map(|state| state.companions.applied.index);
         if restored.base.index > applied.unwrap_or(Index::FIRST) {
-            let what = format!("the log begins behind {}, the base holds {applied:?}", restored.base);
+            let what = format!(
+                "the log begins behind {}, the base holds {applied:?}",
+                restored.base
+            );
             self.violate_at("I15", view, what);
         }
         self.check_restored_hard_state(view, restored.hard_state);

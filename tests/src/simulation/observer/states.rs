@@ -80,7 +80,9 @@ impl Observer {
         let applied = store.applied().map_or(0, Index::get);
         let (oldest_kept, expected) = (store.oldest_kept().0, self.model.oldest_kept_at_index(applied));
         if Some(oldest_kept) != expected {
-            let what = format!("keeps history from {oldest_kept} on at index {applied}, the model from {expected:?}");
+            let what = format!(
+                "keeps history from {oldest_kept} on at index {applied}, the model from {expected:?}"
+            );
             self.violate("I7", Some(slot), what);
         }
     }
@@ -116,7 +118,11 @@ impl Observer {
         };
         self.check_companions(&companions)?;
         let revision = companions.revision.0;
-        let empty = Store::over_base(&companions, Vec::new(), raftkv_server::store::StoreConfig::default());
+        let empty = Store::over_base(
+            &companions,
+            Vec::new(),
+            raftkv_server::store::StoreConfig::default(),
+        );
         let state = match empty.pin().over(view.clone()).map_err(told)? {
             Ok(state) => state,
             Err(_) => return Err("the base does not fit to itself".to_owned()),
@@ -134,7 +140,9 @@ impl Observer {
             .map(|(deadline_us, key)| (deadline_us, Bytes::copy_from_slice(key.as_bytes())))
             .collect();
         if found != expected {
-            return Err(format!("the base holds deadlines {found:?}, the log says {expected:?}"));
+            return Err(format!(
+                "the base holds deadlines {found:?}, the log says {expected:?}"
+            ));
         }
         Ok(())
     }
@@ -154,7 +162,9 @@ impl Observer {
             self.state_hashes.get(&index).copied(),
         );
         if found != expected {
-            return Err(format!("the base says {found:?} of entry {index}, the log {expected:?}"));
+            return Err(format!(
+                "the base says {found:?} of entry {index}, the log {expected:?}"
+            ));
         }
         if companions.configurations.is_empty() {
             return Err("the base holds no configuration".to_owned());
@@ -188,7 +198,11 @@ impl Observer {
             let found = read_at(&past, at, &keys, rng);
             let checked = match found {
                 Err(HistoryError::Store(error)) => return Err(error),
-                Err(HistoryError::Compacted { oldest_kept: told }) if at < oldest_kept && told == oldest_kept => Ok(()),
+                Err(HistoryError::Compacted { oldest_kept: told })
+                    if at < oldest_kept && told == oldest_kept =>
+                {
+                    Ok(())
+                }
                 Err(error) => Err(error.to_string()),
                 Ok(_) if at < oldest_kept => Err("is told though it is not kept".to_owned()),
                 Ok((rows, one)) => self.check_past_rows(at.0, &rows, one),
@@ -218,7 +232,10 @@ impl Observer {
         if let Some((key, record)) = one
             && record != self.model.record_at(&key, at)
         {
-            return Err(format!("{key:?} was {record:?}, the log says {:?}", self.model.record_at(&key, at)));
+            return Err(format!(
+                "{key:?} was {record:?}, the log says {:?}",
+                self.model.record_at(&key, at)
+            ));
         }
         Ok(())
     }

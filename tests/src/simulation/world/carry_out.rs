@@ -18,9 +18,8 @@ impl World {
         };
         process.is_poll_arranged = false;
         let mut effects = std::mem::take(&mut self.effects_buffer);
-        let overlay_before = process.overlay_bytes();
         process.node.poll(local, &mut effects);
-        process.note_batch(overlay_before);
+        process.note_batch(&effects);
         // All that was decided is looked at before anything of it is visible: a crash half way then changes nothing.
         self.observer.polled(id.slot, &process.node, &effects);
         if process.timer_wrongly_restarted(&effects) {
@@ -57,8 +56,9 @@ impl World {
         let batch = process.largest_batch;
         // The generation that is written to and the one that drains may each have ended with one.
         if held > limit + 2 * batch {
-            let what =
-                format!("the overlay holds {held} bytes, its limit is {limit}, the largest batch was {batch}");
+            let what = format!(
+                "the overlay holds {held} bytes, its limit is {limit}, the largest batch was {batch}"
+            );
             self.observer.violate("I19", Some(id.slot), what);
         }
     }

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use raftkv_protocol::ClusterId;
 use raftkv_raft::Fetch;
-use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked};
 use raftkv_server::disk::SimulatedDisk;
+use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked};
 use raftkv_server::replica::{Event, Node, Restored, RestoredLog};
 use raftkv_server::store::history::History;
 
@@ -277,7 +277,9 @@ impl World {
     ) {
         let words = [
             u64::from(life),
-            restored.as_ref().map_or(0, |restored| restored.log.last.index.get()),
+            restored
+                .as_ref()
+                .map_or(0, |restored| restored.log.last.index.get()),
         ];
         self.trace.note(self.now, Some(slot), Traced::Start, words, || {
             restored.as_ref().map_or_else(

@@ -186,7 +186,9 @@ impl World {
             StoreStep::LogCut(base) => self.handle(id, Event::LogCut { base }),
             StoreStep::LookUp(lookup, keys) => {
                 let found = look_up(&self.machines[id.slot].base, keys);
-                let Some(found) = self.survives(id, found) else { return };
+                let Some(found) = self.survives(id, found) else {
+                    return;
+                };
                 let mean_us = self.scenario.plan.store.lookup_us / 2;
                 self.arrange_store_step(id, mean_us, StoreStep::LookedUp(lookup, found));
             }
@@ -266,13 +268,17 @@ impl World {
         if process.syncing.is_some() || process.log.is_none() {
             return;
         }
-        let Some(keep_from) = process.cut.take() else { return };
+        let Some(keep_from) = process.cut.take() else {
+            return;
+        };
         let Some(keep_from) = self.cut_is_safe(keep_from) else {
             return;
         };
         let machine = &mut self.machines[id.slot];
         let base = machine.base.clone();
-        let log = machine.process_of(id.life).and_then(|process| process.log.as_mut());
+        let log = machine
+            .process_of(id.life)
+            .and_then(|process| process.log.as_mut());
         let Some(log) = log else { return };
         let cut = log.cut_behind(keep_from);
         let now = log.base();
@@ -286,8 +292,13 @@ impl World {
     /// TO BE REMOVED when a follower behind the log's base gets a snapshot: until then no log is cut beyond what each
     /// machine holds durably whose disk is good, so that any quorum that is healed can catch up. The cut that may be done.
     fn cut_is_safe(&self, keep_from: Index) -> Option<Index> {
-        let good = self.machines.iter().filter(|machine| !machine.is_expended() && !machine.is_given_up);
-        let held = good.map(|machine| self.observer.holds_of_decided(machine.slot)).min();
+        let good = self
+            .machines
+            .iter()
+            .filter(|machine| !machine.is_expended() && !machine.is_given_up);
+        let held = good
+            .map(|machine| self.observer.holds_of_decided(machine.slot))
+            .min();
         let most = Index::new(held.map_or(u64::MAX, |held| held + 1))?;
         Some(keep_from.min(most))
     }
@@ -296,7 +307,10 @@ impl World {
     fn check_whole_state(&mut self, id: ProcessId) {
         let machine = &mut self.machines[id.slot];
         let base = machine.base.clone();
-        let Some(store) = machine.process_of(id.life).and_then(|process| process.node.store()) else {
+        let Some(store) = machine
+            .process_of(id.life)
+            .and_then(|process| process.node.store())
+        else {
             return;
         };
         self.observer.check_whole_state(id.slot, store, &base);
