@@ -260,6 +260,6 @@ fn depends_on<'a>(command: &Command<'a>) -> Option<&'a [u8]> {
 fn owned(stored: &Stored) -> Stored {
     Stored {
         value: Bytes::copy_from_slice(&stored.value),
-        ..*stored
+        ..stored.clone()
     }
 }

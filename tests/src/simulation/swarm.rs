@@ -110,7 +110,7 @@ fn draw_store(plan: &mut Plan, rng: &mut Rng) {
         _ => {
             store.overlay_bytes = log_uniform(rng, 4_000, 100_000);
             store.cache_bytes = log_uniform(rng, 1, 20_000);
-            2_000_000
+            500_000
         }
     };
     if rng.bool() {

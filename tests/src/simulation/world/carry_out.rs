@@ -18,9 +18,8 @@ impl World {
         };
         process.is_poll_arranged = false;
         let mut effects = std::mem::take(&mut self.effects_buffer);
-        let overlay_before = process.overlay_bytes();
         process.node.poll(local, &mut effects);
-        process.note_batch(overlay_before);
+        process.note_batch(&effects);
         // All that was decided is looked at before anything of it is visible: a crash half way then changes nothing.
         self.observer.polled(id.slot, &process.node, &effects);
         if process.timer_wrongly_restarted(&effects) {

@@ -284,6 +284,7 @@ impl World {
                 permille,
                 for_us,
             } => {
+                self.was_space_low = true;
                 let reserve_bytes = self.scenario.plan.store.reserve_bytes;
                 self.machines[node].free_bytes = reserve_bytes / 1000 * permille;
                 return Some(for_us);

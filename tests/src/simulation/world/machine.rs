@@ -19,6 +19,9 @@ use crate::simulation::plan::Plan;
 use crate::simulation::random::{Stream, seed_of, stream};
 use crate::simulation::schedule::Remains;
 
+/// More than the overlay charges for a key beside its own and its value's bytes.
+const MAP_ENTRY_BYTES: u64 = 180;
+
 /// Who waits for the answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -43,7 +46,7 @@ pub(super) struct Process {
     pub(super) drains: u64,
     /// The log is to be cut when nothing of it is being synced: it begins with this entry then.
     pub(super) cut: Option<Index>,
-    /// Most that one poll added to the overlay, bytes.
+    /// The most that one poll added to the overlay, bytes.
     pub(super) largest_batch: u64,
     /// Writes that wait for the disk.
     pub(super) writes: VecDeque<Write>,
@@ -141,11 +144,16 @@ impl Process {
         self.node.store().map_or(0, |store| store.overlay_bytes().0)
     }
 
-    /// A poll has added to it.
-    pub(super) fn note_batch(&mut self, before: u64) {
-        self.largest_batch = self
-            .largest_batch
-            .max(self.overlay_bytes().saturating_sub(before));
+    /// A poll has added this to it, at most: as if each change was of a key of its own.
+    pub(super) fn note_batch(&mut self, effects: &[Effect]) {
+        let added = effects.iter().map(|effect| match effect {
+            Effect::Record(events) => {
+                let (first, last) = events.revisions();
+                events.size_bytes() + (last.0 + 1 - first.0) * MAP_ENTRY_BYTES
+            }
+            _ => 0,
+        });
+        self.largest_batch = self.largest_batch.max(added.sum());
     }
 
     /// Nothing is being written, and what was written is proven by a mark.

@@ -176,6 +176,8 @@ pub(crate) struct World {
     /// A run without faults, after its first election.
     calm: Option<Settling>,
     is_over: bool,
+    /// Some disk has had little room.
+    was_space_low: bool,
     arrivals: Vec<Arrival>,
     effects_buffer: Vec<Effect>,
     happened: u64,
@@ -203,6 +205,7 @@ impl World {
             settling: None,
             calm: None,
             is_over: false,
+            was_space_low: false,
             arrivals: Vec::new(),
             effects_buffer: Vec::new(),
             happened: 0,
