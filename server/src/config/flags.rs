@@ -41,6 +41,12 @@ pub struct Flags {
     #[arg(long, value_name = "LIST")]
     pub peers: Vec<String>,
 
+    /// Join a running cluster instead of forming one: the --listen address of any of its members. The node waits until it is
+    /// let in with `kvctl member add NAME` (or `kvctl member replace NAME`, in the place of one that is lost). Without effect
+    /// once it is a member.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Option<String>,
+
     /// Where to keep everything; made if it does not exist. Default: ./data/NAME
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -175,6 +181,9 @@ Examples:
   The first of three machines:
     server --id n1 --listen 10.0.0.1:7000 --http 10.0.0.1:8080 \\
            --peers n2=10.0.0.2:7000,n3=10.0.0.3:7000 --data-dir /var/lib/raftkv
+
+  A further node for a running cluster, let in with `kvctl member add node4`:
+    server --id node4 --http :8083 --join 127.0.0.1:7001
 
 Exit status: 0 after a graceful stop (SIGTERM, Ctrl-C), 2 for a wrong command line, 1 for everything else.";
 

@@ -48,7 +48,7 @@ impl Door {
     /// `OutcomeUnknown` when it stops afterwards.
     pub(crate) async fn call(&self, request: Request, timeout: Duration) -> Result<Response, Failure> {
         let (answer, answered) = oneshot::channel();
-        let is_write = matches!(request, Request::Write(_));
+        let is_write = matches!(request, Request::Write(_) | Request::Member(_));
         let is_taken = Arc::new(AtomicBool::new(false));
         let call = Call {
             request,

@@ -37,5 +37,5 @@ pub use server::{Server, ServerHandle, run, run_command, run_flags};
 pub(crate) use clock::Clock;
 pub(crate) use door::Door;
 pub(crate) use inbox::{Asked, Inbox};
-pub(crate) use node_context::{FIRST_EPOCH, NodeContext, Open};
+pub(crate) use node_context::{NodeContext, Open};
 pub(crate) use pending::Origin;

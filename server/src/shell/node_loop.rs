@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::door;
 use super::inbox::{Inbox, Letter, Mailbox};
 use super::log_workers::LogWorkers;
-use super::node_context::{FIRST_EPOCH, NodeContext};
+use super::node_context::NodeContext;
 use super::notice::Notices;
 use super::pending::Origin;
 use super::store_workers::StoreWorkers;
@@ -253,13 +253,15 @@ impl NodeLoop {
             node: self.context.identity,
             term: status.term,
             revision: status.revision,
-            epoch: FIRST_EPOCH,
+            epoch: self.context.epoch(),
         }
     }
 
     fn notice(&mut self, notice: &Notice) {
-        if let Notice::Formed(membership) = notice {
-            self.context.join_cluster(membership);
+        match notice {
+            Notice::Formed(membership) => self.context.join_cluster(membership),
+            Notice::MembersChanged(membership) => self.context.know_members(membership),
+            _ => {}
         }
         self.notices.write(notice);
     }

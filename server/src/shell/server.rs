@@ -230,6 +230,7 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
             heard: Vec::new(),
             formed: None,
         },
+        join: config.join.as_ref().map(Address::from),
         raft: config.raft.clone(),
         limits: config.limits,
         max_pending_requests: config.bounds.max_pending_requests,

@@ -3,8 +3,10 @@
 mod cluster;
 mod drains;
 mod forming;
+mod members;
 #[cfg(feature = "simulation")]
 mod planted;
+mod promises;
 mod reads;
 mod sources;
 mod translate;

@@ -17,9 +17,14 @@ impl Leader {
         change: ConfigurationChange,
     ) -> Result<EntryId, ChangeError> {
         self.check_moment(shared, &change.configuration)?;
-        check_step(shared.configuration(), &change.configuration)?;
-        if change.checks == ChangeChecks::All {
-            self.check_prospects(shared, now, &change.configuration)?;
+        match change.checks {
+            ChangeChecks::SameMembers if change.configuration == *shared.configuration() => {}
+            ChangeChecks::SameMembers => return Err(ChangeError::NotASuccessor),
+            ChangeChecks::SafetyAlone => check_step(shared.configuration(), &change.configuration)?,
+            ChangeChecks::All => {
+                check_step(shared.configuration(), &change.configuration)?;
+                self.check_prospects(shared, now, &change.configuration)?;
+            }
         }
         let id = EntryId {
             term: shared.term(),
