@@ -170,7 +170,10 @@ impl Config {
             advertise,
             bounds,
             limits: Limits::default(),
-            raft: raft::Config::default(),
+            raft: raft::Config {
+                leader_leases: leader_leases(flags.leader_leases_max_drift_ppm),
+                ..raft::Config::default()
+            },
             log: LogConfig {
                 segment_size_bytes: mebibytes(flags.storage.log_segment_mib),
                 ..LogConfig::default()
@@ -183,6 +186,12 @@ impl Config {
             retention: retention(&flags.storage),
         })
     }
+}
+
+fn leader_leases(max_drift_ppm: Option<u32>) -> raft::LeaderLeases {
+    max_drift_ppm.map_or(raft::LeaderLeases::Off, |max_clock_drift_ppm| {
+        raft::LeaderLeases::On { max_clock_drift_ppm }
+    })
 }
 
 fn mebibytes(mib: u64) -> u64 {

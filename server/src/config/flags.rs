@@ -63,6 +63,12 @@ pub struct Flags {
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub request_timeout_ms: u64,
 
+    /// Keep leader leases, so that reads that ask for it (consistency leader_lease) are served by the leader alone: how far
+    /// the rate of any node's clock may be off, in millionths. Quartz is within 200; virtual machines that are moved may need
+    /// more. Beyond it such a read may be stale. All nodes must be told the same; change it with all nodes stopped.
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub leader_leases_max_drift_ppm: Option<u32>,
+
     /// Stop gracefully when standard input ends: for a parent that wants to take its nodes along.
     #[arg(long, hide = true)]
     pub stop_with_input: bool,

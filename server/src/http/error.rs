@@ -40,7 +40,7 @@ impl HttpError {
     /// No such path: the request is wrong, and the status says in which way.
     pub(super) fn unknown_path(path: &str) -> HttpError {
         let mut error = HttpError::bad_request(format!(
-            "there is nothing at {path}; known are /get, /set, /delete, /status, /readyz and /healthz"
+            "there is nothing at {path}; known are /get, /set, /delete, /status, /v1/members, /readyz and /healthz"
         ));
         error.status = StatusCode::NOT_FOUND;
         error

@@ -505,7 +505,9 @@ impl Formed {
         while let Some((identity, theirs)) = self.changes.growth.pop_first() {
             let current = self.members.current();
             let is_taken = current.named(&theirs.name).is_some() || current.was_removed(identity);
-            if is_taken {
+            let candidate = self.joining.candidate(now, &theirs.name);
+            let is_there = candidate.is_some_and(|candidate| candidate.identity == identity);
+            if is_taken || !is_there {
                 continue;
             }
             let mut members = current.members.clone();

@@ -310,6 +310,8 @@ impl Formed {
         if is_moved {
             self.changes
                 .moved(presence.identity, &presence.address, presence.http.as_ref());
+        }
+        if is_moved {
             // It may not know all the members there are now.
             out.push(Effect::Send {
                 to: presence.address.clone(),

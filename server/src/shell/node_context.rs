@@ -124,6 +124,14 @@ impl NodeContext {
         clients.push(Rc::downgrade(outbox));
     }
 
+    /// Is a client, or a node that passes requests on, connected?
+    pub(crate) fn has_clients(&self) -> bool {
+        self.clients
+            .borrow()
+            .iter()
+            .any(|client| client.strong_count() > 0)
+    }
+
     pub(crate) fn are_answers_sent(&self) -> bool {
         self.clients
             .borrow()

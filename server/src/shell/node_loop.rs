@@ -24,6 +24,9 @@ use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
 
+/// A node that stops goes on refusing for so long after the last request.
+const FAREWELL: Duration = Duration::from_millis(150);
+
 /// All that a batch touches.
 pub(super) struct NodeLoop {
     node: Node,
@@ -38,6 +41,8 @@ pub(super) struct NodeLoop {
     notices: Notices,
     alarm: Alarm,
     drain: Option<Time>,
+    /// When the last request came.
+    last_request: Time,
     // Kept between batches for their memory.
     letters: Vec<Letter>,
     events: Vec<Event>,
@@ -74,6 +79,7 @@ impl NodeLoop {
             notices: parts.notices,
             alarm: Alarm::new(),
             drain: None,
+            last_request: Time(0),
             letters: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
@@ -108,6 +114,9 @@ impl NodeLoop {
         self.read_letters(drain_timeout)?;
         let now = self.clock.now();
         for event in self.events.drain(..) {
+            if matches!(event, Event::Request { .. } | Event::Drain) {
+                self.last_request = now;
+            }
             self.node.handle(now, event);
         }
         let mut effects = std::mem::take(&mut self.effects);
@@ -268,8 +277,22 @@ impl NodeLoop {
 
     fn is_drained(&self) -> bool {
         let Some(until) = self.drain else { return false };
-        let is_done = self.inbox.pending().is_empty() && self.context.are_answers_sent();
+        let is_idle = self.inbox.pending().is_empty() && self.context.are_answers_sent();
+        let is_done = is_idle && !self.node.is_handing_over() && !self.is_farewell();
         is_done || self.clock.now() >= until
+    }
+
+    /// Clients that are connected hear with their next request that they had better ask another node. To close before that
+    /// would leave what they have just sent without an answer, and a write among it without a known end.
+    fn is_farewell(&self) -> bool {
+        let quiet_at = self.last_request.after(FAREWELL);
+        self.has_others() && self.context.has_clients() && self.clock.now() < quiet_at
+    }
+
+    /// Is there another node to go to?
+    fn has_others(&self) -> bool {
+        let raft = self.node.raft();
+        raft.is_some_and(|raft| raft.configuration().members().len() > 1)
     }
 
     /// How soon to look again whether the last answers have left.

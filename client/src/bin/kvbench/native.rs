@@ -140,9 +140,14 @@ fn answered(response: Response) -> Answered {
     match response.outcome {
         Ok(Answer::Found(record)) => Answered::Read(Some((record.value, record.mod_revision))),
         Ok(Answer::NotFound) => Answered::Read(None),
+        Ok(Answer::Read { record, .. }) => {
+            Answered::Read(record.map(|record| (record.value, record.mod_revision)))
+        }
         Ok(Answer::Put { revision }) => Answered::Written(revision),
         Ok(Answer::ConditionFailed { .. }) => Answered::Refused(ErrorCode::RevisionMismatch.name()),
-        Ok(Answer::Deleted { .. } | Answer::Status(_)) => Answered::Unknown("unexpected_answer"),
+        Ok(Answer::Deleted { .. } | Answer::Status(_) | Answer::Members(_)) => {
+            Answered::Unknown("unexpected_answer")
+        }
         Err(Failure {
             code: ErrorCode::OutcomeUnknown,
             ..
