@@ -51,7 +51,7 @@ impl Store {
                 Command::Put { key, value, .. } => Ok(self.put(key, value)),
                 other => panic!("kvbench does not send {other:?}"),
             },
-            Request::Status => unreachable!("the fake server answers this itself"),
+            Request::Status | Request::Member(_) => unreachable!("the fake server answers this itself"),
         }
     }
 

@@ -16,7 +16,7 @@ use raftkv_raft as raft;
 
 pub use address::{HostPort, InvalidAddress};
 pub use error::ConfigError;
-pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, StorageFlags, parse};
+pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, RecoverFlags, StorageFlags, parse};
 
 use crate::log::LogConfig;
 use crate::replica::RetentionConfig;

@@ -157,6 +157,22 @@ pub enum LogLevel {
 pub enum Command {
     /// Run a whole cluster on this machine, for trying things out. Ctrl-C stops it.
     Dev(DevFlags),
+    /// Make a cluster of one node from the data directory of a stopped one, after the majority of its cluster is lost for
+    /// ever. What it has stored becomes the new cluster's; what only the lost nodes had is lost.
+    Recover(RecoverFlags),
+}
+
+/// Flags of `server recover`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoverFlags {
+    /// The surviving data directory. Copy it first: this can not be undone.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Says that you mean it: the result is a new cluster, with a new identity and a new history epoch, which the other nodes
+    /// of the old one can never join. Start them anew, with empty data directories and --join.
+    #[arg(long, required = true)]
+    pub new_cluster: bool,
 }
 
 /// Flags of `server dev`.

@@ -23,6 +23,8 @@ mod node_thread;
 mod notice;
 mod panic_guard;
 mod pending;
+mod recover;
+mod recovery_mark;
 mod server;
 mod signals;
 mod storage;

@@ -2,7 +2,7 @@
 
 use raftkv_protocol::{NodeId, Revision};
 
-use super::ServerError;
+use super::{ServerError, recovery_mark};
 use crate::config::Config;
 use crate::disk::{RealDisk, identity};
 use crate::log::Log;
@@ -28,6 +28,16 @@ pub(super) struct Storage {
 /// Opens it, and makes it if it is not there.
 pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
     let (disk, identity) = open_directory(config)?;
+    if recovery_mark::read(&disk)?.is_some() {
+        return Err(ServerError::RecoveryUnfinished {
+            directory: config.data_dir.clone(),
+        });
+    }
+    open_on(config, disk, identity)
+}
+
+/// Opens what stands on a disk that is locked already, under the identity that it has.
+pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Result<Storage, ServerError> {
     let recovered = Log::open(disk.clone(), config.log, identity)?;
     let store = current_store(&disk)?;
     let base = LsmBase::open(&config.data_dir.join(base_directory(store)), &config.base)?;
@@ -99,7 +109,7 @@ pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
 }
 
 /// Where the base of a store is, below the data directory.
-fn base_directory(store: StoreNumber) -> String {
+pub(super) fn base_directory(store: StoreNumber) -> String {
     format!("base-{:04}", store.0)
 }
 

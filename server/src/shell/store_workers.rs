@@ -275,7 +275,7 @@ fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Res
     Ok(())
 }
 
-fn records_in(view: &impl BaseView, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
+pub(super) fn records_in(view: &impl BaseView, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
     let through = companions_in(view)?.map(|companions| companions.generation);
     let record = |key: Bytes| {
         let record = record_in(view, &key)?;

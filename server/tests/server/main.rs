@@ -5,5 +5,6 @@ mod http_input;
 mod members;
 mod native_input;
 mod process;
+mod recover;
 mod rig;
 mod serving;

@@ -96,6 +96,10 @@ impl Cluster {
         self.nodes[k].as_ref().expect("is running")
     }
 
+    pub(crate) fn config_mut(&mut self, k: usize) -> &mut Config {
+        &mut self.configs[k]
+    }
+
     pub(crate) fn config(&self, k: usize) -> &Config {
         &self.configs[k]
     }
