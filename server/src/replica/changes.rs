@@ -117,6 +117,10 @@ impl Changes {
         self.growth.insert(theirs.identity, theirs.clone());
     }
 
+    pub(super) fn is_forwarded(&self, token: Token) -> bool {
+        self.forwarded.contains_key(&token)
+    }
+
     /// Where operators said that a node to be admitted is.
     pub(super) fn addresses_to_call(&self) -> Vec<Address> {
         let fresh = self.pending.iter().filter(|change| change.stage == Stage::Fresh);
@@ -240,7 +244,7 @@ impl Formed {
             Ok(None) => return Look::Waits,
             Err(message) => return Look::Refused(message),
         };
-        match self.propose_membership(now, step.membership, step.checks) {
+        match self.propose_membership(now, &step.membership, step.checks) {
             Ok(()) => {
                 mark("change of members proposed");
                 change.stage = Stage::Proposed(step.subject);
@@ -254,7 +258,7 @@ impl Formed {
     fn propose_membership(
         &mut self,
         now: Time,
-        membership: Membership,
+        membership: &Membership,
         checks: ChangeChecks,
     ) -> Result<(), ChangeError> {
         let stamp = Stamp {
@@ -280,7 +284,7 @@ impl Formed {
         }
         // Refused: the core asks again with the next heartbeat.
         if self
-            .propose_membership(now, next, ChangeChecks::SafetyAlone)
+            .propose_membership(now, &next, ChangeChecks::SafetyAlone)
             .is_ok()
         {
             mark("joint configuration left");
@@ -417,15 +421,10 @@ impl Formed {
         }
     }
 
-    /// What became of a request that was passed on; `Err`: it is none of ours.
-    pub(super) fn change_forwarded(
-        &mut self,
-        token: Token,
-        outcome: ForwardOutcome,
-        out: &mut Outbox,
-    ) -> Result<(), ForwardOutcome> {
+    /// What became of a request that was passed on.
+    pub(super) fn change_forwarded(&mut self, token: Token, outcome: ForwardOutcome, out: &mut Outbox) {
         let Some(change) = self.changes.forwarded.remove(&token) else {
-            return Err(outcome);
+            return;
         };
         match outcome {
             ForwardOutcome::Answered(response) if super::forwarding::is_not_leader(&response) => {
@@ -438,7 +437,6 @@ impl Formed {
                 out.finish(token, self.refusal(ErrorCode::OutcomeUnknown, message));
             }
         }
-        Ok(())
     }
 
     fn expire_forwarded_changes(&mut self, now: Time, out: &mut Outbox) {
@@ -490,7 +488,7 @@ impl Formed {
         }
         if next != *self.members.current()
             && self
-                .propose_membership(now, next, ChangeChecks::SameMembers)
+                .propose_membership(now, &next, ChangeChecks::SameMembers)
                 .is_ok()
         {
             mark("new address of a member stored");
@@ -513,7 +511,7 @@ impl Formed {
             let mut members = current.members.clone();
             members.push(learner(&theirs));
             let next = current.towards(members);
-            if self.propose_membership(now, next, ChangeChecks::All).is_ok() {
+            if self.propose_membership(now, &next, ChangeChecks::All).is_ok() {
                 mark("peer of a node that was formed alone let in");
             }
             return;
@@ -540,7 +538,7 @@ impl Formed {
             return;
         };
         let next = current.with_promoted(ready);
-        if self.propose_membership(now, next, ChangeChecks::All).is_ok() {
+        if self.propose_membership(now, &next, ChangeChecks::All).is_ok() {
             mark("learner promoted");
         }
     }

@@ -75,9 +75,10 @@ impl Formed {
 
     /// What became of a write that was passed on. Late news about one that was given up is ignored.
     pub(super) fn forwarded(&mut self, now: Time, token: Token, outcome: ForwardOutcome, out: &mut Outbox) {
-        let Err(outcome) = self.change_forwarded(token, outcome, out) else {
+        if self.changes.is_forwarded(token) {
+            self.change_forwarded(token, outcome, out);
             return;
-        };
+        }
         let Some(write) = self.forwards.take(token) else {
             return;
         };

@@ -31,7 +31,7 @@ enum Phase {
     Forming(Box<Forming>),
     /// The log with entry 1 is being made; nothing is said until it is durable.
     Creating {
-        founded: Founded,
+        founded: Box<Founded>,
         author: Author,
     },
     Formed(Box<Formed>),
@@ -350,7 +350,10 @@ impl Node {
             founding: founded.entry.clone(),
             hard_state: founded.hard_state(),
         });
-        self.phase = Phase::Creating { founded, author };
+        self.phase = Phase::Creating {
+            founded: Box::new(founded),
+            author,
+        };
     }
 
     /// Entry 1 is durable here: this node is formed, and only now says so.

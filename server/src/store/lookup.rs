@@ -255,6 +255,10 @@ fn depends_on<'a>(command: &Command<'a>) -> Option<&'a [u8]> {
 }
 
 /// A copy that pins no block of the base's.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the record it is made from is done with"
+)]
 fn owned(stored: Stored) -> Stored {
     Stored {
         value: Bytes::copy_from_slice(&stored.value),
