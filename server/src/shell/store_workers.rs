@@ -290,7 +290,7 @@ fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Res
 }
 
 /// What a version of the base holds of ascending `keys`.
-fn records_in(view: &impl BaseView, keys: &[Bytes]) -> Result<BaseRecords, StoreError> {
+pub(super) fn records_in(view: &impl BaseView, keys: &[Bytes]) -> Result<BaseRecords, StoreError> {
     let through = companions_in(view)?.map(|companions| companions.generation);
     let mut records = Vec::with_capacity(keys.len());
     records_of(view, keys, &mut |key, record| records.push((key, record)))?;

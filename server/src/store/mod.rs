@@ -74,7 +74,7 @@ mod tests;
 
 pub use companions::{Companions, StoredConfiguration};
 pub use config::StoreConfig;
-pub use drain::{DrainReport, drain};
+pub use drain::{DrainReport, drain, rewrite_companions};
 pub use error::StoreError;
 pub use key::Key;
 pub use lookup::{BaseRecords, Looked, Missing};

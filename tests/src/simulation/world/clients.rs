@@ -363,11 +363,14 @@ impl World {
             return;
         };
         let seen = match answer {
-            Answer::Found(record) => Some(Some(record.mod_revision)),
+            Answer::Found(record)
+            | Answer::Read {
+                record: Some(record), ..
+            } => Some(Some(record.mod_revision)),
             Answer::Put { revision } => Some(Some(*revision)),
-            Answer::NotFound | Answer::Deleted { .. } => Some(None),
+            Answer::NotFound | Answer::Read { record: None, .. } | Answer::Deleted { .. } => Some(None),
             Answer::ConditionFailed { current } => Some(*current),
-            Answer::Status(_) => None,
+            Answer::Status(_) | Answer::Members(_) => None,
         };
         if let Some(seen) = seen {
             this.seen.insert(ongoing.invocation.key, seen);

@@ -301,6 +301,7 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
         max_pending_requests: plan.max_pending_requests,
         store: plan.store.config(),
         retention: plan.store.retention(),
+        join: None,
         leader_wait: std::time::Duration::from_micros(plan.leader_wait_us),
         version: "simulated".to_owned(),
     }

@@ -15,7 +15,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::io::Write as Out;
 
-use raftkv_protocol::{PeerMessage, Response};
+use raftkv_protocol::{MembershipMessage, PeerMessage, Response};
 use raftkv_raft::{Entry, Fetch, HardState};
 use raftkv_server::membership::Membership;
 use raftkv_server::replica::{Effect, Event, ForwardOutcome, Token};
@@ -416,6 +416,7 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
     match message {
         PeerMessage::Introduce(introduction) => [1, introduction.identity.0],
         PeerMessage::Found(founding) => [2, founding.to.0],
+        PeerMessage::Membership(membership) => [18, membership_word(membership)],
         PeerMessage::Raft(raft) => {
             let (kind, word) = match &raft.body {
                 Body::PreVoteRequest { campaign_term, last } => (3, campaign_term << 32 | last.index),
@@ -449,6 +450,15 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                 word,
             ]
         }
+    }
+}
+
+fn membership_word(message: &MembershipMessage) -> u64 {
+    match message {
+        MembershipMessage::Knock(knock) => knock.introduction.identity.0,
+        MembershipMessage::Admit(admission) => admission.to.0,
+        MembershipMessage::Present(presence) => presence.identity.0 ^ presence.incarnation,
+        MembershipMessage::Standing(reply) => reply.to.0 ^ reply.incarnation,
     }
 }
 
