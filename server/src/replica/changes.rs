@@ -351,7 +351,7 @@ impl Formed {
 
     fn wait_or_forward(&mut self, now: Time, change: PendingChange, out: &mut Outbox) {
         if now >= change.deadline || (change.stage == Stage::Fresh && self.is_late(now, &change)) {
-            let response = self.change_too_late(&change);
+            let response = self.change_too_late(now, &change);
             out.finish(change.token, response);
             return;
         }
@@ -385,18 +385,23 @@ impl Formed {
 
     /// Nothing waits longer than it may for a leader, nor for a node that does not knock.
     fn is_late(&self, now: Time, change: &PendingChange) -> bool {
-        let lacks_knock = match &change.command {
+        let lacks_knock = self.raft.role() == RoleName::Leader && self.lacks_knock(now, &change.command);
+        (self.raft.leader().is_none() || lacks_knock) && now >= change.leader_deadline
+    }
+
+    /// Is the node that is to be let in not there?
+    fn lacks_knock(&self, now: Time, command: &MemberCommand) -> bool {
+        match command {
             MemberCommand::Add { name, .. } | MemberCommand::Replace { name, .. } => {
-                self.joining.candidate(now, name).is_none() && self.raft.role() == RoleName::Leader
+                self.joining.candidate(now, name).is_none()
             }
             MemberCommand::Promote { .. }
             | MemberCommand::Remove { .. }
             | MemberCommand::TransferLeader { .. } => false,
-        };
-        (self.raft.leader().is_none() || lacks_knock) && now >= change.leader_deadline
+        }
     }
 
-    fn change_too_late(&self, change: &PendingChange) -> Response {
+    fn change_too_late(&self, now: Time, change: &PendingChange) -> Response {
         match (&change.command, change.stage) {
             (_, Stage::Proposed(_)) => self.refusal(
                 ErrorCode::OutcomeUnknown,
@@ -407,12 +412,11 @@ impl Formed {
                 "the node did not take leadership over in time; this leader goes on",
             ),
             (_, Stage::Fresh) if self.raft.leader().is_none() => self.no_leader_in_time(),
-            (MemberCommand::Add { name, .. } | MemberCommand::Replace { name, .. }, Stage::Fresh) => {
-                let address = &self.config.introduction.address;
-                let message = format!(
-                    "no new node called {name} has knocked: start it on an empty data directory with `server --id {name} --join {address}` and ask again; nothing was changed"
-                );
-                self.refusal(ErrorCode::MembershipRefused, &message)
+            (MemberCommand::Add { name, .. }, Stage::Fresh) if self.lacks_knock(now, &change.command) => {
+                self.refusal(ErrorCode::MembershipRefused, &self.nobody_knocked(name))
+            }
+            (MemberCommand::Replace { name, .. }, Stage::Fresh) if self.lacks_knock(now, &change.command) => {
+                self.refusal(ErrorCode::MembershipRefused, &self.why_not_replaced(now, name))
             }
             (_, Stage::Fresh) => self.refusal(
                 ErrorCode::MembershipRefused,
@@ -455,14 +459,22 @@ impl Formed {
         }
     }
 
-    /// A change that is complete here is told once.
+    /// A change that is complete here is told once; by the leader also to who left with it.
     fn tell_complete_change(&mut self, out: &mut Outbox) {
         let commit = self.raft.commit();
         let (index, membership) = self.members.latest_as_of(commit);
-        if index > self.changes.told && membership.outgoing.is_none() {
-            self.changes.told = index;
-            out.notice(Notice::MembersChanged(membership.clone()));
+        if index <= self.changes.told || membership.outgoing.is_some() {
+            return;
         }
+        if self.raft.role() == RoleName::Leader {
+            let before = index.previous().map(|before| self.members.as_of(before));
+            let before = before.into_iter().flat_map(Membership::everyone);
+            for member in before.filter(|member| membership.was_removed(member.identity)) {
+                self.tell_removed(member.identity, &member.address, out);
+            }
+        }
+        out.notice(Notice::MembersChanged(membership.clone()));
+        self.changes.told = index;
     }
 
     /// Stores where members are now.

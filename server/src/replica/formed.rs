@@ -114,7 +114,7 @@ impl Formed {
     /// Takes a request; the node has made sure that there is room and time for it.
     pub(super) fn take_request(&mut self, now: Time, asked: Asked, out: &mut Outbox) {
         if let Some(explanation) = self.presences.explanation() {
-            out.refuse(asked.token, self.refusal(ErrorCode::NoLeader, &explanation));
+            out.refuse(asked.token, self.refusal(ErrorCode::NotServing, &explanation));
             return;
         }
         let Asked {

@@ -112,6 +112,11 @@ impl Presences {
             .map(|seen| &seen.address)
     }
 
+    /// The life in which an identity was last heard of.
+    pub(super) fn incarnation_of(&self, identity: NodeId) -> Option<u64> {
+        self.seen.get(&identity).and_then(|seen| seen.incarnation)
+    }
+
     pub(super) fn hearsay(&self, identity: NodeId) -> Option<&Address> {
         self.hearsay.get(&identity)
     }
