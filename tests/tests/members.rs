@@ -55,7 +55,10 @@ fn wait_for_voters(at: &Node, expected: &[&str]) {
                 serde_json::from_str(&printed.stdout).map_err(|error| error.to_string())?;
             let members = document["members"].as_array().cloned().unwrap_or_default();
             let are_voters = members.iter().all(|member| member["voter"] == true);
-            let names: Vec<_> = members.iter().filter_map(|member| member["id"].as_str()).collect();
+            let names: Vec<_> = members
+                .iter()
+                .filter_map(|member| member["id"].as_str())
+                .collect();
             match are_voters && names == expected {
                 true => Ok(()),
                 false => Err(printed.stdout),
@@ -88,9 +91,7 @@ impl Load {
         let thread = {
             let is_over = is_over.clone();
             std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.expect("a runtime").block_on(run(endpoints, is_over))
             })
         };
@@ -131,7 +132,10 @@ fn assert_unharmed(seen: &Seen, nodes: &[&Node]) {
     assert_eq!(seen.failures, Vec::<String>::new(), "of {} writes", seen.written);
     assert!(seen.written > 50, "{} writes", seen.written);
     assert!(seen.longest < LONGEST, "a request took {:?}", seen.longest);
-    for (node, n) in nodes.iter().flat_map(|node| (0..seen.written).map(move |n| (node, n))) {
+    for (node, n) in nodes
+        .iter()
+        .flat_map(|node| (0..seen.written).map(move |n| (node, n)))
+    {
         if n % 7 != 0 {
             continue;
         }
@@ -161,6 +165,7 @@ fn one_node_becomes_three_and_five_and_three_others_under_load() {
         let names: Vec<String> = (1..=number).map(|number| format!("n{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         wait_for_voters(&nodes[0], &names);
+        std::thread::sleep(Duration::from_millis(200));
     }
     // The first of them leads: it hands over before it goes.
     let others = [&nodes[2], &nodes[3], &nodes[4]];
@@ -172,18 +177,19 @@ fn one_node_becomes_three_and_five_and_three_others_under_load() {
     let seen = load.end();
     assert_unharmed(&seen, &others);
     for gone in &nodes[..2] {
-        wait_for("the removed node says so", Deadline::seconds(GENEROUS), || {
-            match gone.ready() {
+        wait_for(
+            "the removed node says so",
+            Deadline::seconds(GENEROUS),
+            || match gone.ready() {
                 Err(reason) if reason.contains("removed") => Ok(()),
                 other => Err(format!("{other:?}")),
-            }
-        });
+            },
+        );
     }
-    nodes[..2].iter_mut().for_each(|gone| assert_eq!(gone.stop(), Exit::Code(0)));
-    assert_eq!(
-        nodes[3].http().set("after", "v").expect("an answer").status,
-        200
-    );
+    nodes[..2]
+        .iter_mut()
+        .for_each(|gone| assert_eq!(gone.stop(), Exit::Code(0)));
+    assert_eq!(nodes[3].http().set("after", "v").expect("an answer").status, 200);
 }
 
 #[test]
@@ -233,12 +239,14 @@ fn lost_disk_is_refused_with_the_command_that_mends_it() {
     let data = directory.path().join("data").join("n3");
     std::fs::remove_dir_all(data).expect("the disk is lost");
     nodes[2].start();
-    wait_for("it says what mends it", Deadline::seconds(GENEROUS), || {
-        match nodes[2].ready() {
+    wait_for(
+        "it says what mends it",
+        Deadline::seconds(GENEROUS),
+        || match nodes[2].ready() {
             Err(reason) if reason.contains("kvctl member replace n3") => Ok(()),
             other => Err(format!("{other:?}")),
-        }
-    });
+        },
+    );
     kvctl(&[&nodes[0], &nodes[1]], &["member", "replace", "n3"]);
     nodes[2].wait_until_ready(Deadline::seconds(GENEROUS));
     wait_for_voters(&nodes[0], &["n1", "n2", "n3"]);

@@ -3,7 +3,7 @@
 use raftkv_protocol::{Force, Introduction, Member, MemberCommand, NodeId, NodeName, Promotion};
 use raftkv_raft::{self as raft, ChangeChecks, Time};
 
-use super::changes::learner;
+use super::follow_ups::learner;
 use super::formed::Formed;
 use crate::membership::{Membership, Replacement};
 

@@ -238,9 +238,9 @@ impl Formed {
         }
         self.check_leases(now, out);
         self.knock(now, out);
+        self.drive_changes(now, out);
         self.tell_presence(now, out);
         self.call_candidates(now, out);
-        self.drive_changes(now, out);
         self.expire_writes(now, out);
         self.expire_forwards(now, out);
         self.expire_reads(now, out);

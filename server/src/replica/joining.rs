@@ -123,8 +123,8 @@ impl Formed {
     pub(super) fn tell_removed(&self, identity: NodeId, to: &Address, out: &mut Outbox) {
         let reply = StandingReply {
             to: identity,
-            // An unformed node has no life that it could have told us of.
-            incarnation: self.presences.incarnation_of(identity).unwrap_or(0),
+            // This holds whatever life it is in.
+            incarnation: 0,
             cluster: self.members.current().cluster,
             standing: Standing::Removed,
         };

@@ -176,6 +176,17 @@ impl Reads {
         self.confirmed.pop_front().map(|(_, _, batch)| batch)
     }
 
+    /// Removes all that wait: nobody will ever confirm them.
+    fn take_all(&mut self) -> Vec<Token> {
+        self.readiness = Readiness::Wanted;
+        let asked = self.asked.take().map(|(_, batch)| batch);
+        let confirmed = std::mem::take(&mut self.confirmed);
+        let confirmed = confirmed.into_iter().map(|(_, _, batch)| batch);
+        let gathering = std::mem::take(&mut self.gathering);
+        let batches = asked.into_iter().chain(confirmed).chain([gathering]);
+        batches.flatten().map(|read| read.token).collect()
+    }
+
     /// Removes the reads that give up now.
     fn take_expired(&mut self, now: Time) -> Vec<Token> {
         if now < self.until {
@@ -232,6 +243,13 @@ impl Formed {
                 self.answer_read(now, read, out);
             }
             self.reads.spare = batch;
+        }
+    }
+
+    /// Ends the reads that wait for a leader: this node has none any more.
+    pub(super) fn refuse_reads(&mut self, explanation: &str, out: &mut Outbox) {
+        for token in self.reads.take_all() {
+            out.finish(token, self.refusal(ErrorCode::NotServing, explanation));
         }
     }
 
