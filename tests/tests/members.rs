@@ -209,10 +209,10 @@ fn rolling_restart_fails_no_request() {
     }
     let load = Load::start(&nodes.iter().collect::<Vec<_>>());
     std::thread::sleep(Duration::from_millis(300));
-    for place in 0..3 {
-        assert_eq!(nodes[place].stop(), Exit::Code(0));
-        nodes[place].start();
-        nodes[place].wait_until_ready(Deadline::seconds(GENEROUS));
+    for node in &mut nodes {
+        assert_eq!(node.stop(), Exit::Code(0));
+        node.start();
+        node.wait_until_ready(Deadline::seconds(GENEROUS));
     }
     std::thread::sleep(Duration::from_millis(300));
     let seen = load.end();

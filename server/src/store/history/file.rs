@@ -8,8 +8,8 @@ use raftkv_protocol::Revision;
 use raftkv_raft::simulation::mutant;
 
 use super::format::{
-    Bad, ENTRY_HEADER_BYTES, Entry, FOOTER_BYTES, FORMAT_VERSION, Footer, HEADER_BYTES, PAGE_BYTES,
-    PAGE_ENTRIES, STRIDE_BYTES, Span, Stride, check_header,
+    BLOCK_HEADER_BYTES, Bad, BlockHeader, ENTRY_HEADER_BYTES, Entry, FOOTER_BYTES, FORMAT_VERSION, Footer,
+    HEADER_BYTES, PAGE_BYTES, PAGE_ENTRIES, STRIDE_BYTES, Span, Stride, check_header,
 };
 use super::index::{Page, Pointer, Pointers, put_page};
 use super::names::FileId;
@@ -150,12 +150,12 @@ impl<F: DiskFile> Sealed<F> {
     pub(super) fn open<D: Disk<File = F>>(disk: &D, id: FileId) -> Result<Sealed<F>, StoreError> {
         let name = id.name();
         let file = disk.open(&name).map_err(io_error("opening", &name))?;
-        let length = file.len().map_err(io_error("measuring", &name))?;
-        let mut blocks = Blocks {
-            id,
-            file: Arc::new(file),
-            end: 0,
-        };
+        Sealed::of_file(Arc::new(file), id)
+    }
+
+    fn of_file(file: Arc<F>, id: FileId) -> Result<Sealed<F>, StoreError> {
+        let length = file.len().map_err(io_error("measuring", &id.name()))?;
+        let mut blocks = Blocks { id, file, end: 0 };
         let footer_start = length.saturating_sub(FOOTER_BYTES as u64);
         if footer_start < HEADER_BYTES as u64 {
             return Err(blocks.bad(length, Bad::Damaged("it is cut off")));
@@ -183,6 +183,25 @@ impl<F: DiskFile> Sealed<F> {
             strides,
             first_hashes,
         })
+    }
+
+    /// Reads all of it, and looks at every checksum.
+    pub(super) fn verify(&self) -> Result<(), StoreError> {
+        let now = Sealed::of_file(Arc::clone(&self.blocks.file), self.blocks.id)?;
+        let mut scan = Scan::file(now.blocks.clone(), HEADER_BYTES as u64, now.blocks.end);
+        while !scan.is_at_end() {
+            let header = scan.peek(BLOCK_HEADER_BYTES)?;
+            let header = BlockHeader::decode(&header).map_err(|bad| scan.bad(bad))?;
+            scan.skip(BLOCK_HEADER_BYTES as u64);
+            for _ in 0..header.entries {
+                scan.entry()?;
+            }
+        }
+        let mut pointers = now.pointers();
+        for first_of_page in (0..now.footer.entries as usize).step_by(PAGE_ENTRIES) {
+            pointers.get(first_of_page)?;
+        }
+        Ok(())
     }
 
     /// The index, page by page.

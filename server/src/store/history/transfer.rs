@@ -33,6 +33,14 @@ impl<F: DiskFile> HistoryFile<F> {
         self.sealed.footer.file_bytes()
     }
 
+    /// Reads all of it: is it what was written once? Who sends a damaged file would only hand the damage on.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]; of the disk.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        self.sealed.verify()
+    }
+
     /// Reads a piece of it.
     ///
     /// # Errors

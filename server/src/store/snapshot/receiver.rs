@@ -160,7 +160,7 @@ impl<B: Base, D: Disk> Receiver<B, D> {
         if offset + body.len() as u64 >= size_bytes
             && let Some(file) = self.file.take()
         {
-            file.finish()?;
+            return broken_or(file.finish()).map(Result::err);
         }
         Ok(None)
     }
@@ -179,12 +179,16 @@ impl<B: Base, D: Disk> Receiver<B, D> {
             return Ok(Taken::Broken("it ends at another entry than was offered"));
         }
         let deadlines = deadlines_in(&view)?;
-        let history = History::open(
+        let opened = History::open(
             self.disk.clone(),
             self.store,
             Some(companions.generation),
             companions.oldest_kept,
-        )?;
+        );
+        let history = match broken_or(opened)? {
+            Ok(history) => history,
+            Err(broken) => return Ok(Taken::Broken(broken)),
+        };
         mark("snapshot: received whole");
         Ok(Taken::Whole(Box::new(Received {
             store: self.store,
@@ -193,6 +197,19 @@ impl<B: Base, D: Disk> Receiver<B, D> {
             companions,
             deadlines,
         })))
+    }
+}
+
+/// What is damaged here was so when it came: that is the sender's fault, and no reason to stop this node.
+fn broken_or<T>(done: Result<T, StoreError>) -> Result<Result<T, &'static str>, StoreError> {
+    match done {
+        Ok(done) => Ok(Ok(done)),
+        Err(StoreError::Damaged { .. }) => {
+            mark("snapshot: damaged file refused");
+            Ok(Err("a file of history is damaged where it comes from"))
+        }
+        Err(StoreError::NewerFormat { .. }) => Ok(Err("it comes from a newer version of the server")),
+        Err(error) => Err(error),
     }
 }
 

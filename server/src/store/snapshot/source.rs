@@ -42,6 +42,12 @@ impl<V: BaseView, F: DiskFile> Source<V, F> {
         }))
     }
 
+    /// The state machine's numbers that it carries.
+    #[must_use]
+    pub fn companions(&self) -> &Companions {
+        &self.companions
+    }
+
     /// Smaller parts, for simulations.
     #[must_use]
     pub fn with_parts_of(mut self, bytes: usize) -> Source<V, F> {
@@ -58,7 +64,7 @@ impl<V: BaseView, F: DiskFile> Source<V, F> {
     /// The part that begins at `position`; `None` if that is no position of this snapshot.
     ///
     /// # Errors
-    /// Of the base, or of the disk.
+    /// Of the base, or of the disk; [`StoreError::Damaged`] before the first piece of a file that is damaged.
     pub fn part(&self, position: &Position) -> Result<Option<Bytes>, StoreError> {
         match position {
             Position::Rows { behind } => self.rows(behind).map(Some),
@@ -112,6 +118,9 @@ impl<V: BaseView, F: DiskFile> Source<V, F> {
         let size_bytes = file.size_bytes();
         if offset >= size_bytes {
             return Ok(None);
+        }
+        if offset == 0 {
+            file.verify()?;
         }
         let length = (size_bytes - offset).min(self.part_bytes as u64);
         let mut body = vec![0; usize::try_from(length).unwrap_or(PART_BYTES)];

@@ -3,7 +3,7 @@
 use raftkv_protocol::{Condition, Revision};
 
 use super::*;
-use crate::disk::SimulatedDisk;
+use crate::disk::{Disk, DiskFile, SimulatedDisk};
 use crate::store::base::{Base, TwinBase};
 use crate::store::tests::rig::{Applier, delete, put};
 use crate::store::{StoreNumber, companions_in};
@@ -148,4 +148,62 @@ fn another_snapshot_than_was_offered_is_refused() {
         .map(|part| receiver.take(part).expect("a good disk"))
         .collect();
     assert!(matches!(taken.last(), Some(Taken::Broken(_))));
+}
+
+/// The pieces of the snapshot's first file, read as a sender reads them.
+fn send_first_file(a: &Applier) -> Result<(), crate::store::StoreError> {
+    let source = a.source();
+    let first = Position::File { number: 0, offset: 0 };
+    source.part(&first).map(|_| ())
+}
+
+#[test]
+fn a_damaged_file_is_not_sent() {
+    let a = filled();
+    let name = a
+        .history()
+        .view()
+        .files(a.source().companions().generation)
+        .first()
+        .expect("there is history")
+        .name();
+    let size = a.disk().open(&name).expect("there").len().expect("known");
+    send_first_file(&a).expect("it is whole");
+    for offset in 0..size {
+        a.disk().flip_bit(&name, offset, 3).expect("there");
+        if let Ok(()) = send_first_file(&a) {
+            // Of what is not in use nothing depends on.
+            let (at, file) = (offset, a.disk().open(&name).expect("there"));
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("there");
+            assert_eq!(byte, [1 << 3], "byte {at} was in use");
+        }
+        a.disk().flip_bit(&name, offset, 3).expect("there");
+    }
+}
+
+#[test]
+fn a_damaged_file_that_comes_in_ends_the_snapshot_and_not_the_node() {
+    let a = filled();
+    let mut receiver = Receiver::begin(
+        TwinBase::new(),
+        SimulatedDisk::new(2),
+        StoreNumber(5),
+        a.source().last(),
+    )
+    .expect("begun");
+    for part in parts(&a) {
+        let (head, mut body) = part::decode(part)
+            .map(|(head, body)| (head, body.to_vec()))
+            .expect("intact");
+        if let part::Content::Piece { .. } = head.content {
+            body[0] ^= 1;
+        }
+        match receiver.take(part::encode(&head, &body)).expect("a good disk") {
+            Taken::Next(_) => {}
+            Taken::Whole(_) => panic!("it was damaged"),
+            Taken::Broken(_) => return,
+        }
+    }
+    panic!("the damage was not noticed");
 }

@@ -192,6 +192,10 @@ impl Applier {
         source.expect("something was drained")
     }
 
+    pub(in crate::store) fn disk(&self) -> &SimulatedDisk {
+        &self.disk
+    }
+
     pub(in crate::store) fn base(&self) -> &TwinBase {
         &self.base
     }
