@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raftkv_protocol::Revision;
-use raftkv_raft::{EntryId, Index};
+use raftkv_raft::{EntryId, Index, Raft};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::replica::{Effect, Event, LookupNumber, RestoredState};
 use raftkv_server::store::base::{Base, TwinBase};
@@ -271,7 +271,7 @@ impl World {
         let Some(keep_from) = process.cut.take() else {
             return;
         };
-        let Some(keep_from) = self.cut_is_safe(keep_from) else {
+        let Some(keep_from) = self.cut_is_safe(id.slot, keep_from) else {
             return;
         };
         let machine = &mut self.machines[id.slot];
@@ -290,17 +290,23 @@ impl World {
     }
 
     /// TO BE REMOVED when a follower behind the log's base gets a snapshot: until then no log is cut beyond what each
-    /// machine holds durably whose disk is good, so that any quorum that is healed can catch up. The cut that may be done.
-    fn cut_is_safe(&self, keep_from: Index) -> Option<Index> {
-        let good = self
-            .machines
-            .iter()
-            .filter(|machine| !machine.is_expended() && !machine.is_given_up);
+    /// machine holds durably whose disk is good, and, if it is a leader's, beyond what these have told it. So any quorum
+    /// that is healed can catch up. The cut that may be done.
+    fn cut_is_safe(&self, slot: usize, keep_from: Index) -> Option<Index> {
+        let is_good = |machine: &&Machine| !machine.is_expended() && !machine.is_given_up;
+        let good: Vec<&Machine> = self.machines.iter().filter(is_good).collect();
         let held = good
-            .map(|machine| self.observer.holds_of_decided(machine.slot))
-            .min();
-        let most = Index::new(held.map_or(u64::MAX, |held| held + 1))?;
-        Some(keep_from.min(most))
+            .iter()
+            .map(|machine| self.observer.holds_of_decided(machine.slot));
+        let raft = self.machines[slot]
+            .process
+            .as_ref()
+            .and_then(|process| process.node.raft());
+        let peers = raft.into_iter().flat_map(Raft::peer_progress);
+        let peers = peers.filter(|known| good.iter().any(|machine| machine.identity.0 == known.peer.0));
+        let told = peers.map(|known| known.matched.map_or(0, Index::get));
+        let most = held.chain(told).min().unwrap_or(u64::MAX - 1);
+        Some(keep_from.min(Index::new(most + 1)?))
     }
 
     /// All of the state that a process holds, from both ends.
