@@ -80,8 +80,9 @@ impl ReadRounds {
 
 /// The reads that a follower has asked its leader about.
 ///
-/// Each request goes out under an id of its own, and a repeated one under a fresh id: an answer to the first try must
-/// not count for the second (R68).
+/// Each request goes out under an id of its own, and is repeated under the same one: the leader confirms each try by a round
+/// of its own (R68), and whichever answer comes back first was confirmed after the read arrived. Were only the answer to the
+/// last try good, a round trip longer than the interval between tries would let no read through.
 #[derive(Debug)]
 pub(crate) struct ForwardedReads {
     pending: BTreeMap<ReadId, Forwarded>,
@@ -99,7 +100,7 @@ struct Forwarded {
 /// What became due.
 #[derive(Debug, Default)]
 pub(crate) struct DueReads {
-    /// To be asked again, under these fresh ids.
+    /// To be asked again.
     pub(crate) retried: Vec<ReadId>,
     /// Given up.
     pub(crate) dropped: Vec<ReadId>,
@@ -132,7 +133,7 @@ impl ForwardedReads {
         self.insert(sent_as, forwarded);
     }
 
-    /// The leader answered the request `sent_as`: the caller's name for it, unless it was repeated or given up since.
+    /// The leader answered the request `sent_as`: the caller's name for it, unless it was answered before or given up.
     pub(crate) fn answered(&mut self, sent_as: ReadId) -> Option<ReadId> {
         let forwarded = self.pending.remove(&sent_as)?;
         if self.pending.is_empty() {
@@ -141,8 +142,8 @@ impl ForwardedReads {
         Some(forwarded.caller)
     }
 
-    /// Takes out what is due at `now`; `fresh` makes ids never used before.
-    pub(crate) fn due(&mut self, now: Time, config: &Config, mut fresh: impl FnMut() -> ReadId) -> DueReads {
+    /// What is due at `now`.
+    pub(crate) fn due(&mut self, now: Time, config: &Config) -> DueReads {
         let mut due = DueReads::default();
         if now < self.next_check {
             return due;
@@ -152,11 +153,10 @@ impl ForwardedReads {
             if now >= forwarded.expires {
                 due.dropped.push(forwarded.caller);
             } else if now >= forwarded.retry_at {
-                let again = fresh();
-                due.retried.push(again);
+                due.retried.push(sent_as);
                 let retry_at = now.after(retry_interval(config));
                 self.insert(
-                    again,
+                    sent_as,
                     Forwarded {
                         retry_at,
                         ..forwarded
@@ -233,24 +233,26 @@ mod tests {
     }
 
     #[test]
-    fn r68_a_forwarded_read_is_repeated_under_a_fresh_id_and_dropped_at_last() {
+    fn r68_a_forwarded_read_is_repeated_and_dropped_at_last() {
         let config = Config::default();
-        let mut next = 100;
-        let mut fresh = || {
-            next += 1;
-            ReadId(next)
-        };
         let mut reads = ForwardedReads::default();
         reads.sent(ReadId(1), ReadId(100), Time(0), &config);
-        let due = reads.due(reads.next_check(), &config, &mut fresh);
-        assert_eq!(due.retried, [ReadId(101)]);
-        assert_eq!(
-            reads.answered(ReadId(100)),
-            None,
-            "the answer to the first try does not count"
-        );
-        let due = reads.due(Time(0).after(config.election_timeout), &config, &mut fresh);
+        let due = reads.due(reads.next_check(), &config);
+        assert_eq!(due.retried, [ReadId(100)]);
+        let due = reads.due(Time(0).after(config.election_timeout), &config);
         assert_eq!(due.dropped, [ReadId(1)]);
+        assert_eq!(reads.next_check(), Time::NEVER);
+        assert_eq!(reads.answered(ReadId(100)), None, "it was given up");
+    }
+
+    #[test]
+    fn r68_the_first_answer_to_any_try_counts_and_no_other() {
+        let config = Config::default();
+        let mut reads = ForwardedReads::default();
+        reads.sent(ReadId(1), ReadId(100), Time(0), &config);
+        reads.due(reads.next_check(), &config);
+        assert_eq!(reads.answered(ReadId(100)), Some(ReadId(1)));
+        assert_eq!(reads.answered(ReadId(100)), None, "it was answered");
         assert_eq!(reads.next_check(), Time::NEVER);
     }
 }

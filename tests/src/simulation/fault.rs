@@ -102,8 +102,16 @@ impl FaultKind {
             FaultKind::Corruption => network.corrupted_ppm = rate(rng) / 10,
             FaultKind::ClientLoss => network.client_lost_ppm = rate(rng),
             FaultKind::ClockRate => plan.clock_drift_ppm = log_uniform(rng, 1_000, 50_000),
-            // Time for clients to meet a leader that is none any more.
-            FaultKind::LeaderCut => plan.raft.election_timeout_us *= rng.u64(1..=5),
+            // Time for clients to meet a leader that is none any more, and enough of them; where heartbeats are rare, also
+            // within one of its rounds.
+            FaultKind::LeaderCut => {
+                plan.raft.election_timeout_us *= rng.u64(1..=5);
+                if rng.bool() {
+                    plan.raft.heartbeat_interval_us = plan.raft.election_timeout_us / 3;
+                }
+                let load = &mut plan.workload;
+                load.operations_per_second = load.operations_per_second.max(rng.u64(20..200));
+            }
             // These happen at moments: `draw` makes them.
             FaultKind::Crash
             | FaultKind::PowerLoss
@@ -290,14 +298,17 @@ impl FaultKind {
                 for_us: down_us,
             },
             FaultKind::LeaderCut => {
+                // The last one is the rarest to come out right, and what it shows nothing else does.
                 let faults = [
                     LeaderFault::Isolated,
                     LeaderFault::Mute,
                     LeaderFault::Deaf,
                     LeaderFault::Lagging,
+                    LeaderFault::Lagging,
+                    LeaderFault::Lagging,
                 ];
                 Action::Leader {
-                    fault: faults[rng.usize(..4)],
+                    fault: faults[rng.usize(..faults.len())],
                     for_us: log_uniform(rng, 100_000, 4_000_000),
                 }
             }

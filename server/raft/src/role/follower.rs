@@ -222,7 +222,7 @@ impl Follower {
             return;
         }
         let config = shared.config.clone();
-        let due = self.reads.due(now, &config, || shared.fresh_read_id());
+        let due = self.reads.due(now, &config);
         for id in due.dropped {
             mark("forwarded read given up");
             shared.read_outcome(ReadOutcome::Dropped { id });
