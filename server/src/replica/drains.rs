@@ -25,6 +25,9 @@ use crate::store::{Frozen, GenerationNumber, StoreNumber};
 /// The log's tail can be cut at so many places, about.
 const MARKS_A_TAIL: u64 = 16;
 
+/// While the disk is nearly full, a generation takes away at most this part of the reserve.
+const DELETED_OF_RESERVE: u64 = 32;
+
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -116,10 +119,13 @@ impl Drains {
 }
 
 impl Formed {
-    /// Is the overlay as large as it may be? Then nothing is applied until a drain has made room.
+    /// Is the overlay as large as it may be? Then nothing is applied until a drain has made room. On a full disk that is
+    /// sooner: each drain keeps what its deletes took away as before-images, in the reserve, until the next one.
     pub(super) fn is_overlay_full(&self) -> bool {
         let (_, active) = self.store.overlay_bytes();
-        !self.drains.is_idle() && active >= self.config.store.generation_bytes()
+        let is_too_much_for_reserve = self.space.is_low()
+            && self.store.deleted_bytes() > self.config.retention.reserve_bytes / DELETED_OF_RESERVE;
+        is_too_much_for_reserve || (!self.drains.is_idle() && active >= self.config.store.generation_bytes())
     }
 
     /// Ends the generation that is written to, if it is time.
