@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver as Queue, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use raftkv_raft::{EntryId, NodeId};
@@ -116,16 +117,25 @@ impl SnapshotWorkers {
         received.take_if(|files| files.number == store)
     }
 
-    /// What makes `store` the current one, and removes every other; for the log's thread.
+    /// What makes `store` the current one, and removes every other once the threads that work on them have ended; for the
+    /// log's thread.
     pub(super) fn switch_to(
         &self,
         store: StoreNumber,
+        former: Vec<JoinHandle<()>>,
     ) -> impl FnOnce() -> Result<(), String> + Send + 'static {
         let place = self.place.clone();
         move || {
             make_current(&place.disk, store).map_err(|error| error.to_string())?;
             // Large files take their time to go, and nobody needs to wait for it. The next start would remove them, too.
-            let clean = move || place.remove_all_but(store);
+            let clean = move || {
+                // A drain whose files go away under it would fail, and the node with it.
+                for thread in former {
+                    // A panic was told by the thread's guard.
+                    let _ = thread.join();
+                }
+                place.remove_all_but(store);
+            };
             let _ = std::thread::Builder::new().name("clean".into()).spawn(clean);
             Ok(())
         }

@@ -164,6 +164,12 @@ impl StoreWorkers {
         self.pressure.set(filled, limit);
     }
 
+    /// Others take their place: the threads end by themselves once this is dropped. Until they have, they may still work on
+    /// their files.
+    pub(super) fn retire(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.threads)
+    }
+
     /// Ends the threads: a drain that is under way is finished, nothing waits for the next one.
     pub(super) fn stop(self) {
         let StoreWorkers {
