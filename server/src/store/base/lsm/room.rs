@@ -2,14 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict};
 
-/// The disk is looked at so often at most; at full speed that is a few MiB.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// The clock is looked at after so many rows.
-const ROWS_A_LOOK: u32 = 16;
+/// The disk is looked at before the first row, and again after so many bytes of them.
+const BYTES_A_LOOK: usize = 1 << 20;
 
 /// Makes a [`Room`] for each compaction. Keeps every row.
 pub(super) struct Rooms {
@@ -36,8 +33,7 @@ impl Factory for Rooms {
         Box::new(Room {
             directory: self.directory.clone(),
             reserve_bytes: self.reserve_bytes,
-            rows: 0,
-            looked: None,
+            unlooked_bytes: BYTES_A_LOOK,
         })
     }
 }
@@ -46,8 +42,7 @@ impl Factory for Rooms {
 struct Room {
     directory: PathBuf,
     reserve_bytes: u64,
-    rows: u32,
-    looked: Option<Instant>,
+    unlooked_bytes: usize,
 }
 
 impl Room {
@@ -62,12 +57,12 @@ impl Room {
 }
 
 impl CompactionFilter for Room {
-    fn filter_item(&mut self, _: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        if self.rows.is_multiple_of(ROWS_A_LOOK) && self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
-            self.looked = Some(Instant::now());
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
+        if self.unlooked_bytes >= BYTES_A_LOOK {
+            self.unlooked_bytes = 0;
             self.check()?;
         }
-        self.rows = self.rows.wrapping_add(1);
+        self.unlooked_bytes += item.key().len() + item.value()?.len();
         Ok(Verdict::Keep)
     }
 }
