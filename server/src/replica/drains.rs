@@ -54,6 +54,8 @@ pub(super) struct Drains {
     cut: Index,
     /// What history was told to keep from.
     trimmed: Revision,
+    /// What history held after the last drain.
+    history: Option<HistoryStatistics>,
     pub(super) rate: DrainRate,
 }
 
@@ -70,6 +72,7 @@ impl Drains {
             log_base: base,
             cut: base.next(),
             trimmed: Revision(0),
+            history: None,
             rate: DrainRate::default(),
         }
     }
@@ -224,6 +227,7 @@ impl Formed {
         self.release_drained(out);
         self.cut_log_behind(applied, out);
         self.propose_trim(now, history);
+        self.drains.history = Some(history.clone());
         // What was given up and not drained then can go now.
         self.drains.trimmed = Revision(0);
         self.trim_history(out);
@@ -238,8 +242,9 @@ impl Formed {
         }
     }
 
-    /// So much room is on the disk.
-    pub(super) fn space_measured(&mut self, free_bytes: u64, out: &mut Outbox) {
+    /// So much room is on the disk. While it is too little, nothing may come that brings a drain, so history is given up
+    /// without one.
+    pub(super) fn space_measured(&mut self, now: Time, free_bytes: u64, out: &mut Outbox) {
         let was_low = self.space.is_low();
         self.space.measured(free_bytes);
         let reserve_bytes = self.config.retention.reserve_bytes;
@@ -256,6 +261,13 @@ impl Formed {
                 out.notice(Notice::SpaceReturned { free_bytes });
             }
             (true, true) | (false, false) => {}
+        }
+        if self.space.is_low()
+            && self.drains.is_idle()
+            && let Some(history) = self.drains.history.take()
+        {
+            self.propose_trim(now, &history);
+            self.drains.history = Some(history);
         }
     }
 
