@@ -7,6 +7,8 @@ const WRITTEN_FOR_EACH: u64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Enough,
+    /// Perhaps not: what was admitted may have taken it. The next measurement tells.
+    Doubtful,
     /// Less than the reserve, and not yet clearly more again.
     Low,
 }
@@ -39,8 +41,8 @@ impl Space {
         self.spent_bytes = 0;
         self.room = match self.room {
             Room::Enough if free_bytes < self.reserve_bytes => Room::Low,
-            Room::Low if free_bytes >= self.enough_bytes() => Room::Enough,
-            room => room,
+            Room::Doubtful | Room::Low if free_bytes < self.enough_bytes() => Room::Low,
+            Room::Enough | Room::Doubtful | Room::Low => Room::Enough,
         };
     }
 
@@ -58,11 +60,15 @@ impl Space {
         let spent_bytes = self
             .spent_bytes
             .saturating_add(bytes.saturating_mul(WRITTEN_FOR_EACH));
-        let takes = !self.is_low() && self.free_bytes.saturating_sub(spent_bytes) >= self.reserve_bytes;
-        if takes {
-            self.spent_bytes = spent_bytes;
+        if self.room != Room::Enough {
+            return false;
         }
-        takes
+        if self.free_bytes.saturating_sub(spent_bytes) < self.reserve_bytes {
+            self.room = Room::Doubtful;
+            return false;
+        }
+        self.spent_bytes = spent_bytes;
+        true
     }
 
     /// For who is refused.
@@ -104,11 +110,13 @@ mod tests {
         space.measured(1800);
         assert!(space.takes(150));
         assert!(!space.takes(51), "600 of 800 bytes are spent");
-        assert!(space.takes(50), "what was refused does not count");
-        assert!(!space.takes(1));
+        assert!(!space.takes(1), "until it is measured");
         assert!(!space.is_low(), "only a measurement can tell");
-        space.measured(1600);
-        assert!(space.takes(150));
+        space.measured(1250);
+        assert!(space.takes(50));
+        assert!(!space.takes(50));
+        space.measured(1249);
+        assert!(space.is_low(), "what can not be taken brings what makes room");
         space.measured(999);
         assert!(!space.takes(0));
     }
