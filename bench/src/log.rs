@@ -80,10 +80,7 @@ fn hard_state() -> HardState {
 }
 
 fn founding(cluster: ClusterId) -> Entry {
-    let membership = Membership {
-        cluster,
-        members: Vec::new(),
-    };
+    let membership = Membership::of(cluster, Vec::new());
     Entry {
         id: EntryId {
             term: Term(1),

@@ -107,6 +107,7 @@ fn config() -> NodeConfig {
         raft: Config::default(),
         limits: Limits::default(),
         max_pending_requests: 2 * BATCH,
+        join: None,
         leader_wait: Duration::from_secs(1),
         store: StoreConfig {
             overlay_bytes: u64::MAX,

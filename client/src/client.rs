@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::{Address, Answer, Request, Response, Status};
+use raftkv_protocol::{Address, Answer, ErrorCode, Member, MemberCommand, Request, Response, Status};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::Backoff;
@@ -90,6 +90,26 @@ impl Client {
         }
     }
 
+    /// Who is in the cluster, as the first endpoint that answers knows it.
+    ///
+    /// # Errors
+    /// If none answers in time.
+    pub async fn members(&self) -> Result<Vec<Member>, Error> {
+        Ok(self.status().await?.members)
+    }
+
+    /// Changes the members, or who leads, and returns the members after it. A change that was sent and not answered is
+    /// [`Error::OutcomeUnknown`]: look at the members before asking again.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with the reason when it does not fit the cluster as it is, or would harm it.
+    pub async fn change_members(&self, command: MemberCommand) -> Result<Vec<Member>, Error> {
+        match self.execute(Request::Member(command)).await? {
+            Answer::Members(members) => Ok(members),
+            other => Err(unexpected("the members", &other, Applied::Unknown)),
+        }
+    }
+
     /// Executes one request, with as many attempts as are allowed and safe.
     pub(crate) async fn execute(&self, request: Request) -> Result<Answer, Error> {
         let (kind, timeout) = (Kind::of(&request), self.shared.timeout);
@@ -129,6 +149,7 @@ impl Client {
     /// Remembers who answers and who does not.
     fn note(&self, address: &Address, delivery: &Delivery) {
         self.endpoints(|endpoints| match delivery {
+            Ok(response) if is_stopping(response) => endpoints.failed(address, Instant::now()),
             Ok(response) => endpoints.answered(address, response.header.term),
             Err(Undelivered::NotSent(_) | Undelivered::Unanswered(_) | Undelivered::ExpiredSent) => {
                 endpoints.failed(address, Instant::now());
@@ -181,6 +202,10 @@ impl Client {
                 .unwrap_or_else(PoisonError::into_inner),
         )
     }
+}
+
+fn is_stopping(response: &Response) -> bool {
+    matches!(&response.outcome, Err(failure) if failure.code == ErrorCode::ShuttingDown)
 }
 
 fn answer(response: Response) -> Result<Answer, Error> {

@@ -61,7 +61,7 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{Applied, Error, UnknownReason};
 pub use raftkv_protocol::{
-    Address, Consistency, ErrorCode, Failure, LeaderHint, Member, NodeName, Record, Revision, RoleName,
-    Status,
+    Address, Consistency, ErrorCode, Failure, Force, LeaderHint, Member, MemberCommand, NodeName, Promotion,
+    ReadBasis, Record, Revision, RoleName, Status,
 };
 pub use request::{Delete, Deleted, Get, Set};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Condition, Consistency, Limits, Record, Request, Revision,
+    Answer, CheckedCommand, Command, Condition, Consistency, Limits, ReadBasis, Record, Request, Revision,
 };
 
 use crate::client::{Client, unexpected};
@@ -51,14 +51,19 @@ impl<'a> Get<'a> {
         self
     }
 
-    async fn run(self) -> Result<Option<Record>, Error> {
+    /// The record, with what the answer rests on; `None`: it is simply linearizable.
+    ///
+    /// # Errors
+    /// As when the read itself is awaited.
+    pub async fn with_basis(self) -> Result<(Option<Record>, Option<ReadBasis>), Error> {
         let request = Request::Get {
             key: self.key,
             consistency: self.consistency,
         };
         match self.client.execute(request).await? {
-            Answer::Found(record) => Ok(Some(unpinned(record))),
-            Answer::NotFound => Ok(None),
+            Answer::Found(record) => Ok((Some(unpinned(record)), None)),
+            Answer::NotFound => Ok((None, None)),
+            Answer::Read { record, basis } => Ok((record.map(unpinned), Some(basis))),
             other => Err(unexpected("a record", &other, Applied::No)),
         }
     }
@@ -76,7 +81,7 @@ impl<'a> IntoFuture for Get<'a> {
     type IntoFuture = Sending<'a, Option<Record>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Box::pin(async { Ok(self.with_basis().await?.0) })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftkv_protocol::{Address, Answer, Consistency, ErrorCode, Failure, Request, Response};
+use raftkv_protocol::{Address, Answer, ErrorCode, Failure, Request, Response};
 
 use crate::call::{Delivery, Undelivered};
 use crate::connection::ConnectionError;
@@ -27,16 +27,11 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn of(request: &Request) -> Kind {
         match request {
-            Request::Write(_) => Kind::Write,
-            Request::Get {
-                consistency: Consistency::Linearizable,
-                ..
-            } => Kind::Read,
-            Request::Get {
-                consistency: Consistency::Stale,
-                ..
-            }
-            | Request::Status => Kind::Local,
+            // A change of members that was sent may have happened, as a write may.
+            Request::Write(_) | Request::Member(_) => Kind::Write,
+            Request::Get { consistency, .. } if consistency.is_local() => Kind::Local,
+            Request::Get { .. } => Kind::Read,
+            Request::Status => Kind::Local,
         }
     }
 
@@ -114,6 +109,11 @@ fn judge_failure(kind: Kind, failure: Failure) -> Verdict {
             Some(leader) => Whom::Leader(leader.address.clone()),
             None => Whom::AnyoneLater,
         },
+        // Avoided from now on, so that whoever is preferred next is another one.
+        ErrorCode::ShuttingDown => match &failure.leader {
+            Some(leader) if kind != Kind::Local => Whom::Leader(leader.address.clone()),
+            Some(_) | None => Whom::Another,
+        },
         // A read of which the server lost track changed nothing.
         ErrorCode::OutcomeUnknown if kind != Kind::Write => Whom::AnyoneLater,
         ErrorCode::OutcomeUnknown
@@ -123,7 +123,8 @@ fn judge_failure(kind: Kind, failure: Failure) -> Verdict {
         | ErrorCode::TooLarge
         | ErrorCode::NoSpace
         | ErrorCode::Compacted
-        | ErrorCode::SessionExpired => return Verdict::Done(Err(Error::from_failure(failure))),
+        | ErrorCode::SessionExpired
+        | ErrorCode::MembershipRefused => return Verdict::Done(Err(Error::from_failure(failure))),
     };
     match (failure.code, kind) {
         (ErrorCode::OutcomeUnknown, Kind::Read | Kind::Local) => again(Error::NoLeader(failure), whom),
@@ -158,6 +159,8 @@ pub(crate) fn name(answer: &Answer) -> &'static str {
         Answer::Deleted { .. } => "the result of a delete",
         Answer::ConditionFailed { .. } => "'condition failed'",
         Answer::Status(_) => "a status",
+        Answer::Members(_) => "the members",
+        Answer::Read { .. } => "a read with its basis",
     }
 }
 
@@ -201,7 +204,13 @@ mod tests {
     fn a_write_is_tried_again_exactly_when_the_failure_promises_that_it_was_not_applied_and_later_may_help() {
         for code in ErrorCode::ALL {
             let again = matches!(verdict(Kind::Write, failed(code)), Verdict::Again(_));
-            let helps = [ErrorCode::Overloaded, ErrorCode::NoLeader, ErrorCode::NotLeader].contains(&code);
+            let helps = [
+                ErrorCode::Overloaded,
+                ErrorCode::NoLeader,
+                ErrorCode::NotLeader,
+                ErrorCode::ShuttingDown,
+            ]
+            .contains(&code);
             assert_eq!(again, helps, "{code:?}");
         }
     }

@@ -243,7 +243,7 @@ async fn the_leader_is_learnt_from_any_member_and_stale_reads_stay_where_they_we
         };
         let outcome = match request_kind {
             Request::Get { .. } => echo(request_kind),
-            Request::Write(_) | Request::Status => put_at(8),
+            Request::Write(_) | Request::Status | Request::Member(_) => put_at(8),
         };
         vec![Act::Answer(request.id, outcome)]
     })

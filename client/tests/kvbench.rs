@@ -56,7 +56,7 @@ impl Store {
                 } => Ok(self.put_if(key, value, condition)),
                 other => panic!("kvbench does not send {other:?}"),
             },
-            Request::Status => unreachable!("the fake server answers this itself"),
+            Request::Status | Request::Member(_) => unreachable!("the fake server answers this itself"),
         }
     }
 

@@ -11,7 +11,8 @@ use std::process::{Output, Stdio};
 use bytes::Bytes;
 use fake_server::{Act, FakeServer, member, put_at};
 use raftkv_protocol::{
-    Answer, Command, Condition, ErrorCode, Failure, NodeName, Record, Request, Revision, decode_command,
+    Answer, Command, Condition, ErrorCode, Failure, Force, MemberCommand, NodeName, Record, Request,
+    Revision, decode_command,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -42,11 +43,41 @@ async fn store() -> FakeServer {
             })),
             Request::Get { .. } => Ok(Answer::NotFound),
             Request::Write(command) => write(&decode_command(command.encoded()).unwrap()),
+            Request::Member(command) => change(command),
             Request::Status => unreachable!("the fake server answers this itself"),
         };
         vec![Act::Answer(request.id, outcome)]
     })
     .await
+}
+
+/// Refuses everything about node9, and nothing else.
+fn change(command: &MemberCommand) -> Result<Answer, Failure> {
+    let node9 = NodeName::from("node9");
+    match command {
+        MemberCommand::Add { name, .. }
+        | MemberCommand::Promote { name, .. }
+        | MemberCommand::Remove { name, .. }
+        | MemberCommand::Replace { name, .. }
+            if *name == node9 =>
+        {
+            Err(Failure::new(ErrorCode::MembershipRefused, "no node9 here"))
+        }
+        MemberCommand::TransferLeader { to: Some(name) } if *name == node9 => {
+            Err(Failure::new(ErrorCode::OutcomeUnknown, "lost"))
+        }
+        _ => {
+            let mut learner = member("node4", &"127.0.0.1:7004".into());
+            learner.voter = matches!(
+                command,
+                MemberCommand::Promote {
+                    force: Force::Yes,
+                    ..
+                }
+            );
+            Ok(Answer::Members(vec![learner]))
+        }
+    }
 }
 
 fn write(command: &Command<'_>) -> Result<Answer, Failure> {
@@ -177,6 +208,67 @@ async fn status_tells_the_leader_and_who_can_not_be_reached() {
     assert_eq!(document["members"][0]["role"], "leader");
     assert_eq!(document["members"][0]["members"][1]["id"], "node2");
     assert_eq!(document["members"][1]["reachable"], false);
+}
+
+#[tokio::test]
+async fn members_are_printed_after_each_change_and_refusals_have_their_exit_code() {
+    let store = store().await;
+    let learner = "node4  learner  127.0.0.1:7004  -\n";
+    let voter = "node4  voter  127.0.0.1:7004  -\n";
+    let cases: [(&[&str], &str, i32, &str); 12] = [
+        (&["member", "add", "node4"], learner, 0, ""),
+        (
+            &[
+                "member",
+                "add",
+                "node4",
+                "--learner",
+                "--address",
+                "127.0.0.1:7004",
+            ],
+            learner,
+            0,
+            "",
+        ),
+        (&["member", "promote", "node4"], learner, 0, ""),
+        (&["member", "promote", "node4", "--force"], voter, 0, ""),
+        (&["member", "remove", "node3", "--force"], learner, 0, ""),
+        (&["member", "replace", "node3"], learner, 0, ""),
+        (&["member", "transfer-leader"], learner, 0, ""),
+        (&["member", "transfer-leader", "node4"], learner, 0, ""),
+        (&["member", "remove", "node9"], "", 4, "no node9 here"),
+        (&["member", "transfer-leader", "node9"], "", 5, "unknown"),
+        (&["member", "add"], "", 2, "NAME"),
+        (&["member", "add", "node4", "--force"], "", 2, "--force"),
+    ];
+    for (line, stdout, code, stderr) in cases {
+        let output = kvctl(&store.address().to_string(), line, b"").await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (&*String::from_utf8_lossy(&output.stdout), output.status.code()),
+            (stdout, Some(code)),
+            "{line:?}: {said}"
+        );
+        assert!(said.contains(stderr), "{line:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn members_are_listed_as_text_and_as_one_document() {
+    let store = store().await;
+    store.set_status(|status| status.members = vec![member("node1", &"127.0.0.1:7001".into())]);
+    let endpoint = store.address().to_string();
+    let output = kvctl(&endpoint, &["member", "list"], b"").await;
+    assert_eq!(
+        (&output.stdout[..], output.status.code()),
+        (&b"node1  voter  127.0.0.1:7001  -\n"[..], Some(0))
+    );
+    let output = kvctl(&endpoint, &["member", "list", "--output", "json"], b"").await;
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = json!({"members": [
+        {"id": "node1", "address": "127.0.0.1:7001", "http": null, "voter": true}
+    ]});
+    assert_eq!(document, expected);
 }
 
 #[tokio::test]

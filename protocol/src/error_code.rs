@@ -29,6 +29,10 @@ pub enum ErrorCode {
     SessionExpired,
     /// To a forwarding node only: the receiver does not lead; nothing was proposed. HTTP 503.
     NotLeader,
+    /// The node that was asked is about to stop; nothing was proposed. Ask another one. HTTP 503.
+    ShuttingDown,
+    /// The change of members would harm the cluster, or does not fit it as it is; nothing was changed. HTTP 409.
+    MembershipRefused,
 }
 
 /// What sending the same request again would mean.
@@ -44,7 +48,7 @@ pub enum Retry {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 11] = [
+    pub const ALL: [ErrorCode; 13] = [
         ErrorCode::BadRequest,
         ErrorCode::KeyNotFound,
         ErrorCode::RevisionMismatch,
@@ -56,6 +60,8 @@ impl ErrorCode {
         ErrorCode::Compacted,
         ErrorCode::SessionExpired,
         ErrorCode::NotLeader,
+        ErrorCode::ShuttingDown,
+        ErrorCode::MembershipRefused,
     ];
 
     /// Its status at the HTTP door. 4xx, 429 and 503 promise: not applied, and never will be.
@@ -64,10 +70,10 @@ impl ErrorCode {
         match self {
             ErrorCode::BadRequest | ErrorCode::Compacted => 400,
             ErrorCode::KeyNotFound => 404,
-            ErrorCode::RevisionMismatch | ErrorCode::SessionExpired => 409,
+            ErrorCode::RevisionMismatch | ErrorCode::SessionExpired | ErrorCode::MembershipRefused => 409,
             ErrorCode::TooLarge => 413,
             ErrorCode::Overloaded => 429,
-            ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader => 503,
+            ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader | ErrorCode::ShuttingDown => 503,
             ErrorCode::OutcomeUnknown => 504,
         }
     }
@@ -87,6 +93,8 @@ impl ErrorCode {
             ErrorCode::Compacted => "compacted",
             ErrorCode::SessionExpired => "session_expired",
             ErrorCode::NotLeader => "not_leader",
+            ErrorCode::ShuttingDown => "shutting_down",
+            ErrorCode::MembershipRefused => "membership_refused",
         }
     }
 
@@ -94,16 +102,19 @@ impl ErrorCode {
     #[must_use]
     pub const fn retry(self) -> Retry {
         match self {
-            ErrorCode::Overloaded | ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader => {
-                Retry::Safe
-            }
+            ErrorCode::Overloaded
+            | ErrorCode::NoLeader
+            | ErrorCode::NoSpace
+            | ErrorCode::NotLeader
+            | ErrorCode::ShuttingDown => Retry::Safe,
             ErrorCode::OutcomeUnknown => Retry::Unsafe,
             ErrorCode::BadRequest
             | ErrorCode::KeyNotFound
             | ErrorCode::RevisionMismatch
             | ErrorCode::TooLarge
             | ErrorCode::Compacted
-            | ErrorCode::SessionExpired => Retry::Never,
+            | ErrorCode::SessionExpired
+            | ErrorCode::MembershipRefused => Retry::Never,
         }
     }
 }
@@ -137,6 +148,13 @@ mod tests {
             (ErrorCode::Compacted, "compacted", 400, Retry::Never),
             (ErrorCode::SessionExpired, "session_expired", 409, Retry::Never),
             (ErrorCode::NotLeader, "not_leader", 503, Retry::Safe),
+            (ErrorCode::ShuttingDown, "shutting_down", 503, Retry::Safe),
+            (
+                ErrorCode::MembershipRefused,
+                "membership_refused",
+                409,
+                Retry::Never,
+            ),
         ];
         let actual = ErrorCode::ALL.map(|code| (code, code.name(), code.http_status(), code.retry()));
         assert_eq!(actual, expected);

@@ -41,6 +41,7 @@ mod foreign;
 mod frame;
 mod handshake;
 mod limits;
+mod membership;
 mod negotiate;
 mod peer;
 mod request;
@@ -59,13 +60,18 @@ pub use handshake::{
     RejectionCode, Speaker, Welcome,
 };
 pub use limits::Limits;
+pub use membership::{
+    Admission, Force, Knock, KnockWay, MemberCommand, MembershipMessage, Presence, Promotion, Standing,
+    StandingReply,
+};
 pub use negotiate::{Availability, Listener, negotiate};
 pub use peer::{
     FormedIn, Founding, Introduction, PeerMessage, RaftBody, RaftMessage, SnapshotProgress, WireEntry,
     WireEntryId,
 };
 pub use request::{
-    Answer, Consistency, Failure, Header, LeaderHint, Member, Record, Request, Response, RoleName, Status,
+    Answer, Consistency, Failure, Header, LeaderHint, Member, ReadBasis, Record, Request, Response, RoleName,
+    Status,
 };
 pub use types::{Address, ClusterId, GroupId, HistoryEpoch, NodeId, NodeName, RequestId, Revision};
 pub use wire::{

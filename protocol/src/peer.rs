@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, ClusterId, GroupId, Member, NodeId, NodeName};
+use crate::{Address, ClusterId, GroupId, Member, MembershipMessage, NodeId, NodeName};
 
 /// One message from node to node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum PeerMessage {
     Introduce(Introduction),
     /// From a formed node to an unformed one that its founding configuration names: become formed.
     Found(Founding),
+    /// Joining, leaving, and who is who.
+    Membership(MembershipMessage),
 }
 
 /// A node tells who it is.

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Address, CheckedCommand, ClusterId, ErrorCode, HistoryEpoch, NodeId, NodeName, Revision};
+use crate::{
+    Address, CheckedCommand, ClusterId, ErrorCode, HistoryEpoch, MemberCommand, NodeId, NodeName, Revision,
+};
 
 /// What a read promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,41 @@ pub enum Consistency {
     Linearizable,
     /// The local state of the node that is asked, possibly old.
     Stale,
+    /// As linearizable, and without asking anyone while the leader holds a lease: sound as long as clocks drift no more than
+    /// the cluster was told. Where leases are off, or this node does not lead, a linearizable read answers.
+    LeaderLease,
+    /// The local state, if the node can prove that it lacks nothing that was acknowledged longer than this ago.
+    StaleWithin {
+        /// In milliseconds.
+        max_staleness_ms: u64,
+    },
+}
+
+impl Consistency {
+    /// Is it about the state of the node that is asked, whoever leads?
+    #[must_use]
+    pub fn is_local(self) -> bool {
+        match self {
+            Consistency::Stale | Consistency::StaleWithin { .. } => true,
+            Consistency::Linearizable | Consistency::LeaderLease => false,
+        }
+    }
+}
+
+/// What the answer to a read rests on, where that is not simply "linearizable".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadBasis {
+    /// Asked for by lease, and confirmed by a majority instead: leases are off, not held, or this node does not lead.
+    ReadIndex,
+    /// The leader's lease.
+    LeaderLease,
+    /// The local state alone.
+    Local {
+        /// The last entry that is part of it.
+        applied_index: u64,
+        /// How long ago this node last heard from a leader, milliseconds; `None`: never since it started.
+        leader_contact_ms: Option<u64>,
+    },
 }
 
 /// A request as the node executes it, whatever door it came through.
@@ -30,6 +67,8 @@ pub enum Request {
     Write(CheckedCommand),
     /// Tells about the node.
     Status,
+    /// Changes the members, or the leader.
+    Member(MemberCommand),
 }
 
 /// A key's record as a read returns it.
@@ -71,6 +110,15 @@ pub enum Answer {
     },
     /// About the node.
     Status(Box<Status>),
+    /// The members after a change of them.
+    Members(Vec<Member>),
+    /// A read that was not simply linearizable.
+    Read {
+        /// The record; `None`: the key does not exist.
+        record: Option<Record>,
+        /// What the answer rests on.
+        basis: ReadBasis,
+    },
 }
 
 /// Why a request was not, or may not have been, executed.

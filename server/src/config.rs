@@ -16,7 +16,7 @@ use raftkv_raft as raft;
 
 pub use address::{HostPort, InvalidAddress};
 pub use error::ConfigError;
-pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, StorageFlags, parse};
+pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, RecoverFlags, StorageFlags, parse};
 
 use crate::log::LogConfig;
 use crate::replica::RetentionConfig;
@@ -39,6 +39,8 @@ pub struct Config {
     pub advertise_http: Option<HostPort>,
     /// The other nodes to form a cluster with, sorted by name; empty: form alone.
     pub peers: Vec<(NodeName, Address)>,
+    /// A member of the running cluster to join; `None`: form one with the peers.
+    pub join: Option<HostPort>,
     /// Where this node keeps everything.
     pub data_dir: PathBuf,
     /// Bounds of the shell.
@@ -119,6 +121,7 @@ impl Config {
             advertise: None,
             advertise_http: None,
             peers: Vec::new(),
+            join: None,
             data_dir,
             bounds: Bounds::default(),
             limits: Limits::default(),
@@ -155,6 +158,7 @@ impl Config {
         };
         Ok(Config {
             peers: peers::parse(&flags.peers, &name, &own)?,
+            join: join(flags, &own)?,
             data_dir: flags
                 .data_dir
                 .clone()
@@ -166,7 +170,10 @@ impl Config {
             advertise,
             bounds,
             limits: Limits::default(),
-            raft: raft::Config::default(),
+            raft: raft::Config {
+                leader_leases: leader_leases(flags.leader_leases_max_drift_ppm),
+                ..raft::Config::default()
+            },
             log: LogConfig {
                 segment_size_bytes: mebibytes(flags.storage.log_segment_mib),
                 ..LogConfig::default()
@@ -183,6 +190,12 @@ impl Config {
             retention: retention(&flags.storage),
         })
     }
+}
+
+fn leader_leases(max_drift_ppm: Option<u32>) -> raft::LeaderLeases {
+    max_drift_ppm.map_or(raft::LeaderLeases::Off, |max_clock_drift_ppm| {
+        raft::LeaderLeases::On { max_clock_drift_ppm }
+    })
 }
 
 fn mebibytes(mib: u64) -> u64 {
@@ -206,6 +219,20 @@ fn retention(flags: &StorageFlags) -> RetentionConfig {
 
 fn optional_address(flag: &'static str, text: Option<&str>) -> Result<Option<HostPort>, ConfigError> {
     text.map(|text| address::parse(flag, text)).transpose()
+}
+
+/// Whom to ask to be let in. An address of our own would be asked for ever.
+fn join(flags: &Flags, own: &Address) -> Result<Option<HostPort>, ConfigError> {
+    let Some(join) = optional_address("--join", flags.join.as_deref())?.map(HostPort::or_loopback) else {
+        return Ok(None);
+    };
+    if !flags.peers.is_empty() {
+        return Err(ConfigError::JoinAndPeers);
+    }
+    if Address::from(&join) == *own || join.is_unspecified() || join.port == 0 {
+        return Err(ConfigError::UselessJoin { join });
+    }
+    Ok(Some(join))
 }
 
 /// An address that others are told: it needs a host that means something to them.

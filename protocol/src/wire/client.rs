@@ -1,8 +1,9 @@
 //! Requests and answers.
 //!
 //! ```text
-//! request   RequestHeader, then raw:  Get: the key    Write: the encoded command    Status: nothing
-//! answer    ResponseHeader, then raw: Found: the value                              all others: nothing
+//! request   RequestHeader, then raw:  Get: the key      Write: the encoded command
+//!                                     Status: nothing   Member: the encoded command
+//! answer    ResponseHeader, then raw: Found, Read: the value   Members: the list   all others: nothing
 //! ```
 //! Cluster, node and history epoch are the same for all answers on a connection: its [`Welcome`](crate::Welcome) told
 //! them, and answers do not repeat them.
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::{append, expect_end, take};
 use crate::{
     Answer, CheckedCommand, ClusterId, Consistency, ErrorCode, Failure, GroupId, Header, HistoryEpoch,
-    Limits, NodeId, ProtocolError, Record, Request, RequestId, Response, Revision, Status, Welcome,
-    write_frame,
+    Limits, Member, MemberCommand, NodeId, ProtocolError, ReadBasis, Record, Request, RequestId, Response,
+    Revision, Status, Welcome, write_frame,
 };
 
 /// The group of every client frame today.
@@ -36,6 +37,7 @@ enum RequestKind {
     Get { consistency: Consistency },
     Write,
     Status,
+    Member,
 }
 
 /// `S` and `F` are references when written, and owned when read.
@@ -68,6 +70,38 @@ enum Outcome<S, F> {
         current: Option<Revision>,
     },
     Status(S),
+    Members,
+    Read {
+        basis: ReadBasis,
+        record: Option<RecordHeader>,
+    },
+}
+
+/// A record but for its value.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct RecordHeader {
+    create_revision: Revision,
+    mod_revision: Revision,
+    version: u64,
+}
+
+impl RecordHeader {
+    fn of(record: &Record) -> RecordHeader {
+        RecordHeader {
+            create_revision: record.create_revision,
+            mod_revision: record.mod_revision,
+            version: record.version,
+        }
+    }
+
+    fn with(self, value: Bytes) -> Record {
+        Record {
+            value,
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            version: self.version,
+        }
+    }
 }
 
 /// A request as a listener receives it.
@@ -104,6 +138,7 @@ impl From<&Welcome> for ConnectionContext {
 
 /// Appends a request as one frame. `timeout_ms`: how long the answer is waited for.
 pub fn encode_request(out: &mut BytesMut, id: RequestId, timeout_ms: u32, request: &Request) {
+    let encoded: Vec<u8>;
     let (kind, raw): (RequestKind, &[u8]) = match request {
         Request::Get { key, consistency } => (
             RequestKind::Get {
@@ -113,6 +148,10 @@ pub fn encode_request(out: &mut BytesMut, id: RequestId, timeout_ms: u32, reques
         ),
         Request::Write(command) => (RequestKind::Write, command.encoded()),
         Request::Status => (RequestKind::Status, &[]),
+        Request::Member(command) => {
+            encoded = postcard::to_allocvec(command).expect("plain data always encodes");
+            (RequestKind::Member, &encoded)
+        }
     };
     let header = RequestHeader {
         group: GROUP,
@@ -169,14 +208,35 @@ fn request(kind: RequestKind, raw: Bytes, limits: &Limits) -> Result<Request, Fa
         }
         RequestKind::Write => CheckedCommand::from_client(raw, limits).map(Request::Write),
         RequestKind::Status => Ok(Request::Status),
+        RequestKind::Member => member_command(&raw).map(Request::Member),
+    }
+}
+
+fn member_command(raw: &[u8]) -> Result<MemberCommand, Failure> {
+    match postcard::take_from_bytes(raw) {
+        Ok((command, [])) => Ok(command),
+        Ok(_) | Err(_) => Err(Failure::new(
+            ErrorCode::BadRequest,
+            "the change of members does not decode: use a client of the server's version",
+        )),
     }
 }
 
 /// Appends an answer as one frame.
 pub fn encode_response(out: &mut BytesMut, id: RequestId, response: &Response) {
     let outcome = outcome(response);
-    let value: &[u8] = match &response.outcome {
-        Ok(Answer::Found(record)) => &record.value,
+    let members: Vec<u8>;
+    let raw: &[u8] = match &response.outcome {
+        Ok(
+            Answer::Found(record)
+            | Answer::Read {
+                record: Some(record), ..
+            },
+        ) => &record.value,
+        Ok(Answer::Members(list)) => {
+            members = postcard::to_allocvec(list).expect("plain data always encodes");
+            &members
+        }
         Ok(_) | Err(_) => &[],
     };
     let header = ResponseHeader {
@@ -188,7 +248,7 @@ pub fn encode_response(out: &mut BytesMut, id: RequestId, response: &Response) {
     };
     write_frame(out, |out| {
         append(out, &header);
-        out.extend_from_slice(value);
+        out.extend_from_slice(raw);
     });
 }
 
@@ -208,6 +268,11 @@ fn outcome(response: &Response) -> Outcome<&Status, &Failure> {
         },
         Ok(Answer::ConditionFailed { current }) => Outcome::ConditionFailed { current: *current },
         Ok(Answer::Status(status)) => Outcome::Status(status),
+        Ok(Answer::Members(_)) => Outcome::Members,
+        Ok(Answer::Read { record, basis }) => Outcome::Read {
+            basis: *basis,
+            record: record.as_ref().map(RecordHeader::of),
+        },
     }
 }
 
@@ -265,6 +330,19 @@ fn answer(
         Outcome::Deleted { existed, revision } => Ok(Answer::Deleted { existed, revision }),
         Outcome::ConditionFailed { current } => Ok(Answer::ConditionFailed { current }),
         Outcome::Status(status) => Ok(Answer::Status(status)),
+        Outcome::Members => {
+            let (members, rest) = take::<Vec<Member>>(EXPECTED_RESPONSE, rest)?;
+            expect_end(EXPECTED_RESPONSE, rest)?;
+            return Ok(Ok(Answer::Members(members)));
+        }
+        Outcome::Read { basis, record: None } => Ok(Answer::Read { record: None, basis }),
+        Outcome::Read {
+            basis,
+            record: Some(record),
+        } => {
+            let record = Some(record.with(frame.slice_ref(rest)));
+            return Ok(Ok(Answer::Read { record, basis }));
+        }
     };
     expect_end(EXPECTED_RESPONSE, rest)?;
     Ok(answer)

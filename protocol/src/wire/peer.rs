@@ -13,25 +13,26 @@ use serde::{Deserialize, Serialize};
 use super::entries::{append_entries, payload_bytes, take_entries};
 use super::{append, expect_end, take};
 use crate::{
-    ClusterId, Founding, GroupId, Introduction, NodeId, PeerMessage, ProtocolError, RaftBody, RaftMessage,
-    SnapshotProgress, WireEntry, WireEntryId, write_frame,
+    ClusterId, Founding, GroupId, Introduction, MembershipMessage, NodeId, PeerMessage, ProtocolError,
+    RaftBody, RaftMessage, SnapshotProgress, WireEntry, WireEntryId, write_frame,
 };
 
 const EXPECTED: &str = "a message between nodes";
 
-/// `I` and `F` are references when written, and owned when read.
+/// `I`, `F` and `M` are references when written, and owned when read.
 #[derive(Serialize, Deserialize)]
-struct PeerHeader<I, F> {
+struct PeerHeader<I, F, M> {
     /// Introductions and foundings are about the node, not a group: theirs is 0.
     group: GroupId,
-    message: MessageHeader<I, F>,
+    message: MessageHeader<I, F, M>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum MessageHeader<I, F> {
+enum MessageHeader<I, F, M> {
     Raft(RaftHeader),
     Introduce(I),
     Found(F),
+    Membership(M),
 }
 
 /// Identifiers are random: as variable-length numbers they would take ten bytes instead of eight.
@@ -122,10 +123,11 @@ pub fn encode_peer(out: &mut BytesMut, message: &PeerMessage) {
         PeerMessage::Raft(message) => append_raft(out, message),
         PeerMessage::Introduce(introduction) => append_header(out, MessageHeader::Introduce(introduction)),
         PeerMessage::Found(founding) => append_header(out, MessageHeader::Found(founding)),
+        PeerMessage::Membership(message) => append_header(out, MessageHeader::Membership(message)),
     });
 }
 
-fn append_header(out: &mut BytesMut, message: MessageHeader<&Introduction, &Founding>) {
+fn append_header(out: &mut BytesMut, message: MessageHeader<&Introduction, &Founding, &MembershipMessage>) {
     let group = GroupId(0);
     append(out, &PeerHeader { group, message });
 }
@@ -137,7 +139,7 @@ fn append_raft(out: &mut BytesMut, message: &RaftMessage) {
         &[]
     };
     let payload_bytes = payload_bytes(entries);
-    let header = PeerHeader::<(), ()> {
+    let header = PeerHeader::<(), (), ()> {
         group: message.group,
         message: MessageHeader::Raft(RaftHeader {
             cluster: message.cluster.0,
@@ -240,7 +242,7 @@ fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
     reason = "a frame is done with once its message is taken out"
 )]
 pub fn decode_peer(body: Bytes) -> Result<PeerMessage, ProtocolError> {
-    let (header, rest) = take::<PeerHeader<Introduction, Founding>>(EXPECTED, &body)?;
+    let (header, rest) = take::<PeerHeader<Introduction, Founding, MembershipMessage>>(EXPECTED, &body)?;
     let raft = match header.message {
         MessageHeader::Raft(raft) => raft,
         MessageHeader::Introduce(introduction) => {
@@ -250,6 +252,10 @@ pub fn decode_peer(body: Bytes) -> Result<PeerMessage, ProtocolError> {
         MessageHeader::Found(founding) => {
             expect_end(EXPECTED, rest)?;
             return Ok(PeerMessage::Found(founding));
+        }
+        MessageHeader::Membership(message) => {
+            expect_end(EXPECTED, rest)?;
+            return Ok(PeerMessage::Membership(message));
         }
     };
     Ok(PeerMessage::Raft(RaftMessage {

@@ -7,11 +7,13 @@ use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use raftkv_protocol::{
-    Answer, CheckedCommand, ClusterId, Command, Condition, Consistency, ErrorCode, Failure, FormedIn,
-    Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch, Introduction, LeaderHint, Limits, Member,
-    NodeId, PeerMessage, RaftBody, RaftMessage, Record, Rejection, RejectionCode, Request, RequestId,
-    Response, Revision, RoleName, SnapshotProgress, Speaker, Status, Welcome, WireEntry, WireEntryId,
-    decode_command, encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
+    Address, Admission, Answer, CheckedCommand, ClusterId, Command, Condition, Consistency, ErrorCode,
+    Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch, Introduction,
+    Knock, KnockWay, LeaderHint, Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName,
+    PeerMessage, Presence, Promotion, RaftBody, RaftMessage, ReadBasis, Record, Rejection, RejectionCode,
+    Request, RequestId, Response, Revision, RoleName, SnapshotProgress, Speaker, Standing, StandingReply,
+    Status, Welcome, WireEntry, WireEntryId, decode_command, encode_handshake_reply, encode_hello,
+    encode_peer, encode_request, encode_response,
 };
 
 use crate::messages::CONTEXT;
@@ -121,11 +123,56 @@ fn requests() -> Vec<Line> {
     [
         ("request_get", get(Consistency::Linearizable)),
         ("request_get_stale", get(Consistency::Stale)),
+        ("request_get_leader_lease", get(Consistency::LeaderLease)),
+        (
+            "request_get_stale_within",
+            get(Consistency::StaleWithin {
+                max_staleness_ms: 1000,
+            }),
+        ),
         ("request_write", write),
         ("request_status", Request::Status),
     ]
     .into_iter()
     .map(|(name, request)| line(name, |out| encode_request(out, RequestId(300), 1000, &request)))
+    .collect()
+}
+
+fn member_requests() -> Vec<Line> {
+    let name = || NodeName::from("n4");
+    let force = Force::Yes;
+    [
+        (
+            "request_member_add",
+            MemberCommand::Add {
+                name: name(),
+                address: Some(Address::from("127.0.0.1:7004")),
+                promotion: Promotion::Asked,
+            },
+        ),
+        (
+            "request_member_promote",
+            MemberCommand::Promote { name: name(), force },
+        ),
+        (
+            "request_member_remove",
+            MemberCommand::Remove { name: name(), force },
+        ),
+        (
+            "request_member_replace",
+            MemberCommand::Replace { name: name(), force },
+        ),
+        (
+            "request_transfer_leader",
+            MemberCommand::TransferLeader { to: Some(name()) },
+        ),
+    ]
+    .into_iter()
+    .map(|(label, command)| {
+        line(label, |out| {
+            encode_request(out, RequestId(300), 1000, &Request::Member(command));
+        })
+    })
     .collect()
 }
 
@@ -168,12 +215,13 @@ fn status(role: RoleName) -> Answer {
 }
 
 fn answers() -> Vec<Line> {
-    let found = Answer::Found(Record {
+    let record = Record {
         value: Bytes::from_static(b"value"),
         create_revision: Revision(2),
         mod_revision: Revision(200),
         version: 4,
-    });
+    };
+    let found = Answer::Found(record.clone());
     let deleted = Answer::Deleted {
         existed: true,
         revision: Revision(200),
@@ -193,7 +241,31 @@ fn answers() -> Vec<Line> {
             "answer_condition_failed",
             response(Ok(Answer::ConditionFailed { current })),
         ),
+        line("answer_members", response(Ok(Answer::Members(vec![member()])))),
     ];
+    for (label, basis) in [
+        ("read_index", ReadBasis::ReadIndex),
+        ("leader_lease", ReadBasis::LeaderLease),
+        (
+            "local",
+            ReadBasis::Local {
+                applied_index: 300,
+                leader_contact_ms: Some(50),
+            },
+        ),
+    ] {
+        let record = Some(record.clone());
+        lines.push(line(
+            format!("answer_read_{label}"),
+            response(Ok(Answer::Read { record, basis })),
+        ));
+    }
+    let record = None;
+    let basis = ReadBasis::ReadIndex;
+    lines.push(line(
+        "answer_read_nothing",
+        response(Ok(Answer::Read { record, basis })),
+    ));
     for role in [
         RoleName::Leader,
         RoleName::Follower,
@@ -372,6 +444,62 @@ fn peer_messages() -> Vec<Line> {
     lines
 }
 
+fn membership_messages() -> Vec<Line> {
+    let introduction = Introduction {
+        name: "n4".into(),
+        identity: NodeId(5),
+        address: "127.0.0.1:7004".into(),
+        http: None,
+        peers: Vec::new(),
+        heard: Vec::new(),
+        formed: None,
+    };
+    let standing = |standing| {
+        MembershipMessage::Standing(StandingReply {
+            to: NodeId(5),
+            incarnation: 300,
+            cluster: ClusterId(6),
+            standing,
+        })
+    };
+    let address = Address::from("127.0.0.1:7004");
+    let way = KnockWay::Relayed;
+    [
+        ("knock", MembershipMessage::Knock(Knock { introduction, way })),
+        (
+            "admit",
+            MembershipMessage::Admit(Admission {
+                to: NodeId(5),
+                cluster: ClusterId(6),
+                founding: b"entry 1".to_vec(),
+                configuration: b"entry 9".to_vec(),
+            }),
+        ),
+        (
+            "present",
+            MembershipMessage::Present(Presence {
+                cluster: ClusterId(6),
+                identity: NodeId(5),
+                name: "n4".into(),
+                address: address.clone(),
+                http: None,
+                incarnation: 300,
+                lease_drift_ppm: Some(200),
+            }),
+        ),
+        ("standing_welcome", standing(Standing::Welcome)),
+        ("standing_duplicate", standing(Standing::Duplicate { address })),
+        ("standing_removed", standing(Standing::Removed)),
+    ]
+    .into_iter()
+    .map(|(label, message)| {
+        line(label, |out| {
+            encode_peer(out, &PeerMessage::Membership(message));
+        })
+    })
+    .collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes everything");
@@ -385,8 +513,10 @@ fn released_bytes_never_change() {
         handshakes(),
         encoded_commands(),
         requests(),
+        member_requests(),
         answers(),
         peer_messages(),
+        membership_messages(),
     ]
     .concat();
     let written: Vec<String> = lines

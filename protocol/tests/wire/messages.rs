@@ -5,11 +5,12 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use raftkv_protocol::{
-    Address, Answer, CheckedCommand, ClusterId, Command, Condition, ConnectionContext, Consistency,
-    ErrorCode, Failure, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch,
-    Introduction, LeaderHint, Limits, Member, NodeId, NodeName, PeerMessage, RaftBody, RaftMessage, Record,
-    Rejection, RejectionCode, Request, Response, Revision, RoleName, SnapshotProgress, Speaker, Status,
-    Welcome, WireEntry, WireEntryId,
+    Address, Admission, Answer, CheckedCommand, ClusterId, Command, Condition, ConnectionContext,
+    Consistency, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello,
+    HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, Member, MemberCommand,
+    MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion, RaftBody, RaftMessage, ReadBasis,
+    Record, Rejection, RejectionCode, Request, Response, Revision, RoleName, SnapshotProgress, Speaker,
+    Standing, StandingReply, Status, Welcome, WireEntry, WireEntryId,
 };
 
 /// What the answers' connection tells.
@@ -138,7 +139,12 @@ fn checked(command: &Command<'_>) -> Request {
 }
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
-    let consistency = prop_oneof![Just(Consistency::Linearizable), Just(Consistency::Stale)];
+    let consistency = prop_oneof![
+        Just(Consistency::Linearizable),
+        Just(Consistency::Stale),
+        Just(Consistency::LeaderLease),
+        number().prop_map(|max_staleness_ms| Consistency::StaleWithin { max_staleness_ms }),
+    ];
     let get = (bytes(1..40), consistency).prop_map(|(key, consistency)| Request::Get { key, consistency });
     let put = (bytes(1..40), bytes(0..300), condition(), option::of(1..u64::MAX)).prop_map(
         |(key, value, condition, ttl_ms)| {
@@ -152,7 +158,31 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
     );
     let delete = (bytes(1..40), condition())
         .prop_map(|(key, condition)| checked(&Command::Delete { key: &key, condition }));
-    prop_oneof![get, put, delete, Just(Request::Status)]
+    prop_oneof![
+        get,
+        put,
+        delete,
+        Just(Request::Status),
+        member_command().prop_map(Request::Member)
+    ]
+}
+
+fn member_command() -> impl Strategy<Value = MemberCommand> {
+    let force = || prop_oneof![Just(Force::No), Just(Force::Yes)];
+    let promotion = prop_oneof![Just(Promotion::CaughtUp), Just(Promotion::Asked)];
+    prop_oneof![
+        (name(), option::of(address()), promotion).prop_map(|(name, address, promotion)| {
+            MemberCommand::Add {
+                name,
+                address,
+                promotion,
+            }
+        }),
+        (name(), force()).prop_map(|(name, force)| MemberCommand::Promote { name, force }),
+        (name(), force()).prop_map(|(name, force)| MemberCommand::Remove { name, force }),
+        (name(), force()).prop_map(|(name, force)| MemberCommand::Replace { name, force }),
+        option::of(name()).prop_map(|to| MemberCommand::TransferLeader { to }),
+    ]
 }
 
 fn status() -> impl Strategy<Value = Status> {
@@ -204,18 +234,28 @@ fn failure() -> impl Strategy<Value = Failure> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let found = (bytes(0..300), revision(), revision(), number()).prop_map(
-        |(value, create_revision, mod_revision, version)| {
-            Answer::Found(Record {
+    let record = || {
+        (bytes(0..300), revision(), revision(), number()).prop_map(
+            |(value, create_revision, mod_revision, version)| Record {
                 value,
                 create_revision,
                 mod_revision,
                 version,
-            })
-        },
-    );
+            },
+        )
+    };
+    let basis = prop_oneof![
+        Just(ReadBasis::ReadIndex),
+        Just(ReadBasis::LeaderLease),
+        (number(), option::of(number())).prop_map(|(applied_index, leader_contact_ms)| ReadBasis::Local {
+            applied_index,
+            leader_contact_ms,
+        }),
+    ];
     prop_oneof![
-        found,
+        record().prop_map(Answer::Found),
+        (option::of(record()), basis).prop_map(|(record, basis)| Answer::Read { record, basis }),
+        vec(member(), 0..4).prop_map(Answer::Members),
         Just(Answer::NotFound),
         revision().prop_map(|revision| Answer::Put { revision }),
         (any::<bool>(), revision()).prop_map(|(existed, revision)| Answer::Deleted { existed, revision }),
@@ -343,7 +383,7 @@ fn raft() -> impl Strategy<Value = PeerMessage> {
     )
 }
 
-fn introduction() -> impl Strategy<Value = PeerMessage> {
+fn introduction() -> impl Strategy<Value = Introduction> {
     let formed =
         (cluster(), vec(member(), 0..4)).prop_map(|(cluster, members)| FormedIn { cluster, members });
     let peers = vec((name(), address()), 0..4);
@@ -356,8 +396,8 @@ fn introduction() -> impl Strategy<Value = PeerMessage> {
         vec(node(), 0..4),
         option::of(formed),
     )
-        .prop_map(|(name, identity, address, http, peers, heard, formed)| {
-            PeerMessage::Introduce(Introduction {
+        .prop_map(
+            |(name, identity, address, http, peers, heard, formed)| Introduction {
                 name,
                 identity,
                 address,
@@ -365,8 +405,8 @@ fn introduction() -> impl Strategy<Value = PeerMessage> {
                 peers,
                 heard,
                 formed,
-            })
-        })
+            },
+        )
 }
 
 fn founding() -> impl Strategy<Value = PeerMessage> {
@@ -380,5 +420,58 @@ fn founding() -> impl Strategy<Value = PeerMessage> {
 }
 
 pub(crate) fn peer_message() -> impl Strategy<Value = PeerMessage> {
-    prop_oneof![6 => raft(), 1 => introduction(), 1 => founding()]
+    let introduction = introduction().prop_map(PeerMessage::Introduce);
+    let membership = membership_message().prop_map(PeerMessage::Membership);
+    prop_oneof![6 => raft(), 1 => introduction, 1 => founding(), 1 => membership]
+}
+
+fn membership_message() -> impl Strategy<Value = MembershipMessage> {
+    let way = prop_oneof![Just(KnockWay::Direct), Just(KnockWay::Relayed)];
+    let payload = || vec(any::<u8>(), 0..50);
+    let standing = prop_oneof![
+        Just(Standing::Welcome),
+        Just(Standing::Removed),
+        address().prop_map(|address| Standing::Duplicate { address }),
+    ];
+    let presence = (
+        cluster(),
+        node(),
+        name(),
+        address(),
+        option::of(address()),
+        number(),
+    );
+    prop_oneof![
+        (introduction(), way)
+            .prop_map(|(introduction, way)| MembershipMessage::Knock(Knock { introduction, way })),
+        (node(), cluster(), payload(), payload()).prop_map(|(to, cluster, founding, configuration)| {
+            MembershipMessage::Admit(Admission {
+                to,
+                cluster,
+                founding,
+                configuration,
+            })
+        }),
+        (presence, option::of(any::<u32>())).prop_map(
+            |((cluster, identity, name, address, http, incarnation), lease_drift_ppm)| {
+                MembershipMessage::Present(Presence {
+                    cluster,
+                    identity,
+                    name,
+                    address,
+                    http,
+                    incarnation,
+                    lease_drift_ppm,
+                })
+            }
+        ),
+        (node(), number(), cluster(), standing).prop_map(|(to, incarnation, cluster, standing)| {
+            MembershipMessage::Standing(StandingReply {
+                to,
+                incarnation,
+                cluster,
+                standing,
+            })
+        }),
+    ]
 }

@@ -37,6 +37,8 @@ pub enum ChangeChecks {
     All,
     /// Only what safety needs: the operator knows better.
     SafetyAlone,
+    /// The configuration stays as it is; only what the caller's payload tells beside it changes, such as addresses.
+    SameMembers,
 }
 
 /// A change that was not accepted: nothing of it is in any log.

@@ -326,6 +326,13 @@ impl Raft {
         self.shared.id
     }
 
+    /// Is the present term durable? Nothing that shows it may leave before (R5). The core sees to that for its own messages;
+    /// who sends others in its term asks.
+    #[must_use]
+    pub fn is_term_durable(&self) -> bool {
+        self.shared.is_hard_state_persisted()
+    }
+
     /// The latest term it has seen; durable before any message shows it.
     #[must_use]
     pub fn term(&self) -> Term {

@@ -59,6 +59,14 @@ pub enum ConfigError {
         listen.port
     )]
     UnreachableListen { listen: HostPort },
+    #[error(
+        "--join and --peers exclude each other: --peers forms a new cluster with those nodes, --join asks a running one to be let in"
+    )]
+    JoinAndPeers,
+    #[error(
+        "--join {join} names no other node: write the --listen address of any member of the running cluster"
+    )]
+    UselessJoin { join: HostPort },
     #[error("{flag} {address} is no address others can connect to: write HOST:PORT with both")]
     UnreachableAdvertise { flag: &'static str, address: HostPort },
 }

@@ -41,6 +41,12 @@ pub struct Flags {
     #[arg(long, value_name = "LIST")]
     pub peers: Vec<String>,
 
+    /// Join a running cluster instead of forming one: the --listen address of any of its members. The node waits until it is
+    /// let in with `kvctl member add NAME` (or `kvctl member replace NAME`, in the place of one that is lost). Without effect
+    /// once it is a member.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Option<String>,
+
     /// Where to keep everything; made if it does not exist. Default: ./data/NAME
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -56,6 +62,12 @@ pub struct Flags {
     /// How long a request waits for its answer, unless it says so itself. In milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub request_timeout_ms: u64,
+
+    /// Keep leader leases, so that reads that ask for it (consistency leader_lease) are served by the leader alone: how far
+    /// the rate of any node's clock may be off, in millionths. Quartz is within 200; virtual machines that are moved may need
+    /// more. Beyond it such a read may be stale. All nodes must be told the same; change it with all nodes stopped.
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub leader_leases_max_drift_ppm: Option<u32>,
 
     /// Stop gracefully when standard input ends: for a parent that wants to take its nodes along.
     #[arg(long, hide = true)]
@@ -145,6 +157,22 @@ pub enum LogLevel {
 pub enum Command {
     /// Run a whole cluster on this machine, for trying things out. Ctrl-C stops it.
     Dev(DevFlags),
+    /// Make a cluster of one node from the data directory of a stopped one, after the majority of its cluster is lost for
+    /// ever. What it has stored becomes the new cluster's; what only the lost nodes had is lost.
+    Recover(RecoverFlags),
+}
+
+/// Flags of `server recover`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoverFlags {
+    /// The surviving data directory. Copy it first: this can not be undone.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Says that you mean it: the result is a new cluster, with a new identity and a new history epoch, which the other nodes
+    /// of the old one can never join. Start them anew, with empty data directories and --join.
+    #[arg(long, required = true)]
+    pub new_cluster: bool,
 }
 
 /// Flags of `server dev`.
@@ -175,6 +203,9 @@ Examples:
   The first of three machines:
     server --id n1 --listen 10.0.0.1:7000 --http 10.0.0.1:8080 \\
            --peers n2=10.0.0.2:7000,n3=10.0.0.3:7000 --data-dir /var/lib/raftkv
+
+  A further node for a running cluster, let in with `kvctl member add node4`:
+    server --id node4 --http :8083 --join 127.0.0.1:7001
 
 Exit status: 0 after a graceful stop (SIGTERM, Ctrl-C), 2 for a wrong command line, 1 for everything else.";
 

@@ -102,6 +102,29 @@ pub fn load_or_create<D: Disk>(disk: &D, name: &NodeName, fresh: NodeId) -> Resu
     Ok(identity)
 }
 
+/// Whose data directory it is; `None`: nobody's yet.
+///
+/// # Errors
+/// When its identity can not be read.
+pub fn load<D: Disk>(disk: &D) -> Result<Option<(NodeId, NodeName)>, IdentityError> {
+    match disk.open(FILE) {
+        Ok(file) => Ok(Some(decode(&read(&file)?)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdentityError::Io {
+            action: "opening",
+            source,
+        }),
+    }
+}
+
+/// Gives the data directory another identity, durably: for a node that leaves its cluster for ever.
+///
+/// # Errors
+/// When it can not be written.
+pub fn replace<D: Disk>(disk: &D, name: &NodeName, identity: NodeId) -> Result<(), IdentityError> {
+    create(disk, name, identity)
+}
+
 fn refuse_log<D: Disk>(disk: &D) -> Result<(), IdentityError> {
     let listed = disk.list();
     let files = listed.map_err(|source| IdentityError::Io {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use raftkv_protocol::{Header, LeaderHint, Member, Record, Revision, RoleName, Status};
+use raftkv_protocol::{Header, LeaderHint, Member, ReadBasis, Record, Revision, RoleName, Status};
 use serde::Serialize;
 
 /// Bytes that stand as text where they are UTF-8, and as base64 under another name where they are not.
@@ -187,6 +187,37 @@ pub(super) fn deleted(header: &Header, key: &Bytes, deletion: Deletion) -> Respo
 
 pub(super) fn status(header: &Header, status: &Status) -> Response {
     answer(header, &StatusBody::from(status))
+}
+
+/// The members, as in a status.
+pub(super) fn members(header: &Header, members: &[Member]) -> Response {
+    let members: Vec<MemberBody> = members.iter().map(MemberBody::from).collect();
+    answer(header, &serde_json::json!({ "members": members }))
+}
+
+/// Adds what a read rests on, as header fields.
+pub(super) fn with_basis(mut response: Response, basis: ReadBasis) -> Response {
+    let mut add = |name: &'static str, text: String| {
+        let value = HeaderValue::try_from(text).expect("words and digits are a header value");
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), value);
+    };
+    match basis {
+        ReadBasis::ReadIndex => add("raftkv-read-basis", "read_index".to_owned()),
+        ReadBasis::LeaderLease => add("raftkv-read-basis", "leader_lease".to_owned()),
+        ReadBasis::Local {
+            applied_index,
+            leader_contact_ms,
+        } => {
+            add("raftkv-read-basis", "local".to_owned());
+            add("raftkv-applied-index", applied_index.to_string());
+            if let Some(age) = leader_contact_ms {
+                add("raftkv-leader-contact-ms", age.to_string());
+            }
+        }
+    }
+    response
 }
 
 pub(super) fn ready(header: &Header) -> Response {

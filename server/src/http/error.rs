@@ -40,7 +40,7 @@ impl HttpError {
     /// No such path: the request is wrong, and the status says in which way.
     pub(super) fn unknown_path(path: &str) -> HttpError {
         let mut error = HttpError::bad_request(format!(
-            "there is nothing at {path}; known are /get, /set, /delete, /status, /readyz and /healthz"
+            "there is nothing at {path}; known are /get, /set, /delete, /status, /v1/members, /readyz and /healthz"
         ));
         error.status = StatusCode::NOT_FOUND;
         error
@@ -133,11 +133,11 @@ impl IntoResponse for HttpError {
     }
 }
 
-/// What the protocol says of each code. `NotLeader` is meant for forwarding nodes; should it get here, it means to a
-/// client what `NoLeader` means.
+/// What the protocol says of each code. `NotLeader` and `ShuttingDown` are meant for nodes and for the client library; here
+/// they mean what `NoLeader` means.
 fn status_and_code(code: ErrorCode) -> (StatusCode, &'static str) {
     let code = match code {
-        ErrorCode::NotLeader => ErrorCode::NoLeader,
+        ErrorCode::NotLeader | ErrorCode::ShuttingDown => ErrorCode::NoLeader,
         other => other,
     };
     let status = StatusCode::from_u16(code.http_status()).expect("the protocol's table holds HTTP statuses");
@@ -188,6 +188,8 @@ mod tests {
             (ErrorCode::OutcomeUnknown, 504, "outcome_unknown"),
             (ErrorCode::Compacted, 400, "compacted"),
             (ErrorCode::SessionExpired, 409, "session_expired"),
+            (ErrorCode::ShuttingDown, 503, "no_leader"),
+            (ErrorCode::MembershipRefused, 409, "membership_refused"),
         ] {
             let error = HttpError::from(failure(code));
             assert_eq!((error.status.as_u16(), error.body.code), (status, name));

@@ -7,16 +7,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{Method, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Consistency, ErrorCode, Header, Limits, Request, Status,
-};
+use raftkv_protocol::{Answer, CheckedCommand, Command, ErrorCode, Header, Limits, Request, Status};
 
 use super::answer;
 use super::error::HttpError;
+use super::members;
 use super::query::{self, Accepts};
 use super::set_body;
 use crate::shell::Door;
@@ -30,8 +29,8 @@ pub(super) struct Api {
     pub(super) body_timeout: Duration,
 }
 
-type Shared = State<Arc<Api>>;
-type Outcome = Result<Response, HttpError>;
+pub(super) type Shared = State<Arc<Api>>;
+pub(super) type Outcome = Result<Response, HttpError>;
 
 /// How much of a body that is too large is read and thrown away, in times of the limit, so that a client that is still
 /// sending gets to read the refusal instead of a reset connection.
@@ -46,6 +45,11 @@ pub(super) fn router(api: Api) -> Router {
         .route("/set", post(set_key))
         .route("/delete", delete(delete_key))
         .route("/status", get(status))
+        .route("/v1/members", get(members::list).post(members::add))
+        .route("/v1/members/transfer-leader", post(members::transfer_leader))
+        .route("/v1/members/{name}", delete(members::remove))
+        .route("/v1/members/{name}/promote", post(members::promote))
+        .route("/v1/members/{name}/replace", post(members::replace))
         .route("/readyz", get(ready))
         .route("/healthz", get(healthy))
         .fallback(unknown_path)
@@ -54,16 +58,20 @@ pub(super) fn router(api: Api) -> Router {
 }
 
 async fn get_key(State(api): Shared, uri: Uri) -> Outcome {
-    let key = query::parse(uri.query(), Accepts::KeyAlone)?.key;
+    let query::KeyQuery { key, consistency, .. } = query::parse(uri.query(), Accepts::KeyAndConsistency)?;
     api.limits.check_key(&key)?;
     let request = Request::Get {
         key: key.clone(),
-        consistency: Consistency::Linearizable,
+        consistency,
     };
     let (header, answer) = api.ask(request).await?;
     match answer {
         Answer::Found(record) => Ok(answer::found(&header, &key, &record)),
         Answer::NotFound => Err(HttpError::key_not_found(header)),
+        Answer::Read { record, basis } => Ok(match record {
+            Some(record) => answer::with_basis(answer::found(&header, &key, &record), basis),
+            None => answer::with_basis(HttpError::key_not_found(header).into_response(), basis),
+        }),
         other => Err(unexpected(&other)),
     }
 }
@@ -122,9 +130,7 @@ async fn ready(State(api): Shared) -> Outcome {
 /// Liveness: the process and its threads are there. Never asks the node, so it depends on no quorum and no disk.
 async fn healthy(State(api): Shared) -> Outcome {
     if api.door.is_open() {
-        Ok(axum::response::IntoResponse::into_response(axum::Json(
-            serde_json::json!({ "healthy": true }),
-        )))
+        Ok(axum::Json(serde_json::json!({ "healthy": true })).into_response())
     } else {
         Err(HttpError::from_code(ErrorCode::NoLeader, "the node is stopping"))
     }
@@ -139,7 +145,7 @@ async fn wrong_method(method: Method, uri: Uri) -> HttpError {
 }
 
 /// The node answered a question that was not asked: a defect of ours, told instead of hidden.
-fn unexpected(answer: &Answer) -> HttpError {
+pub(super) fn unexpected(answer: &Answer) -> HttpError {
     tracing::error!(
         ?answer,
         "the node gave an answer of another kind than was asked for"
@@ -151,7 +157,7 @@ fn unexpected(answer: &Answer) -> HttpError {
 }
 
 impl Api {
-    async fn ask(&self, request: Request) -> Result<(Header, Answer), HttpError> {
+    pub(super) async fn ask(&self, request: Request) -> Result<(Header, Answer), HttpError> {
         let response = self.door.call(request, self.request_timeout).await?;
         match response.outcome {
             Ok(answer) => Ok((response.header, answer)),
@@ -164,7 +170,7 @@ impl Api {
         self.ask(Request::Write(checked)).await
     }
 
-    async fn status(&self) -> Result<(Header, Box<Status>), HttpError> {
+    pub(super) async fn status(&self) -> Result<(Header, Box<Status>), HttpError> {
         match self.ask(Request::Status).await? {
             (header, Answer::Status(status)) => Ok((header, status)),
             (_, other) => Err(unexpected(&other)),
@@ -172,7 +178,7 @@ impl Api {
     }
 
     /// The whole body, never more of it in memory than a request may be long.
-    async fn read_body(&self, request: HttpRequest) -> Result<Bytes, HttpError> {
+    pub(super) async fn read_body(&self, request: HttpRequest) -> Result<Bytes, HttpError> {
         let limit = self.limits.request_bytes;
         let waits_for_leave = request.headers().contains_key(header::EXPECT);
         let length = request.headers().get(header::CONTENT_LENGTH);

@@ -2,23 +2,29 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET /get?key=K` | `{"key","value","revision"}` |
+//! | `GET /get?key=K`, optional `consistency`, `max_staleness_ms` | `{"key","value","revision"}` |
 //! | `POST /set` `{"key","value"}`, optional `ttl_seconds`, `if_revision` | `{"key","revision"}` |
 //! | `DELETE /delete?key=K`, optional `if_revision` | `{"key","deleted","revision"}` |
 //! | `GET /status`, `/readyz`, `/healthz` | about the node |
+//! | `GET /v1/members` | `{"members":[..]}` as in `/status`, and so from all that follow |
+//! | `POST /v1/members` `{"name"}`, optional `address`, `learner` | lets a node in that knocks |
+//! | `DELETE /v1/members/N`, `POST /v1/members/N/promote`, `/v1/members/N/replace`, optional `?force=true` | |
+//! | `POST /v1/members/transfer-leader`, optional `{"to"}` | hands leadership over |
 //!
 //! - Errors are JSON with `error` (a sentence), a stable `code`, and the status that goes with it ([`error`]).
 //! - A value or key that is not UTF-8 stands as `value_base64` or `key_base64` (standard alphabet, padded).
 //! - Keys in a query are percent-decoded to bytes, never lossily. `+` in a query is a space, as in the form encoding that
 //!   every library writes: such a library writes a real plus as `%2B`, and so must who types the address by hand.
 //! - Answers that the node gave carry `Raftkv-Cluster-Id`, `Raftkv-Node-Id`, `Raftkv-Term`, `Raftkv-Revision` and
-//!   `Raftkv-History-Epoch`.
+//!   `Raftkv-History-Epoch`; those of reads that are not simply linearizable `Raftkv-Read-Basis`, and of stale ones
+//!   `Raftkv-Applied-Index` and `Raftkv-Leader-Contact-Ms`.
 //!
 //! It has a thread and a runtime of its own, so that parsing JSON never delays consensus.
 
 mod answer;
 mod error;
 mod handlers;
+mod members;
 mod query;
 mod server;
 mod set_body;

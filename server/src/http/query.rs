@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use raftkv_protocol::{Condition, Revision};
+use raftkv_protocol::{Condition, Consistency, Revision};
 
 use super::error::HttpError;
 
@@ -12,19 +12,21 @@ use super::error::HttpError;
 pub(super) struct KeyQuery {
     pub(super) key: Bytes,
     pub(super) condition: Condition,
+    pub(super) consistency: Consistency,
 }
 
 /// Which parameters a call knows beside `key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accepts {
-    KeyAlone,
+    KeyAndConsistency,
     KeyAndCondition,
 }
 
-/// Reads `key` and, where the call knows it, `if_revision`; each at most once, and nothing else.
+/// Reads `key` and what else the call knows; each at most once, and nothing else.
 pub(super) fn parse(query: Option<&str>, accepts: Accepts) -> Result<KeyQuery, HttpError> {
     let mut key = None;
     let mut condition = None;
+    let (mut consistency, mut max_staleness_ms) = (None, None);
     for parameter in query
         .unwrap_or_default()
         .split('&')
@@ -36,6 +38,20 @@ pub(super) fn parse(query: Option<&str>, accepts: Accepts) -> Result<KeyQuery, H
             (b"key", _) => once(&mut key, "key", Bytes::from(decode(value)?.into_owned()))?,
             (b"if_revision", Accepts::KeyAndCondition) => {
                 once(&mut condition, "if_revision", parse_condition(&decode(value)?)?)?;
+            }
+            (b"consistency", Accepts::KeyAndConsistency) => {
+                once(
+                    &mut consistency,
+                    "consistency",
+                    parse_consistency(&decode(value)?)?,
+                )?;
+            }
+            (b"max_staleness_ms", Accepts::KeyAndConsistency) => {
+                once(
+                    &mut max_staleness_ms,
+                    "max_staleness_ms",
+                    parse_staleness(&decode(value)?)?,
+                )?;
             }
             _ => {
                 let name = String::from_utf8_lossy(&name).into_owned();
@@ -50,13 +66,14 @@ pub(super) fn parse(query: Option<&str>, accepts: Accepts) -> Result<KeyQuery, H
     Ok(KeyQuery {
         key,
         condition: condition.unwrap_or(Condition::Always),
+        consistency: bounded(consistency.unwrap_or_default(), max_staleness_ms)?,
     })
 }
 
 impl Accepts {
     fn names(self) -> &'static str {
         match self {
-            Accepts::KeyAlone => "key",
+            Accepts::KeyAndConsistency => "key, consistency, max_staleness_ms",
             Accepts::KeyAndCondition => "key, if_revision",
         }
     }
@@ -67,6 +84,33 @@ pub(super) fn condition(if_revision: u64) -> Condition {
     match if_revision {
         0 => Condition::Absent,
         revision => Condition::ModRevision(Revision(revision)),
+    }
+}
+
+fn parse_consistency(text: &[u8]) -> Result<Consistency, HttpError> {
+    match text {
+        b"linearizable" => Ok(Consistency::Linearizable),
+        b"leader_lease" => Ok(Consistency::LeaderLease),
+        b"stale" => Ok(Consistency::Stale),
+        _ => Err(HttpError::bad_request(
+            "consistency is none of linearizable, leader_lease and stale",
+        )),
+    }
+}
+
+fn parse_staleness(text: &[u8]) -> Result<u64, HttpError> {
+    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| HttpError::bad_request("max_staleness_ms is not a whole number of milliseconds"))
+}
+
+/// A bound belongs to a stale read alone.
+fn bounded(consistency: Consistency, max_staleness_ms: Option<u64>) -> Result<Consistency, HttpError> {
+    match (consistency, max_staleness_ms) {
+        (consistency, None) => Ok(consistency),
+        (Consistency::Stale, Some(max_staleness_ms)) => Ok(Consistency::StaleWithin { max_staleness_ms }),
+        (_, Some(_)) => Err(HttpError::bad_request(
+            "max_staleness_ms goes with consistency=stale alone; other reads are never stale",
+        )),
     }
 }
 
@@ -116,7 +160,7 @@ mod tests {
     use super::*;
 
     fn key(query: &str) -> Bytes {
-        parse(Some(query), Accepts::KeyAlone).expect(query).key
+        parse(Some(query), Accepts::KeyAndConsistency).expect(query).key
     }
 
     fn refusal(query: &str, accepts: Accepts) -> String {
@@ -157,11 +201,34 @@ mod tests {
             ("key=%zz", "\"%zz\""),
             ("key=100%", "no percent-escape"),
         ] {
-            let message = refusal(query, Accepts::KeyAlone);
+            let message = refusal(query, Accepts::KeyAndConsistency);
             assert!(message.contains(expected), "{query}: {message}");
         }
         let message = refusal("key=a&if_revision=-1", Accepts::KeyAndCondition);
         assert!(message.contains("if_revision is not a revision"), "{message}");
+    }
+
+    #[test]
+    fn a_read_says_what_it_wants_to_be_promised() {
+        let consistency =
+            |query: &str| parse(Some(query), Accepts::KeyAndConsistency).map(|query| query.consistency);
+        assert_eq!(consistency("key=a").ok(), Some(Consistency::Linearizable));
+        assert_eq!(
+            consistency("key=a&consistency=leader_lease").ok(),
+            Some(Consistency::LeaderLease)
+        );
+        let bounded = Consistency::StaleWithin { max_staleness_ms: 50 };
+        assert_eq!(
+            consistency("key=a&max_staleness_ms=50&consistency=stale").ok(),
+            Some(bounded)
+        );
+        for wrong in [
+            "consistency=eventual",
+            "max_staleness_ms=50",
+            "consistency=stale&max_staleness_ms=x",
+        ] {
+            assert!(consistency(&format!("key=a&{wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod append;
 mod batch;
 mod compaction;
 mod config;
+mod discard;
 mod error;
 mod format;
 mod index;
@@ -35,6 +36,7 @@ mod writer;
 
 pub use append::{Log, Marked};
 pub use config::{LogConfig, LogOwner};
+pub use discard::discard;
 pub use error::LogError;
 pub use names::is_segment;
 pub use reader::LogReader;

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
-use raftkv_protocol::{NodeId, PeerMessage, decode_peer};
+use raftkv_protocol::{Address, KnockWay, MembershipMessage, NodeId, PeerMessage, decode_peer};
 use tokio::net::TcpStream;
 
 use super::Doorway;
@@ -40,17 +40,29 @@ async fn read_messages(stream: &TcpStream, mut incoming: Incoming, doorway: &Doo
     loop {
         while let Some(frame) = incoming.next_frame()? {
             let message = decode_peer(frame).map_err(handshake::invalid)?;
-            if let PeerMessage::Introduce(introduction) = &message {
-                doorway
-                    .context
-                    .note_peer(introduction.identity, &introduction.address);
+            if let Some((identity, address)) = speaker(&message) {
+                doorway.context.note_peer(identity, address);
                 // It is up, so our own connection to it need not wait for its next attempt.
-                doorway.peers.nudge(&introduction.address);
+                doorway.peers.nudge(address);
             }
             doorway.inbox.push(Event::Peer(message));
         }
         if incoming.buffer.fill(stream).await? == Read::End {
             return Ok(());
         }
+    }
+}
+
+/// Who sent it and from where, if it says so.
+fn speaker(message: &PeerMessage) -> Option<(NodeId, &Address)> {
+    match message {
+        PeerMessage::Introduce(introduction) => Some((introduction.identity, &introduction.address)),
+        PeerMessage::Membership(MembershipMessage::Knock(knock)) if knock.way == KnockWay::Direct => {
+            Some((knock.introduction.identity, &knock.introduction.address))
+        }
+        PeerMessage::Membership(MembershipMessage::Present(presence)) => {
+            Some((presence.identity, &presence.address))
+        }
+        PeerMessage::Membership(_) | PeerMessage::Raft(_) | PeerMessage::Found(_) => None,
     }
 }

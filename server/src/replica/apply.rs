@@ -15,7 +15,6 @@ impl Formed {
         for transition in ready.transitions {
             self.follow_transition(now, transition, out);
         }
-        assert!(ready.leave_joint.is_none(), "no configuration was proposed");
         for wanted in ready.snapshots {
             self.send_snapshot(now, wanted, out);
         }
@@ -41,12 +40,18 @@ impl Formed {
         for outcome in ready.reads {
             self.read_outcome(now, outcome);
         }
-        self.serve_reads(out);
+        self.serve_reads(now, out);
+        if let Some(configuration) = ready.leave_joint {
+            self.leave_joint(now, &configuration);
+        }
     }
 
     /// A receiver that no configuration names any more has no address; what is meant for it is lost on the way.
     fn send_envelope(&self, envelope: Envelope, out: &mut Outbox) {
-        if let Some(address) = self.members.address(envelope.to) {
+        if !self.presences.takes_part() {
+            return;
+        }
+        if let Some(address) = self.address_of(envelope.to) {
             let message = translate::to_wire(self.members.current().cluster, envelope);
             out.push(Effect::Send {
                 to: address.clone(),

@@ -1,6 +1,6 @@
 //! What a node is given at its start.
 
-use raftkv_protocol::Introduction;
+use raftkv_protocol::{Address, Introduction};
 use raftkv_raft::{self as raft, Entry};
 
 use crate::store::history::HistoryLimits;
@@ -11,6 +11,8 @@ use crate::store::{Companions, Key, StoreConfig, StoreNumber};
 pub struct NodeConfig {
     /// Label, identity, addresses and peer list of this node; `formed` is ignored.
     pub introduction: Introduction,
+    /// A member of the cluster that an unformed node asks to be let in; `None`: it forms one with its peers.
+    pub join: Option<Address>,
     /// Consensus.
     pub raft: raft::Config,
     /// Sizes.

@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 
-use raftkv_protocol::{Address, Answer, Consistency, GroupId, PeerMessage, RaftMessage, Request};
+use raftkv_protocol::{
+    Address, Answer, ErrorCode, GroupId, MembershipMessage, PeerMessage, RaftMessage, Request,
+};
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};
 
+use super::changes::{self, Changes, PendingChange, Stage};
 use super::divergence::Divergence;
 use super::drains::Drains;
+use super::joining::Joining;
 use super::lookups::Lookups;
 use super::receiving::Receiving;
 use super::sending::Sendings;
@@ -20,7 +24,9 @@ use super::meeting::Meeting;
 use super::members::{Members, contradiction};
 use super::node::Asked;
 use super::outbox::Outbox;
-use super::reads::{PendingRead, Reads};
+use super::presence::Presences;
+use super::promises::AskedRead;
+use super::reads::Reads;
 use super::writes::{WaitingWrite, Writes};
 use super::{Event, NodeConfig, Restored, RestoredState, translate};
 use crate::store::Store;
@@ -37,6 +43,9 @@ pub(super) struct Formed {
     pub(super) reads: Reads,
     pub(super) clock: LogClock,
     pub(super) meeting: Meeting,
+    pub(super) presences: Presences,
+    pub(super) joining: Joining,
+    pub(super) changes: Changes,
     /// Committed, durable here, and not applied yet.
     pub(super) unapplied: VecDeque<Entry>,
     pub(super) lookups: Lookups,
@@ -82,8 +91,14 @@ impl Formed {
             last: log.last,
             applied,
         };
-        let id = raft::NodeId(config.introduction.identity.0);
+        let ours = (config.introduction.identity, &config.introduction.address);
+        let id = raft::NodeId(ours.0.0);
+        let (told, _) = members.latest_as_of(log.hard_state.commit);
         Ok(Formed {
+            // As random as the seed is: no two lives share it.
+            presences: Presences::new(seed, ours, members.current(), now),
+            joining: Joining::new(),
+            changes: Changes::new(told),
             raft: Raft::new(id, config.raft.clone(), to_core, seed, now)?,
             store,
             meeting: Meeting::new(
@@ -111,6 +126,10 @@ impl Formed {
 
     /// Takes a request; the node has made sure that there is room and time for it.
     pub(super) fn take_request(&mut self, now: Time, asked: Asked, out: &mut Outbox) {
+        if let Some(explanation) = self.presences.explanation() {
+            out.refuse(asked.token, self.refusal(ErrorCode::NoLeader, &explanation));
+            return;
+        }
         let Asked {
             token,
             request,
@@ -119,31 +138,31 @@ impl Formed {
         } = asked;
         let leader_deadline = deadline.min(now.after(self.config.leader_wait));
         match request {
-            Request::Status => out.refuse(token, self.respond(Ok(Answer::Status(Box::new(self.status()))))),
-            Request::Get {
-                key,
-                consistency: Consistency::Stale,
-            } => {
+            Request::Member(_) if self.changes.is_full() => {
+                let message = "many changes of members wait already; nothing was changed, ask again later";
+                out.refuse(token, self.refusal(ErrorCode::Overloaded, message));
+            }
+            Request::Member(command) => {
                 out.take_request();
-                let read = PendingRead {
+                self.changes.push(PendingChange {
+                    token,
+                    command,
+                    hop,
+                    deadline: changes::deadline(hop, deadline),
+                    leader_deadline,
+                    stage: Stage::Fresh,
+                });
+            }
+            Request::Status => out.refuse(token, self.respond(Ok(Answer::Status(Box::new(self.status()))))),
+            Request::Get { key, consistency } => {
+                let read = AskedRead {
                     token,
                     key,
+                    consistency,
                     deadline,
                     leader_deadline,
                 };
-                self.answer_read(read, out);
-            }
-            Request::Get {
-                key,
-                consistency: Consistency::Linearizable,
-            } => {
-                out.take_request();
-                self.reads.push(PendingRead {
-                    token,
-                    key,
-                    deadline,
-                    leader_deadline,
-                });
+                self.take_read(now, read, out);
             }
             Request::Write(command) => {
                 out.take_request();
@@ -163,6 +182,7 @@ impl Formed {
             Event::Peer(PeerMessage::Raft(message)) => self.step(now, message, out),
             Event::Peer(PeerMessage::Introduce(theirs)) => self.meet(now, &theirs, out),
             Event::Peer(PeerMessage::Found(_)) => mark("founding ignored by a formed node"),
+            Event::Peer(PeerMessage::Membership(message)) => self.membership_told(now, &message, out),
             Event::PeerReset(address) => self.peer_reset(now, &address),
             Event::Persisted(number) => {
                 self.raft.persisted(now, number);
@@ -171,7 +191,7 @@ impl Formed {
             Event::Fetched { fetch, entries } => self.raft.fetched(now, fetch, entries),
             Event::FetchGone(fetch) => self.raft.fetch_gone(fetch),
             Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
-            Event::LookedUp { lookup, found } => self.looked_up(lookup, found, out),
+            Event::LookedUp { lookup, found } => self.looked_up(now, lookup, found, out),
             Event::Sealed { store, generation } => self.sealed(now, (store, generation), out),
             Event::Drained {
                 store,
@@ -203,13 +223,18 @@ impl Formed {
             mark("message for another node or of another cluster dropped");
             return;
         }
+        if !self.presences.takes_part() {
+            mark("consensus message dropped by a node that takes no part");
+            return;
+        }
         if self.step_beside_the_core(now, &message, out) {
             return;
         }
         match translate::from_wire(message) {
             Ok(envelope) => {
-                if self.members.current().member(envelope.from).is_some() {
+                if let Some(member) = self.members.current().member(envelope.from) {
                     self.meeting.heard_from(envelope.from);
+                    self.presences.heard_from(member.identity, &member.address, now);
                 }
                 self.raft.step(now, envelope);
             }
@@ -217,24 +242,35 @@ impl Formed {
         }
     }
 
+    fn membership_told(&mut self, now: Time, message: &MembershipMessage, out: &mut Outbox) {
+        match message {
+            MembershipMessage::Knock(knock) => self.knocked(now, knock, out),
+            MembershipMessage::Present(presence) => self.presence_told(now, presence, out),
+            MembershipMessage::Standing(reply) => self.standing_told(now, reply, out),
+            MembershipMessage::Admit(_) => mark("admission ignored by a formed node"),
+        }
+    }
+
     fn peer_reset(&mut self, now: Time, address: &Address) {
         let itself = self.config.introduction.identity;
-        if let Some(member) = self
-            .members
-            .at_address(address)
-            .filter(|member| member.identity != itself)
-        {
-            let peer = raft::NodeId(member.identity.0);
-            self.raft.peer_reset(now, peer);
+        self.presences.reset(address);
+        let there = self.members.at_address(address).map(|member| member.identity);
+        let there: Vec<_> = there.filter(|identity| *identity != itself).collect();
+        for identity in there {
+            self.raft.peer_reset(now, raft::NodeId(identity.0));
         }
     }
 
     /// One batch: everything handled since the last poll becomes effects.
     pub(super) fn poll(&mut self, now: Time, out: &mut Outbox) {
-        if now >= self.raft.next_deadline() {
+        if self.presences.takes_part() && now >= self.raft.next_deadline() {
             self.raft.tick(now);
         }
+        self.check_leases(now, out);
         self.knock(now, out);
+        self.tell_presence(now, out);
+        self.call_candidates(now, out);
+        self.drive_changes(now, out);
         self.expire_writes(now, out);
         self.expire_forwards(now, out);
         self.expire_reads(now, out);
@@ -262,9 +298,15 @@ impl Formed {
 
     /// When [`Formed::poll`] wants to be called next, at the latest.
     pub(super) fn next_deadline(&self) -> Time {
-        let mut next = self
-            .raft
-            .next_deadline()
+        let consensus = match self.presences.takes_part() {
+            true => self.raft.next_deadline(),
+            false => Time::NEVER,
+        };
+        let mut next = consensus
+            .min(self.presences.next_telling())
+            .min(self.next_call())
+            .min(self.next_lease_check())
+            .min(self.next_change())
             .min(self.writes.next_expiry())
             .min(self.forwards.next_deadline())
             .min(self.reads.next_expiry())

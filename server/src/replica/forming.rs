@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use raftkv_protocol::{
-    Address, ClusterId, FormedIn, Founding, Introduction, Member, NodeId, NodeName, PeerMessage,
+    Address, Admission, ClusterId, FormedIn, Founding, Introduction, Knock, KnockWay, Member,
+    MembershipMessage, NodeId, NodeName, PeerMessage, Standing, StandingReply,
 };
 use raftkv_raft::Time;
 use raftkv_raft::simulation::{mark, mutant};
@@ -83,10 +84,28 @@ pub(super) struct Forming {
     waiting_said: Repeated,
     stranger_said: Repeated,
     stranger_answered_at: Option<Time>,
+    joining: Joining,
+}
+
+/// A node that is to join a cluster forms none.
+#[derive(Debug)]
+struct Joining {
+    /// The member that is asked.
+    at: Option<Address>,
+    /// What was heard of the cluster there.
+    heard: Option<JoinAnswer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JoinAnswer {
+    /// It does not name this node yet.
+    Waits(ClusterId),
+    /// This identity was a member of it, and removed.
+    Removed(ClusterId),
 }
 
 impl Forming {
-    pub(super) fn new(mut ours: Introduction, now: Time) -> Forming {
+    pub(super) fn new(mut ours: Introduction, join: Option<Address>, now: Time) -> Forming {
         ours.formed = None;
         ours.heard = Vec::new();
         let itself = (ours.name.clone(), ours.address.clone());
@@ -102,6 +121,10 @@ impl Forming {
             waiting_said: Repeated::default(),
             stranger_said: Repeated::default(),
             stranger_answered_at: None,
+            joining: Joining {
+                at: join,
+                heard: None,
+            },
             ours,
         }
     }
@@ -135,16 +158,39 @@ impl Forming {
         }
     }
 
+    /// A formed node lets us join its running cluster.
+    pub(super) fn admit(&self, admission: &Admission) -> Option<Founded> {
+        match Founded::admit(admission, &self.ours) {
+            Ok(founded) => Some(founded),
+            Err(_) => {
+                mark("admission refused");
+                None
+            }
+        }
+    }
+
+    /// A member tells that this identity is not wanted.
+    pub(super) fn standing(&mut self, reply: &StandingReply) {
+        if reply.to == self.ours.identity && reply.standing == Standing::Removed {
+            self.joining.heard = Some(JoinAnswer::Removed(reply.cluster));
+        }
+    }
+
     /// Repeats introductions and notices. `Some`: this node alone founds the cluster, now.
     pub(super) fn poll(&mut self, now: Time, rng: &mut fastrand::Rng, out: &mut Outbox) -> Option<Founded> {
         if now >= self.next_introduction {
             let half_us = INTRODUCTION_INTERVAL.as_micros() as u64 / 2;
             let jittered = Duration::from_micros(half_us + half_us / 2 + rng.u64(0..=half_us));
             self.next_introduction = now.after(jittered);
-            for peer in &self.peers {
-                self.introduce(&peer.address, out);
+            match &self.joining.at {
+                Some(at) => self.knock(at, out),
+                None => {
+                    for peer in &self.peers {
+                        self.introduce(&peer.address, out);
+                    }
+                    self.say_who_is_missing(now, out);
+                }
             }
-            self.say_who_is_missing(now, out);
         }
         let members = self.agreed_members(now)?;
         Some(Founded::new(ClusterId(rng.u64(1..)), members))
@@ -152,6 +198,9 @@ impl Forming {
 
     /// Why there is no service yet, and what to do about it.
     pub(super) fn explanation(&self, now: Time) -> String {
+        if let Some(explanation) = self.joining_explanation() {
+            return explanation;
+        }
         let formed = self.peers.iter().find_map(|peer| match &peer.heard {
             Heard::Formed { cluster, command } => Some((peer, cluster, command)),
             Heard::Nothing | Heard::Agrees { .. } | Heard::Differs => None,
@@ -186,7 +235,53 @@ impl Forming {
         )
     }
 
+    fn joining_explanation(&self) -> Option<String> {
+        let name = &self.ours.name;
+        match (self.joining.heard, &self.joining.at) {
+            (Some(JoinAnswer::Removed(cluster)), _) => Some(format!(
+                "this data directory was a member of cluster {cluster} and was removed; start with an empty one to join again"
+            )),
+            (Some(JoinAnswer::Waits(cluster)), Some(_)) => Some(format!(
+                "waiting to be let into cluster {cluster}; run: kvctl member add {name}"
+            )),
+            (None, Some(at)) => Some(format!(
+                "waiting for an answer from {at} (--join); is a server of the cluster running there?"
+            )),
+            (Some(JoinAnswer::Waits(_)) | None, None) => None,
+        }
+    }
+
+    /// Asks a member of a running cluster to be let in.
+    fn knock(&self, to: &Address, out: &mut Outbox) {
+        let knock = Knock {
+            introduction: self.ours.clone(),
+            way: KnockWay::Direct,
+        };
+        out.push(Effect::Send {
+            to: to.clone(),
+            message: PeerMessage::Membership(MembershipMessage::Knock(knock)),
+        });
+    }
+
+    fn meet_cluster_to_join(&mut self, now: Time, cluster: &FormedIn, out: &mut Outbox) {
+        let answer = JoinAnswer::Waits(cluster.cluster);
+        if !matches!(self.joining.heard, Some(JoinAnswer::Removed(_))) {
+            self.joining.heard = Some(answer);
+        }
+        let is_known = cluster.members.iter().any(|member| member.name == self.ours.name);
+        let verb = if is_known { "replace" } else { "add" };
+        let notice = Notice::WaitingForAdmission {
+            cluster: cluster.cluster,
+            command: format!("kvctl member {verb} {}", self.ours.name),
+        };
+        say(now, &mut self.stranger_said, notice, out);
+    }
+
     fn meet_formed(&mut self, now: Time, theirs: &Introduction, cluster: &FormedIn, out: &mut Outbox) {
+        if self.joining.at.is_some() {
+            self.meet_cluster_to_join(now, cluster, out);
+            return;
+        }
         let command = self.mending_command(theirs, cluster);
         let Some(place) = self.peers.iter().position(|peer| peer.address == theirs.address) else {
             let notice = Notice::ForeignPeer {
@@ -195,8 +290,18 @@ impl Forming {
                 cluster: cluster.cluster,
             };
             say(now, &mut self.stranger_said, notice, out);
+            // An operator may have named our address to its cluster: then it wants to know who is here.
+            if is_due(self.stranger_answered_at, now) {
+                self.stranger_answered_at = Some(now);
+                self.knock(&theirs.address, out);
+            }
             return;
         };
+        // It may be told to replace what had our name.
+        if is_due(self.peers[place].answered_at, now) {
+            self.peers[place].answered_at = Some(now);
+            self.knock(&theirs.address, out);
+        }
         self.peers[place].heard = Heard::Formed {
             cluster: cluster.cluster,
             command: command.clone(),
@@ -310,7 +415,8 @@ impl Forming {
 
     /// All members, when every listed peer agrees and this node has the smallest name.
     fn agreed_members(&self, now: Time) -> Option<Vec<Member>> {
-        if self.peers.iter().any(|peer| peer.name < self.ours.name) {
+        let is_to_join = self.joining.at.is_some() || self.joining.heard.is_some();
+        if is_to_join || self.peers.iter().any(|peer| peer.name < self.ours.name) {
             return None;
         }
         let agreed: Vec<_> = self.peers.iter().filter_map(|peer| peer.agreed(now)).collect();

@@ -58,7 +58,7 @@ impl Forwards {
 impl Formed {
     /// Passes a client's write on to the leader.
     pub(super) fn forward(&mut self, now: Time, write: WaitingWrite, out: &mut Outbox) {
-        let address = self.raft.leader().and_then(|leader| self.members.address(leader));
+        let address = self.raft.leader().and_then(|leader| self.address_of(leader));
         let (Some(address), Hop::First) = (address, write.hop) else {
             self.writes.delay_retry(now);
             self.wait_for_leader(write, out);
@@ -75,6 +75,10 @@ impl Formed {
 
     /// What became of a write that was passed on. Late news about one that was given up is ignored.
     pub(super) fn forwarded(&mut self, now: Time, token: Token, outcome: ForwardOutcome, out: &mut Outbox) {
+        if self.changes.is_forwarded(token) {
+            self.change_forwarded(token, outcome, out);
+            return;
+        }
         let Some(write) = self.forwards.take(token) else {
             return;
         };
@@ -115,7 +119,7 @@ impl Formed {
 
     /// The leader's answer under this node's header. Term and revision are the greater of both nodes': this store may be
     /// behind, and an answer's header is never older than the write it answers.
-    fn passed_on(&self, response: Response) -> Response {
+    pub(super) fn passed_on(&self, response: Response) -> Response {
         let mut header = self.header();
         if response.header.cluster != header.cluster {
             mark("forwarded write answered by another cluster");
@@ -130,6 +134,8 @@ impl Formed {
     }
 }
 
-fn is_not_leader(response: &Response) -> bool {
-    matches!(&response.outcome, Err(failure) if failure.code == ErrorCode::NotLeader)
+/// Nothing was proposed, and another node may take it.
+pub(super) fn is_not_leader(response: &Response) -> bool {
+    let is_passed_over = |code| matches!(code, ErrorCode::NotLeader | ErrorCode::ShuttingDown);
+    matches!(&response.outcome, Err(failure) if is_passed_over(failure.code))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftkv_protocol::{Address, ClusterId, Founding, Introduction, Member, NodeId, NodeName};
+use raftkv_protocol::{Address, Admission, ClusterId, Founding, Introduction, Member, NodeId, NodeName};
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, HardState, Index, Stamp, Term};
 use thiserror::Error;
 
@@ -26,11 +26,14 @@ pub(super) enum FoundingRefused {
     OtherMembers,
     #[error("not all its members vote, each under an identity of its own")]
     NotAllVote,
+    #[error("its founding entry is not of cluster {told}")]
+    FoundedElsewhere { told: ClusterId },
 }
 
 /// The first entry of a cluster's log, with what it says.
 #[derive(Clone, Debug)]
 pub(super) struct Founded {
+    /// What it says; for a node that joined later, the configuration that admitted it.
     pub(super) membership: Membership,
     pub(super) entry: Entry,
 }
@@ -39,7 +42,7 @@ impl Founded {
     /// A new cluster of these voters.
     pub(super) fn new(cluster: ClusterId, mut members: Vec<Member>) -> Founded {
         members.sort_by(|a, b| a.name.cmp(&b.name));
-        let membership = Membership { cluster, members };
+        let membership = Membership::of(cluster, members);
         let payload = membership.encode();
         Founded::of(membership, payload)
     }
@@ -69,6 +72,34 @@ impl Founded {
         // The very bytes of the founder: entry 1 is the same on every node.
         let payload = Bytes::copy_from_slice(&founding.configuration);
         Ok(Founded::of(membership, payload))
+    }
+
+    /// Checks what a formed node sent to a node that joins a running cluster: a configuration names it, and the founding
+    /// entry is that cluster's.
+    pub(super) fn admit(admission: &Admission, ours: &Introduction) -> Result<Founded, FoundingRefused> {
+        if admission.to != ours.identity {
+            return Err(FoundingRefused::AnotherNode { meant: admission.to });
+        }
+        let membership = Membership::decode(&admission.configuration)?;
+        let founding = Membership::decode(&admission.founding)?;
+        if membership.cluster != admission.cluster {
+            return Err(FoundingRefused::TwoClusters {
+                told: admission.cluster,
+                configured: membership.cluster,
+            });
+        }
+        if founding.cluster != membership.cluster {
+            return Err(FoundingRefused::FoundedElsewhere {
+                told: admission.cluster,
+            });
+        }
+        match membership.member(raft::NodeId(ours.identity.0)) {
+            Some(member) if member.name == ours.name && member.address == ours.address => {}
+            Some(_) | None => return Err(FoundingRefused::NotNamed),
+        }
+        let payload = Bytes::copy_from_slice(&admission.founding);
+        let Founded { entry, .. } = Founded::of(founding, payload);
+        Ok(Founded { membership, entry })
     }
 
     fn of(membership: Membership, payload: Bytes) -> Founded {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, ErrorCode, Response};
+use raftkv_protocol::ErrorCode;
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{Index, Time};
 
@@ -85,18 +85,17 @@ impl Lookups {
 
 impl Formed {
     /// Answers a read from memory, or keeps it for the next lookup. It may be served from any state from now on.
-    pub(super) fn answer_read(&mut self, read: PendingRead, out: &mut Outbox) {
-        let outcome = match self.store.look(&read.key) {
-            Looked::Found(record) => Ok(Answer::Found(record)),
-            Looked::Absent => Ok(Answer::NotFound),
+    pub(super) fn answer_read(&mut self, now: Time, read: PendingRead, out: &mut Outbox) {
+        let record = match self.store.look(&read.key) {
+            Looked::Found(record) => Some(record),
+            Looked::Absent => None,
             Looked::Unknown => {
                 mark("read looked up in the base");
                 self.lookups.push(read);
                 return;
             }
         };
-        let header = self.header();
-        out.finish(read.token, Response { header, outcome });
+        self.found_for(now, read, record, out);
     }
 
     /// Asks for what the reads of this batch need.
@@ -128,7 +127,13 @@ impl Formed {
     }
 
     /// The base has answered.
-    pub(super) fn looked_up(&mut self, lookup: LookupNumber, found: BaseRecords, out: &mut Outbox) {
+    pub(super) fn looked_up(
+        &mut self,
+        now: Time,
+        lookup: LookupNumber,
+        found: BaseRecords,
+        out: &mut Outbox,
+    ) {
         if let Some((_, through)) = self.lookups.for_entries.take_if(|(asked, _)| *asked == lookup) {
             self.store.gathered(through, found);
             return;
@@ -138,16 +143,14 @@ impl Formed {
         };
         let Some(records) = self.store.looked_up(found) else {
             for read in batch {
-                self.answer_read(read, out);
+                self.answer_read(now, read, out);
             }
             return;
         };
-        let header = self.header();
         for read in batch {
             let asked = records.binary_search_by(|(key, _)| key.cmp(&read.key));
             let (_, record) = &records[asked.expect("a lookup tells of each key it was asked for")];
-            let outcome = Ok(record.clone().map_or(Answer::NotFound, Answer::Found));
-            out.finish(read.token, Response { header, outcome });
+            self.found_for(now, read, record.clone(), out);
         }
     }
 

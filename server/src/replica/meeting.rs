@@ -43,10 +43,19 @@ impl Meeting {
             .filter(|address| **address != ours.address && !is_stored(address))
             .cloned()
             .collect();
+        // Peers that are let in by themselves need not hear first that they are not members.
+        let first_knock = match may_grow(founding.as_ref()) {
+            true => now.after(KNOCK_INTERVAL),
+            false => now,
+        };
         Meeting {
             founding,
             spoken: BTreeSet::new(),
-            next_knock: if strangers.is_empty() { Time::NEVER } else { now },
+            next_knock: if strangers.is_empty() {
+                Time::NEVER
+            } else {
+                first_knock
+            },
             strangers,
             foreign_said: Repeated::default(),
         }
@@ -60,6 +69,12 @@ impl Meeting {
     pub(super) fn heard_from(&mut self, node: raft::NodeId) {
         self.spoken.insert(node);
     }
+}
+
+/// A cluster that was formed by one node alone takes in the peers that its flags name.
+pub(super) fn may_grow(founding: Option<&Bytes>) -> bool {
+    let founding = founding.and_then(|payload| Membership::decode(payload).ok());
+    founding.is_some_and(|founding| founding.members.len() == 1)
 }
 
 /// The stored membership wins over the flags; the operator is told where they differ.
@@ -89,39 +104,71 @@ impl Formed {
             return;
         }
         match &theirs.formed {
-            Some(formed) if formed.cluster == self.members.current().cluster => {}
-            Some(formed) => self.meet_foreigner(now, theirs, formed, out),
-            None => {
-                let message = self.answer_unformed(theirs);
-                out.push(Effect::Send {
-                    to: theirs.address.clone(),
-                    message,
-                });
+            Some(formed) if formed.cluster == self.members.current().cluster => {
+                self.presences.learn(theirs.identity, &theirs.address);
+                for member in &formed.members {
+                    self.presences.learn(member.identity, &member.address);
+                }
             }
+            Some(formed) => self.meet_foreigner(now, theirs, formed, out),
+            None => self.meet_unformed(now, theirs, out),
         }
     }
 
-    /// Founding for a member that has not become formed yet; otherwise who we are, so that it can say what would mend it.
-    fn answer_unformed(&self, theirs: &Introduction) -> PeerMessage {
+    fn meet_unformed(&mut self, now: Time, theirs: &Introduction, out: &mut Outbox) {
         let identity = raft::NodeId(theirs.identity.0);
         let is_member = self.members.current().member(identity).is_some();
-        match &self.meeting.founding {
+        if !is_member && self.is_wanted_peer(theirs) {
+            // It is told once it is admitted; anything else would only alarm its operator.
+            self.grow_by(now, theirs);
+            return;
+        }
+        let message = self.answer_unformed(theirs);
+        out.push(Effect::Send {
+            to: theirs.address.clone(),
+            message,
+        });
+    }
+
+    /// Founding or admission for a member that has not become formed yet; otherwise who we are, so that it can say what
+    /// would mend it.
+    pub(super) fn answer_unformed(&self, theirs: &Introduction) -> PeerMessage {
+        let identity = raft::NodeId(theirs.identity.0);
+        let is_member = self.members.current().member(identity).is_some();
+        let has_acknowledged = || {
+            let progress = self.raft.progress(identity);
+            progress.is_some_and(|progress| progress.matched.is_some())
+        };
+        let answer = match &self.meeting.founding {
+            Some(_) | None if !is_member => None,
             // A member that spoke as a formed node and now says it is unformed has lost its log, votes and
             // acknowledgements with it: under the same identity it must not come back (R44, D07).
-            Some(_) if is_member && self.meeting.spoken.contains(&identity) => {
+            Some(_) | None if self.meeting.spoken.contains(&identity) || has_acknowledged() => {
                 mark("member came back without its log");
-                PeerMessage::Introduce(self.introduction())
+                None
             }
-            Some(founding) if is_member => PeerMessage::Found(Founding {
+            Some(founding) if self.is_founder(identity) => Some(PeerMessage::Found(Founding {
                 to: theirs.identity,
                 cluster: self.members.current().cluster,
                 configuration: founding.to_vec(),
-            }),
-            Some(_) | None => PeerMessage::Introduce(self.introduction()),
-        }
+            })),
+            // The leader alone: nobody else knows whether it acknowledged something before.
+            Some(_) | None if self.raft.role() == raft::RoleName::Leader => self
+                .is_admitted(theirs.identity)
+                .then(|| self.admission(theirs.identity))
+                .flatten(),
+            Some(_) | None => None,
+        };
+        answer.unwrap_or_else(|| PeerMessage::Introduce(self.introduction()))
     }
 
-    fn introduction(&self) -> Introduction {
+    fn is_founder(&self, identity: raft::NodeId) -> bool {
+        let founding = self.meeting.founding.as_deref();
+        let founding = founding.and_then(|payload| Membership::decode(payload).ok());
+        founding.is_some_and(|founding| founding.member(identity).is_some())
+    }
+
+    pub(super) fn introduction(&self) -> Introduction {
         let membership = self.members.current();
         Introduction {
             formed: Some(FormedIn {
@@ -139,8 +186,12 @@ impl Formed {
             address: theirs.address.clone(),
             cluster: formed.cluster,
         };
+        let ours = &self.config.introduction;
+        let is_listed = ours.peers.iter().any(|(_, address)| *address == theirs.address);
         if self.meeting.foreign_said.is_due(now, &notice) {
             out.notice(notice);
+            let ignored = ignored_flags(ours, self.members.current()).filter(|_| is_listed);
+            ignored.into_iter().for_each(|notice| out.notice(notice));
         }
     }
 

@@ -115,6 +115,33 @@ impl Members {
         &known.membership
     }
 
+    /// The one in effect as of `index`, or the oldest one known.
+    pub(super) fn as_of(&self, index: Index) -> &Membership {
+        self.latest_as_of(index).1
+    }
+
+    /// The same with the index of its entry.
+    pub(super) fn latest_as_of(&self, index: Index) -> (Index, &Membership) {
+        let up_to = self.known.partition_point(|known| known.entry.id.index <= index);
+        let known = &self.known[up_to.saturating_sub(1)];
+        (known.entry.id.index, &known.membership)
+    }
+
+    /// Does any configuration that is known name this node?
+    pub(super) fn ever_named(&self, id: raft::NodeId) -> bool {
+        let mut memberships = self.known.iter().map(|known| &known.membership);
+        memberships.any(|membership| membership.member(id).is_some())
+    }
+
+    /// The entry of the effective one, encoded.
+    pub(super) fn current_payload(&self) -> &Bytes {
+        let known = self
+            .known
+            .last()
+            .expect("the configuration in effect is never cut");
+        &known.entry.payload
+    }
+
     /// The log was changed: what was cut is forgotten, what was appended is learnt.
     pub(super) fn follow(&mut self, write: &raft::Write) {
         if let Some(from) = write.truncate_from {
@@ -133,11 +160,11 @@ impl Members {
         self.current().member(id).map(|member| &member.address)
     }
 
-    pub(super) fn at_address(&self, address: &Address) -> Option<&Member> {
+    /// More than one while a member is replaced by a node at its address.
+    pub(super) fn at_address(&self, address: &Address) -> impl Iterator<Item = &Member> {
         self.current()
-            .members
-            .iter()
-            .find(|member| member.address == *address)
+            .everyone()
+            .filter(|member| member.address == *address)
     }
 
     pub(super) fn hint(&self, leader: Option<raft::NodeId>) -> Option<LeaderHint> {

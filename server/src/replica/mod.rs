@@ -12,6 +12,7 @@
 //! ```text
 //! Forming ──(every listed peer agrees, and this is the smallest name)──► Creating ──(LogCreated)──► Formed
 //!    └─────(Found by a formed node whose configuration names this one)──────┘
+//!    └─────(Admit: let into a running cluster, after it knocked)────────────┘
 //! ```
 //! A formed node never becomes unformed. An unformed one has no vote and gives no service.
 //!
@@ -33,15 +34,19 @@
 //! forwarding.rs   writes passed on to the leader                   reads.rs      linearizable reads, and readiness
 //! meeting.rs      nodes that are not (yet) of this cluster         members.rs    configurations in the log
 //! translate.rs    consensus messages to and from the wire          status.rs     status, headers, refusals
+//! joining.rs      how unformed nodes are let in                presence.rs    who is where, and in which life
+//! changes.rs      changes of members, step by step             change_steps.rs what each asks of the configuration
+//! promises.rs     what reads are promised: leases, staleness
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
 //! divergence.rs   have all replicas made the same of the log?
 //! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
-//! Not here: membership changes, leader leases.
 
 mod apply;
+mod change_steps;
+mod changes;
 mod config;
 mod divergence;
 mod drains;
@@ -51,6 +56,7 @@ mod formed;
 mod forming;
 mod forwarding;
 mod founding;
+mod joining;
 mod log_clock;
 mod lookups;
 mod meeting;
@@ -60,6 +66,8 @@ mod notice;
 mod outbox;
 #[cfg(any(test, feature = "simulation"))]
 mod planted;
+mod presence;
+mod promises;
 mod reads;
 mod receiving;
 mod sending;

@@ -1,7 +1,8 @@
 //! The node: its phases, and admission of requests.
 
 use raftkv_protocol::{
-    Answer, ErrorCode, Failure, Header, NodeId, PeerMessage, Request, Response, Revision, RoleName, Status,
+    Answer, ErrorCode, Failure, Header, MembershipMessage, NodeId, PeerMessage, Request, Response, Revision,
+    RoleName, Status,
 };
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, RestoreError, Time};
@@ -9,10 +10,10 @@ use raftkv_raft::{self as raft, RestoreError, Time};
 use super::formed::Formed;
 use super::forming::Forming;
 use super::founding::Founded;
-use super::meeting::{ignored_flags, not_named};
+use super::meeting::{ignored_flags, may_grow, not_named};
 use super::outbox::Outbox;
-use super::status::FIRST_EPOCH;
 use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
+use crate::membership::FIRST_EPOCH;
 use crate::store::Store;
 
 /// One node.
@@ -30,7 +31,7 @@ enum Phase {
     Forming(Box<Forming>),
     /// The log with entry 1 is being made; nothing is said until it is durable.
     Creating {
-        founded: Founded,
+        founded: Box<Founded>,
         author: Author,
     },
     Formed(Box<Formed>),
@@ -76,12 +77,17 @@ impl Node {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut out = Outbox::default();
         let phase = match restored {
-            None => Phase::Forming(Box::new(Forming::new(config.introduction.clone(), now))),
+            None => Phase::Forming(Box::new(Forming::new(
+                config.introduction.clone(),
+                config.join.clone(),
+                now,
+            ))),
             Some(restored) => {
                 let formed = Formed::new(config.clone(), restored, rng.u64(..), now)?;
                 let stored = formed.members.current();
+                let may_grow = may_grow(formed.members.founding_payload().as_ref());
                 let notices = [
-                    ignored_flags(&config.introduction, stored),
+                    ignored_flags(&config.introduction, stored).filter(|_| !may_grow),
                     not_named(&config.introduction, stored),
                 ];
                 notices
@@ -138,7 +144,12 @@ impl Node {
                 }
             }
             Phase::Creating { .. } => {}
-            Phase::Formed(formed) => formed.poll(now, &mut self.out),
+            Phase::Formed(formed) => {
+                if self.admission == Admission::Draining && formed.could_hand_over() {
+                    formed.hand_over(now);
+                }
+                formed.poll(now, &mut self.out);
+            }
         }
         self.out.drain_into(effects);
     }
@@ -186,6 +197,12 @@ impl Node {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.admission == Admission::Draining && self.out.waiting() == 0
+    }
+
+    /// Is leadership being handed over, because the node is to stop? It is worth waiting for, a moment.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.admission == Admission::Draining && self.formed().is_some_and(Formed::could_hand_over)
     }
 
     /// Role, leader, indices, members, and whether the node is ready.
@@ -245,7 +262,7 @@ impl Node {
     fn refusal(&self, now: Time, deadline: Time) -> Option<Failure> {
         let (code, message) = if self.admission == Admission::Draining {
             (
-                ErrorCode::NoLeader,
+                ErrorCode::ShuttingDown,
                 "this node is shutting down; ask another one".to_owned(),
             )
         } else if self.formed().is_none() {
@@ -307,6 +324,18 @@ impl Node {
                     self.create_log(founded, Author::Another);
                 }
             }
+            Event::Peer(PeerMessage::Membership(MembershipMessage::Admit(admission))) => {
+                if let Some(founded) = forming.admit(&admission) {
+                    mark("node let into a running cluster");
+                    self.create_log(founded, Author::Another);
+                }
+            }
+            Event::Peer(PeerMessage::Membership(MembershipMessage::Standing(reply))) => {
+                forming.standing(&reply)
+            }
+            Event::Peer(PeerMessage::Membership(
+                MembershipMessage::Knock(_) | MembershipMessage::Present(_),
+            )) => mark("membership message to an unformed node dropped"),
             Event::Peer(PeerMessage::Raft(_)) => mark("consensus message to an unformed node dropped"),
             // What a former process of this node started, or connections of peers: nothing that concerns forming.
             Event::PeerReset(_)
@@ -334,7 +363,10 @@ impl Node {
             founding: founded.entry.clone(),
             hard_state: founded.hard_state(),
         });
-        self.phase = Phase::Creating { founded, author };
+        self.phase = Phase::Creating {
+            founded: Box::new(founded),
+            author,
+        };
     }
 
     /// Entry 1 is durable here: this node is formed, and only now says so.
@@ -343,11 +375,15 @@ impl Node {
             mark("log created twice");
             return;
         };
-        let formed = Formed::new(self.config.clone(), founded.restored(), self.rng.u64(..), now).expect(
+        let mut formed = Formed::new(self.config.clone(), founded.restored(), self.rng.u64(..), now).expect(
             "a log of one founding entry is no contradiction, and the settings were checked at the start",
         );
         if *author == Author::Itself {
             formed.announce(&mut self.out);
+        }
+        // A node that joins is named by a configuration that is not in its log yet, and so are those that it answers.
+        for member in founded.membership.everyone() {
+            formed.presences.learn(member.identity, &member.address);
         }
         self.out.notice(Notice::Formed(founded.membership.clone()));
         self.phase = Phase::Formed(Box::new(formed));

@@ -28,6 +28,23 @@ pub enum Notice {
         cluster: raftkv_protocol::ClusterId,
         command: String,
     },
+    /// A member of the cluster to join was met; the command lets this node in.
+    WaitingForAdmission {
+        cluster: raftkv_protocol::ClusterId,
+        command: String,
+    },
+    /// A change of members is complete (or of their addresses).
+    MembersChanged(Membership),
+    /// This node takes no part any more: why.
+    SetAside { reason: String },
+    /// ... and takes part again.
+    TakesPart,
+    /// Members were told different bounds on clock drift: reads by leader lease ask a majority instead.
+    LeasesDiffer {
+        peer: NodeName,
+        ours: Option<u32>,
+        theirs: Option<u32>,
+    },
     /// A node of another cluster speaks to this one.
     ForeignPeer {
         peer: NodeName,

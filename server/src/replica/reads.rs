@@ -15,6 +15,7 @@ use super::Token;
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
+use super::promises::{Leased, Promise};
 
 /// A batch that found no confirmation is asked for again after this, or when a leader becomes known.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
@@ -28,6 +29,7 @@ pub(super) struct PendingRead {
     pub(super) deadline: Time,
     /// Waits for a leader until then; at most `deadline`.
     pub(super) leader_deadline: Time,
+    pub(super) promise: Promise,
 }
 
 /// How far this node is on the way to "knows a leader and has caught up".
@@ -47,8 +49,13 @@ enum Readiness {
 pub(super) struct Reads {
     gathering: Vec<PendingRead>,
     asked: Option<(ReadId, Vec<PendingRead>)>,
-    /// Ascending by index.
-    confirmed: VecDeque<(Index, Vec<PendingRead>)>,
+    asked_at: Time,
+    /// Ascending by index, each with the time at which it was asked for.
+    confirmed: VecDeque<(Index, Time, Vec<PendingRead>)>,
+    /// The state here holds all that was acknowledged by then.
+    fresh_as_of: Option<Time>,
+    /// Read by lease, to be checked once more.
+    pub(super) leased: Vec<Leased>,
     next_id: ReadId,
     retry_at: Time,
     /// At or before the first moment at which one of them gives up.
@@ -63,7 +70,10 @@ impl Reads {
         Reads {
             gathering: Vec::new(),
             asked: None,
+            asked_at: Time(0),
             confirmed: VecDeque::new(),
+            fresh_as_of: None,
+            leased: Vec::new(),
             next_id: ReadId(1),
             retry_at: Time(0),
             until: Time::NEVER,
@@ -87,6 +97,11 @@ impl Reads {
         self.readiness == Readiness::CaughtUp
     }
 
+    /// The state here lacks nothing that was acknowledged longer ago than this; `None`: that was never proven.
+    pub(super) fn age(&self, now: Time) -> Option<Duration> {
+        self.fresh_as_of.map(|asked| now.since(asked))
+    }
+
     /// When the first of them gives up, at the earliest.
     pub(super) fn next_expiry(&self) -> Time {
         self.until
@@ -107,7 +122,8 @@ impl Reads {
     }
 
     /// The batch for the question `id` is under way.
-    fn note_asked(&mut self) {
+    fn note_asked(&mut self, now: Time) {
+        self.asked_at = now;
         let batch = std::mem::replace(&mut self.gathering, std::mem::take(&mut self.spare));
         self.asked = Some((self.next_id, batch));
         self.next_id = ReadId(self.next_id.0 + 1);
@@ -127,8 +143,8 @@ impl Reads {
             self.readiness = Readiness::Until(index);
         }
         // A later batch's index may be lower only if it came from another leader; waiting longer is always right.
-        let index = self.confirmed.back().map_or(index, |(last, _)| index.max(*last));
-        self.confirmed.push_back((index, batch));
+        let index = self.confirmed.back().map_or(index, |(last, ..)| index.max(*last));
+        self.confirmed.push_back((index, self.asked_at, batch));
     }
 
     /// Nobody confirmed the batch: its reads gather again. They have changed nothing, so that is safe.
@@ -151,18 +167,19 @@ impl Reads {
         if matches!(self.readiness, Readiness::Until(index) if index <= applied) {
             self.readiness = Readiness::CaughtUp;
         }
-        let (index, _) = self.confirmed.front()?;
+        let (index, asked_at, _) = self.confirmed.front()?;
         if *index > applied && !mutant("read_served_before_applied") {
             mark("confirmed read waits for apply");
             return None;
         }
-        self.confirmed.pop_front().map(|(_, batch)| batch)
+        self.fresh_as_of = self.fresh_as_of.max(Some(*asked_at));
+        self.confirmed.pop_front().map(|(_, _, batch)| batch)
     }
 
     /// Takes all of them.
     fn take_all(&mut self) -> Vec<Token> {
         let asked = self.asked.iter_mut().map(|(_, batch)| batch);
-        let confirmed = self.confirmed.iter_mut().map(|(_, batch)| batch);
+        let confirmed = self.confirmed.iter_mut().map(|(_, _, batch)| batch);
         let batches = asked.chain(confirmed).chain([&mut self.gathering]);
         batches
             .flat_map(|batch| batch.drain(..))
@@ -179,7 +196,7 @@ impl Reads {
         self.gathering
             .retain(|read| expiry.keeps(read.token, read.leader_deadline));
         let asked = self.asked.iter_mut().map(|(_, batch)| batch);
-        let confirmed = self.confirmed.iter_mut().map(|(_, batch)| batch);
+        let confirmed = self.confirmed.iter_mut().map(|(_, _, batch)| batch);
         for batch in asked.chain(confirmed) {
             batch.retain(|read| expiry.keeps(read.token, read.deadline));
         }
@@ -195,7 +212,7 @@ impl Formed {
             return;
         }
         match self.raft.read(now, self.reads.next_id) {
-            Ok(()) => self.reads.note_asked(),
+            Ok(()) => self.reads.note_asked(now),
             Err(ReadError::NoLeader | ReadError::Overloaded) => {
                 self.reads.retry_at = now.after(RETRY_INTERVAL)
             }
@@ -220,10 +237,10 @@ impl Formed {
     }
 
     /// Answers the confirmed reads whose index is applied (R69).
-    pub(super) fn serve_reads(&mut self, out: &mut Outbox) {
+    pub(super) fn serve_reads(&mut self, now: Time, out: &mut Outbox) {
         while let Some(mut batch) = self.reads.take_servable(self.applied()) {
             for read in batch.drain(..) {
-                self.answer_read(read, out);
+                self.answer_read(now, read, out);
             }
             self.reads.spare = batch;
         }

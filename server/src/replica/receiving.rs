@@ -45,7 +45,7 @@ impl Formed {
         now: Time,
         offer: SnapshotOffer,
         snapshot: SnapshotNumber,
-        part: bytes::Bytes,
+        part: &[u8],
         out: &mut Outbox,
     ) {
         let is_installing = self.receiving.installing.is_some() || self.receiving.accepted.is_some();
@@ -81,7 +81,7 @@ impl Formed {
                     snapshot,
                     last: offer.last,
                     // A copy: the frame's buffer is not pinned while rows gather.
-                    part: bytes::Bytes::copy_from_slice(&part),
+                    part: bytes::Bytes::copy_from_slice(part),
                 });
             }
         }
@@ -246,7 +246,7 @@ impl Formed {
                         index,
                     },
                 };
-                self.snapshot_part(now, offer, SnapshotNumber(*snapshot), part.clone(), out);
+                self.snapshot_part(now, offer, SnapshotNumber(*snapshot), part, out);
             }
             RaftBody::SnapshotReply {
                 snapshot,

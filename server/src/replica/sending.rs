@@ -163,6 +163,11 @@ impl Formed {
         body: RaftBody,
         out: &mut Outbox,
     ) {
+        if !self.raft.is_term_durable() {
+            // It would show a term that a crash may take back (R5). Whatever is lost here is asked for again.
+            mark("message beside the core dropped, its term is not durable");
+            return;
+        }
         let Some(address) = self.members.address(to) else {
             return;
         };

@@ -1,14 +1,9 @@
 //! What a formed node tells about itself: status, headers of answers, refusals.
 
-use raftkv_protocol::{
-    Answer, ErrorCode, Failure, Header, HistoryEpoch, NodeName, Response, RoleName, Status,
-};
+use raftkv_protocol::{Answer, ErrorCode, Failure, Header, NodeName, Response, RoleName, Status};
 use raftkv_raft as raft;
 
 use super::formed::Formed;
-
-/// No cluster of this version was ever restored.
-pub(super) const FIRST_EPOCH: HistoryEpoch = HistoryEpoch(1);
 
 impl Formed {
     pub(super) fn header(&self) -> Header {
@@ -17,7 +12,7 @@ impl Formed {
             node: self.config.introduction.identity,
             term: self.raft.term().0,
             revision: self.store.revision(),
-            epoch: FIRST_EPOCH,
+            epoch: self.members.current().epoch,
         }
     }
 
@@ -64,7 +59,7 @@ impl Formed {
             revision: self.store.revision(),
             cluster: Some(self.members.current().cluster),
             version: self.config.version.clone(),
-            members: self.members.current().members.clone(),
+            members: self.members.current().everyone().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
         }
@@ -89,6 +84,12 @@ impl Formed {
         configuration.voters.contains(&id) || in_outgoing
     }
 
+    /// Was this node let into a running cluster, whose log it has not read up to there?
+    fn has_joined(&self) -> bool {
+        let identity = self.config.introduction.identity;
+        !self.members.current().was_removed(identity) && !self.members.ever_named(self.raft.id())
+    }
+
     fn leader_name(&self) -> Option<NodeName> {
         self.members.hint(self.raft.leader()).map(|hint| hint.name)
     }
@@ -99,6 +100,12 @@ impl Formed {
             return Some(quarantine.explanation());
         }
         let membership = self.members.current();
+        if let Some(explanation) = self.presences.explanation() {
+            return Some(explanation);
+        }
+        if membership.member(self.raft.id()).is_none() && self.has_joined() {
+            return Some("joining: the log that names this node as a member is being fetched".to_owned());
+        }
         if membership.member(self.raft.id()).is_none() {
             let name = &self.config.introduction.name;
             return Some(format!(

@@ -44,11 +44,11 @@ impl Door {
     /// Asks the node and waits for its answer; the node itself keeps to the time-out.
     ///
     /// # Errors
-    /// `Overloaded` when the queue is full, `NoLeader` when the node stops before it took the request,
+    /// `Overloaded` when the queue is full, `ShuttingDown` when the node stops before it took the request,
     /// `OutcomeUnknown` when it stops afterwards.
     pub(crate) async fn call(&self, request: Request, timeout: Duration) -> Result<Response, Failure> {
         let (answer, answered) = oneshot::channel();
-        let is_write = matches!(request, Request::Write(_));
+        let is_write = matches!(request, Request::Write(_) | Request::Member(_));
         let is_taken = Arc::new(AtomicBool::new(false));
         let call = Call {
             request,
@@ -80,7 +80,7 @@ impl Door {
 
 pub(crate) fn stopping() -> Failure {
     Failure::new(
-        ErrorCode::NoLeader,
+        ErrorCode::ShuttingDown,
         "this node is stopping; nothing was done, ask another node",
     )
 }
@@ -137,7 +137,7 @@ mod tests {
             let write =
                 || Request::Write(raftkv_protocol::CheckedCommand::new(&command, &limits).expect("valid"));
             let (untaken, _) = tokio::join!(door.call(write(), TIMEOUT), async { drop(taken.recv().await) });
-            assert_eq!(untaken.expect_err("dropped").code, ErrorCode::NoLeader);
+            assert_eq!(untaken.expect_err("dropped").code, ErrorCode::ShuttingDown);
             let take = async { taken.recv().await.expect("a call").take() };
             let (lost, ()) = tokio::join!(door.call(write(), TIMEOUT), take);
             assert_eq!(lost.expect_err("dropped").code, ErrorCode::OutcomeUnknown);
@@ -151,7 +151,7 @@ mod tests {
             drop(taken);
             assert!(!door.is_open());
             let failure = door.call(Request::Status, TIMEOUT).await.expect_err("gone");
-            assert_eq!(failure.code, ErrorCode::NoLeader);
+            assert_eq!(failure.code, ErrorCode::ShuttingDown);
         });
     }
 }

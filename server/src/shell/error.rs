@@ -63,6 +63,16 @@ pub enum ServerError {
         "a received snapshot was gone when it was to be installed; this is a defect of the server, start it again"
     )]
     SnapshotLost,
+    #[error(
+        "a recovery was begun on the data directory {} and not completed: run `server recover --data-dir {} --new-cluster` again",
+        directory.display(),
+        directory.display()
+    )]
+    RecoveryUnfinished { directory: PathBuf },
+    #[error("the data directory {} holds no member of a cluster, so there is nothing to recover from it", directory.display())]
+    NothingToRecover { directory: PathBuf },
+    #[error("{action} the mark of a recovery failed: {source}")]
+    RecoveryMark { action: &'static str, source: io::Error },
     #[error("the local cluster can not be run: {source}")]
     Dev { source: io::Error },
     #[error("{name} stopped with an error; its own lines above say why")]

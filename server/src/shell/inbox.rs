@@ -166,7 +166,7 @@ fn size_bytes(request: &Request) -> usize {
     match request {
         Request::Write(command) => command.encoded().len(),
         Request::Get { key, .. } => key.len(),
-        Request::Status => 0,
+        Request::Status | Request::Member(_) => 0,
     }
 }
 

@@ -165,10 +165,7 @@ mod tests {
     use crate::membership::Membership;
 
     fn founding() -> Entry {
-        let membership = Membership {
-            cluster: ClusterId(1),
-            members: Vec::new(),
-        };
+        let membership = Membership::of(ClusterId(1), Vec::new());
         let id = EntryId {
             term: Term(1),
             index: Index::FIRST,

@@ -7,14 +7,11 @@ use std::rc::{Rc, Weak};
 use raftkv_protocol::{Address, Availability, ClusterId, HistoryEpoch, Limits, NodeId, NodeName, Speaker};
 
 use crate::config::Bounds;
-use crate::membership::Membership;
+use crate::membership::{FIRST_EPOCH, Membership};
 use crate::native::ClientOutbox;
 
 /// Most nodes whose address is remembered; more than any cluster has.
 const MAX_KNOWN_PEERS: usize = 256;
-
-/// The history epoch of a cluster that was never restored or recovered; there is no other yet.
-pub(crate) const FIRST_EPOCH: HistoryEpoch = HistoryEpoch(1);
 
 /// Who this node is, and who is connected.
 #[derive(Debug)]
@@ -25,6 +22,7 @@ pub(crate) struct NodeContext {
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
     cluster: Cell<Option<ClusterId>>,
+    epoch: Cell<HistoryEpoch>,
     clients: RefCell<Vec<Weak<ClientOutbox>>>,
     peers: RefCell<BTreeMap<NodeId, Address>>,
     is_stopping: Cell<bool>,
@@ -55,6 +53,7 @@ impl NodeContext {
             limits,
             bounds,
             cluster: Cell::new(identity.cluster),
+            epoch: Cell::new(FIRST_EPOCH),
             clients: RefCell::default(),
             peers: RefCell::default(),
             is_stopping: Cell::new(false),
@@ -77,8 +76,14 @@ impl NodeContext {
         }
     }
 
+    /// The history epoch of its cluster.
+    pub(crate) fn epoch(&self) -> HistoryEpoch {
+        self.epoch.get()
+    }
+
     pub(crate) fn know_members(&self, membership: &Membership) {
-        for member in &membership.members {
+        self.epoch.set(membership.epoch);
+        for member in membership.everyone() {
             self.note_peer(member.identity, &member.address);
         }
     }
@@ -117,6 +122,14 @@ impl NodeContext {
             clients.retain(|client| client.strong_count() > 0);
         }
         clients.push(Rc::downgrade(outbox));
+    }
+
+    /// Is a client, or a node that passes requests on, connected?
+    pub(crate) fn has_clients(&self) -> bool {
+        self.clients
+            .borrow()
+            .iter()
+            .any(|client| client.strong_count() > 0)
     }
 
     pub(crate) fn are_answers_sent(&self) -> bool {

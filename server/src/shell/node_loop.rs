@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::door;
 use super::inbox::{Inbox, Letter, Mailbox};
 use super::log_workers::LogWorkers;
-use super::node_context::{FIRST_EPOCH, NodeContext};
+use super::node_context::NodeContext;
 use super::notice::Notices;
 use super::pending::Origin;
 use super::snapshot_workers::SnapshotWorkers;
@@ -24,6 +24,9 @@ use super::store_workers::StoreWorkers;
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
+
+/// A node that stops goes on refusing for so long after the last request.
+const FAREWELL: Duration = Duration::from_millis(150);
 
 /// All that a batch touches.
 pub(super) struct NodeLoop {
@@ -41,6 +44,8 @@ pub(super) struct NodeLoop {
     notices: Notices,
     alarm: Alarm,
     drain: Option<Time>,
+    /// When the last request came.
+    last_request: Time,
     // Kept between batches for their memory.
     letters: Vec<Letter>,
     events: Vec<Event>,
@@ -81,6 +86,7 @@ impl NodeLoop {
             notices: parts.notices,
             alarm: Alarm::new(),
             drain: None,
+            last_request: Time(0),
             letters: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
@@ -115,6 +121,9 @@ impl NodeLoop {
         self.read_letters(drain_timeout)?;
         let now = self.clock.now();
         for event in self.events.drain(..) {
+            if matches!(event, Event::Request { .. } | Event::Drain) {
+                self.last_request = now;
+            }
             self.node.handle(now, event);
         }
         let mut effects = std::mem::take(&mut self.effects);
@@ -308,21 +317,37 @@ impl NodeLoop {
             node: self.context.identity,
             term: status.term,
             revision: status.revision,
-            epoch: FIRST_EPOCH,
+            epoch: self.context.epoch(),
         }
     }
 
     fn notice(&mut self, notice: &Notice) {
-        if let Notice::Formed(membership) = notice {
-            self.context.join_cluster(membership);
+        match notice {
+            Notice::Formed(membership) => self.context.join_cluster(membership),
+            Notice::MembersChanged(membership) => self.context.know_members(membership),
+            _ => {}
         }
         self.notices.write(notice);
     }
 
     fn is_drained(&self) -> bool {
         let Some(until) = self.drain else { return false };
-        let is_done = self.inbox.pending().is_empty() && self.context.are_answers_sent();
+        let is_idle = self.inbox.pending().is_empty() && self.context.are_answers_sent();
+        let is_done = is_idle && !self.node.is_handing_over() && !self.is_farewell();
         is_done || self.clock.now() >= until
+    }
+
+    /// Clients that are connected hear with their next request that they had better ask another node. To close before that
+    /// would leave what they have just sent without an answer, and a write among it without a known end.
+    fn is_farewell(&self) -> bool {
+        let quiet_at = self.last_request.after(FAREWELL);
+        self.has_others() && self.context.has_clients() && self.clock.now() < quiet_at
+    }
+
+    /// Is there another node to go to?
+    fn has_others(&self) -> bool {
+        let raft = self.node.raft();
+        raft.is_some_and(|raft| raft.configuration().members().len() > 1)
     }
 
     /// How soon to look again whether the last answers have left.

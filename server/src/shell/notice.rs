@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use raftkv_protocol::{Address, NodeId, NodeName};
+use raftkv_protocol::{Address, Member, NodeId, NodeName};
 use raftkv_raft::{StepDown, Transition};
 use tracing::{info, warn};
 
@@ -18,8 +18,7 @@ pub(crate) struct Notices {
 impl Notices {
     pub(crate) fn know(&mut self, membership: &Membership) {
         let names = membership
-            .members
-            .iter()
+            .everyone()
             .map(|member| (member.identity.0, member.name.clone()));
         self.names = names.collect();
     }
@@ -46,6 +45,24 @@ impl Notices {
                 %cluster,
                 command,
                 "the cluster does not know this node's data directory, so this node does not serve; mend it with: {command}"
+            ),
+            Notice::WaitingForAdmission { cluster, command } => info!(
+                %cluster,
+                command,
+                "waiting to be let into the cluster; do so with: {command}"
+            ),
+            Notice::MembersChanged(membership) => {
+                self.know(membership);
+                let members: Vec<_> = membership.members.iter().map(describe).collect();
+                info!(members = members.join(","), "the cluster's members changed");
+            }
+            Notice::SetAside { reason } => warn!(reason, "this node takes no part: {reason}"),
+            Notice::TakesPart => info!("this node takes part again"),
+            Notice::LeasesDiffer { peer, ours, theirs } => warn!(
+                %peer,
+                ours = drift(*ours),
+                theirs = drift(*theirs),
+                "this node and {peer} were told different --leader-leases-max-drift-ppm: reads by leader lease ask a majority instead; make them agree"
             ),
             Notice::ForeignPeer {
                 peer,
@@ -139,6 +156,15 @@ impl Notices {
         let known = self.names.get(&identity).map(ToString::to_string);
         known.unwrap_or_else(|| NodeId(identity).to_string())
     }
+}
+
+fn describe(member: &Member) -> String {
+    let kind = if member.voter { "" } else { " (learner)" };
+    format!("{}={}{kind}", member.name, member.address)
+}
+
+fn drift(ppm: Option<u32>) -> String {
+    ppm.map_or_else(|| "off".to_owned(), |ppm| ppm.to_string())
 }
 
 fn list(peers: &[(NodeName, Address)]) -> String {

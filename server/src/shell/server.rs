@@ -170,13 +170,14 @@ pub fn run_flags(flags: &Flags, config: &Config) -> Result<(), ServerError> {
     }
 }
 
-/// Runs `server dev`.
+/// Runs `server dev` or `server recover`.
 ///
 /// # Errors
-/// When a node can not be started, or fails.
+/// When a node can not be started, or fails; when a data directory can not be recovered from.
 pub fn run_command(command: &Command, flags: &Flags) -> Result<(), ServerError> {
     match command {
         Command::Dev(dev) => super::dev::run_dev(dev, &flags.log),
+        Command::Recover(recover) => super::recover::run_recover(recover),
     }
 }
 
@@ -230,6 +231,7 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
             heard: Vec::new(),
             formed: None,
         },
+        join: config.join.as_ref().map(Address::from),
         raft: config.raft.clone(),
         limits: config.limits,
         max_pending_requests: config.bounds.max_pending_requests,

@@ -2,9 +2,9 @@
 
 use raftkv_protocol::{NodeId, Revision};
 
-use super::ServerError;
 use super::snapshot_workers::Place;
 use super::store_workers::StoreFiles;
+use super::{ServerError, recovery_mark};
 use crate::config::Config;
 use crate::disk::{RealDisk, identity};
 use crate::log::{Log, Recovered};
@@ -31,6 +31,16 @@ pub(super) struct Storage {
 /// Opens it, and makes it if it is not there.
 pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
     let (disk, identity) = open_directory(config)?;
+    if recovery_mark::read(&disk)?.is_some() {
+        return Err(ServerError::RecoveryUnfinished {
+            directory: config.data_dir.clone(),
+        });
+    }
+    open_on(config, disk, identity)
+}
+
+/// Opens what stands on a disk that is locked already, under the identity that it has.
+pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Result<Storage, ServerError> {
     let recovered = Log::open(disk.clone(), config.log, identity)?;
     let number = current_store(&disk)?;
     let place = Place {

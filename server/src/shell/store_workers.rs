@@ -24,7 +24,7 @@ use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, BaseView, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
 use crate::store::{
-    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, drain, record_in,
+    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, drain, records_of,
 };
 
 /// Events are handed to the disk when so many wait: the page cache takes them, nobody syncs before the generation ends.
@@ -177,8 +177,11 @@ impl StoreWorkers {
             drain_jobs,
             lookup_jobs,
             threads,
+            pressure,
             ..
         } = self;
+        // A drain that is under way does not take its time any more.
+        pressure.set(1, 1);
         drop((history_jobs, drain_jobs, lookup_jobs));
         for thread in threads {
             // A panic was told by the thread's guard.
@@ -303,19 +306,17 @@ fn compact_all_that_is_due(base: &LsmBase) -> Result<(), StoreError> {
 fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
     for LookupJob { lookup, keys } in jobs {
         let view = base.view()?;
-        let found = records_in(&view, keys)?;
+        let found = records_in(&view, &keys)?;
         mailbox.send(Letter::Event(Event::LookedUp { lookup, found }));
     }
     Ok(())
 }
 
-fn records_in(view: &impl BaseView, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
+/// What a version of the base holds of ascending `keys`.
+pub(super) fn records_in(view: &impl BaseView, keys: &[Bytes]) -> Result<BaseRecords, StoreError> {
     let through = companions_in(view)?.map(|companions| companions.generation);
-    let record = |key: Bytes| {
-        let record = record_in(view, &key)?;
-        Ok((key, record))
-    };
-    let records = keys.into_iter().map(record).collect::<Result<_, StoreError>>()?;
+    let mut records = Vec::with_capacity(keys.len());
+    records_of(view, keys, &mut |key, record| records.push((key, record)))?;
     Ok(BaseRecords { through, records })
 }
 

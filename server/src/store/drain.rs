@@ -63,6 +63,18 @@ pub fn drain<B: Base, D: Disk>(
     Ok(drained.report)
 }
 
+/// Puts other numbers beside the records of a base that holds everything: for a state that goes on under another log.
+///
+/// # Errors
+/// Of the base.
+pub fn rewrite_companions<B: Base>(base: &B, companions: &companions::Companions) -> Result<(), StoreError> {
+    let row = Row {
+        key: Bytes::from_static(companions::ROW_KEY),
+        value: Some(companions.encode()),
+    };
+    base.ingest(&mut std::iter::once(Ok(row)))
+}
+
 /// The planted bug: the records in one ingest, and what proves them in another.
 fn split_in_two<B: Base, V: BaseView, D: Disk>(
     base: &B,

@@ -130,7 +130,7 @@ impl Store {
     /// The key's record now, with what the base holds beneath; kept where the next reader finds it.
     fn keep(&mut self, key: &[u8], base: Option<Stored>) -> Option<Stored> {
         let Some(held) = self.overlay.find(key) else {
-            let base = base.map(owned);
+            let base = base.as_ref().map(owned);
             self.cache.insert(key.into(), base.clone());
             return base;
         };
@@ -205,7 +205,9 @@ impl Store {
                 self.gathered.records.insert(key[..].into(), None);
                 continue;
             }
-            self.gathered.records.insert(key[..].into(), record.map(owned));
+            self.gathered
+                .records
+                .insert(key[..].into(), record.as_ref().map(owned));
         }
         self.gathered.through = Some(through);
     }
@@ -255,9 +257,9 @@ fn depends_on<'a>(command: &Command<'a>) -> Option<&'a [u8]> {
 }
 
 /// A copy that pins no block of the base's.
-fn owned(stored: Stored) -> Stored {
+fn owned(stored: &Stored) -> Stored {
     Stored {
         value: Bytes::copy_from_slice(&stored.value),
-        ..stored
+        ..stored.clone()
     }
 }

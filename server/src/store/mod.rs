@@ -74,7 +74,7 @@ mod tests;
 
 pub use companions::{Companions, StoredConfiguration};
 pub use config::StoreConfig;
-pub use drain::{DrainReport, drain};
+pub use drain::{DrainReport, drain, rewrite_companions};
 pub use error::StoreError;
 pub use key::Key;
 pub use lookup::{BaseRecords, Looked, Missing};
@@ -82,4 +82,4 @@ pub use machine::{Applied, EXPIRIES_PER_ENTRY, Store};
 pub use overlay::Frozen;
 pub use pointer::{current_store, make_current};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
-pub use state::{Overtaken, Pinned, Records, State, companions_in, deadlines_in, record_in};
+pub use state::{Overtaken, Pinned, Records, State, companions_in, deadlines_in, record_in, records_of};

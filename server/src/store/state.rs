@@ -101,6 +101,22 @@ pub fn record_in(view: &impl BaseView, key: &[u8]) -> Result<Option<Stored>, Sto
     view.get(&rows::record_row(key))?.map(record_of_row).transpose()
 }
 
+/// The records that a version of the base holds of ascending `keys`, told in turn; cheaper than one by one.
+///
+/// # Errors
+/// Of the base, or when a row is damaged.
+pub fn records_of(
+    view: &impl BaseView,
+    keys: &[Bytes],
+    found: &mut dyn FnMut(Bytes, Option<Stored>),
+) -> Result<(), StoreError> {
+    let mut keys = keys.iter().map(|key| rows::record_row(key));
+    view.get_ascending(&mut keys, &mut |row, value| {
+        found(rows::key_of_row(&row), value.map(record_of_row).transpose()?);
+        Ok(())
+    })
+}
+
 /// A live record from its row.
 pub(super) fn record_of_row(value: Bytes) -> Result<Stored, StoreError> {
     match Slot::decode(value).map_err(damaged)? {

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::Decoder;
 
 use super::socket::{Read, ReadBuffer};
-use crate::shell::{FIRST_EPOCH, NodeContext, Open};
+use crate::shell::{NodeContext, Open};
 
 /// Room in a client's frame for what stands before its command, so that a command over the limit is still read, and
 /// refused with an answer instead of a closed connection.
@@ -117,7 +117,7 @@ fn listener(context: &NodeContext, availability: Availability) -> Listener {
         features: KNOWN_FEATURES,
         cluster: context.cluster(),
         node: context.identity,
-        epoch: FIRST_EPOCH,
+        epoch: context.epoch(),
         limits: context.limits,
         availability,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use raftkv_protocol::{PeerMessage, RaftBody};
+use raftkv_protocol::{MembershipMessage, PeerMessage, RaftBody};
 
 /// Charged for a message beside its entries' payloads.
 const MESSAGE_OVERHEAD_BYTES: usize = 128;
@@ -72,7 +72,7 @@ fn is_heartbeat(message: &PeerMessage) -> bool {
                 RaftBody::Heartbeat { .. } | RaftBody::HeartbeatReply { .. }
             )
         }
-        PeerMessage::Introduce(_) | PeerMessage::Found(_) => false,
+        PeerMessage::Introduce(_) | PeerMessage::Found(_) | PeerMessage::Membership(_) => false,
     }
 }
 
@@ -88,6 +88,10 @@ fn size_bytes(message: &PeerMessage) -> usize {
         },
         PeerMessage::Introduce(introduction) => introduction.peers.len() * ENTRY_OVERHEAD_BYTES,
         PeerMessage::Found(founding) => founding.configuration.len(),
+        PeerMessage::Membership(MembershipMessage::Admit(admission)) => {
+            admission.founding.len() + admission.configuration.len()
+        }
+        PeerMessage::Membership(_) => ENTRY_OVERHEAD_BYTES,
     };
     payload + MESSAGE_OVERHEAD_BYTES
 }

@@ -2,7 +2,9 @@
 //! signals matter.
 
 mod http_input;
+mod members;
 mod native_input;
 mod process;
+mod recover;
 mod rig;
 mod serving;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use raftkv_protocol::{Address, NodeName};
-use raftkv_server::config::Config;
+use raftkv_server::config::{Config, HostPort};
 use raftkv_server::{Listeners, Server, ServerHandle};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ pub(crate) struct Answer {
 pub(crate) struct Cluster {
     nodes: Vec<Option<ServerHandle>>,
     configs: Vec<Config>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Cluster {
@@ -58,15 +58,46 @@ impl Cluster {
             .collect();
         let start = |(config, on): (&Config, Listeners)| Some(Server::start_on(config, on).expect("starts"));
         let nodes = configs.iter().zip(listeners).map(start).collect();
-        Cluster {
-            nodes,
-            configs,
-            _dir: dir,
-        }
+        Cluster { nodes, configs, dir }
+    }
+
+    /// Starts a further node, called `node{k + 1}`, that asks node `at` to be let in; its number.
+    pub(crate) fn start_joining(&mut self, at: usize) -> usize {
+        let k = self.nodes.len();
+        let name = format!("node{}", k + 1);
+        let mut config = Config::local(&name, self.dir.path().join(&name));
+        config.join = Some(HostPort::from(self.node(at).native_address()));
+        config.log.segment_size_bytes = 1 << 20;
+        self.nodes.push(Some(
+            Server::start_on(&config, fresh_listeners()).expect("starts"),
+        ));
+        self.configs.push(config);
+        k
+    }
+
+    /// The addresses of those that run, for the client library.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let running = self.nodes.iter().flatten();
+        running.map(|node| node.native_address().to_string()).collect()
+    }
+
+    /// Which node leads.
+    pub(crate) fn leader(&self) -> usize {
+        let mut leader = None;
+        eventually("someone leads", || {
+            let mut running = (0..self.nodes.len()).filter(|k| self.nodes[*k].is_some());
+            leader = running.find(|k| get(&self.url(*k, "/status")).json["role"] == "leader");
+            leader.is_some()
+        });
+        leader.expect("waited for")
     }
 
     pub(crate) fn node(&self, k: usize) -> &ServerHandle {
         self.nodes[k].as_ref().expect("is running")
+    }
+
+    pub(crate) fn config_mut(&mut self, k: usize) -> &mut Config {
+        &mut self.configs[k]
     }
 
     pub(crate) fn config(&self, k: usize) -> &Config {

@@ -222,7 +222,7 @@ fn hunt_all(arguments: &Arguments) -> bool {
 
 fn check_marks(arguments: &Arguments) -> bool {
     let bar = progress(DEFAULT_SEEDS);
-    let found = search(0..DEFAULT_SEEDS, arguments.jobs, 1, None, &|_| bar.inc(1));
+    let found = search(0..DEFAULT_SEEDS, arguments.jobs, 10, None, &|_| bar.inc(1));
     bar.finish_and_clear();
     summarize(&found);
     for (seed, outcome) in &found.failures {

@@ -69,18 +69,21 @@ impl Outcome {
     #[must_use]
     pub fn from_answer(answer: &Answer) -> Option<Outcome> {
         Some(match answer {
-            Answer::Found(record) => Outcome::Found {
+            Answer::Found(record)
+            | Answer::Read {
+                record: Some(record), ..
+            } => Outcome::Found {
                 value: record.value.clone(),
                 mod_revision: record.mod_revision,
             },
-            Answer::NotFound => Outcome::NotFound,
+            Answer::NotFound | Answer::Read { record: None, .. } => Outcome::NotFound,
             Answer::Put { revision } => Outcome::Put { revision: *revision },
             Answer::Deleted { existed, revision } => Outcome::Deleted {
                 existed: *existed,
                 revision: *revision,
             },
             Answer::ConditionFailed { current } => Outcome::ConditionFailed { current: *current },
-            Answer::Status(_) => return None,
+            Answer::Status(_) | Answer::Members(_) => return None,
         })
     }
 }

@@ -5,6 +5,11 @@
 //! processes that die between any two effects and inside any call to the disk, clients that time out and retry. An
 //! observer that shares no code with the system checks the invariants after every event.
 //!
+//! State machines drain all the time, from a generation in memory that may be absurdly small into a base that outlives
+//! the process; history, trims and cuts of the log go with it. The base is the engine's twin: it comes back at the last
+//! ingest that returned, and dies inside one when told to. What it holds, what memory holds over it, scans held open across
+//! drains and reads in the past are compared with the model's states.
+//!
 //! ```text
 //! seed -> Plan (all options) + Schedule (timed faults and operations, as data) = Scenario
 //! Scenario -> World::run -> Outcome { trace hash, violations, marks, statistics }
@@ -15,7 +20,7 @@
 //! ```text
 //! plan.rs swarm.rs fault.rs schedule.rs   what a run is made of, and how it is drawn from a seed
 //! queue.rs clock.rs network.rs            time and the network
-//! world/                                  machines, disk executor, forwarding, clients, faults, coming to rest
+//! world/                                  machines, disk executors, forwarding, clients, scans, faults, coming to rest
 //! observer/                               the invariants, by name (I1 to I22)
 //! run.rs shrink.rs sweep.rs               one run; a smaller failure; a crash at every effect
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?

@@ -110,7 +110,7 @@ fn draw_store(plan: &mut Plan, rng: &mut Rng) {
         _ => {
             store.overlay_bytes = log_uniform(rng, 4_000, 100_000);
             store.cache_bytes = log_uniform(rng, 1, 20_000);
-            2_000_000
+            500_000
         }
     };
     if rng.bool() {
@@ -121,9 +121,8 @@ fn draw_store(plan: &mut Plan, rng: &mut Rng) {
     }
     store.log_tail_bytes = log_uniform(rng, 1, 50_000);
     store.log_tail_entries = log_uniform(rng, 1, 500);
-    if rng.bool() {
-        store.history_events = log_uniform(rng, 1, 1_000);
-    }
+    // Many small generations are slow to look through.
+    store.history_events = log_uniform(rng, 1, 300);
     if rng.u32(..4) == 0 {
         store.history_bytes = log_uniform(rng, 1, 50_000);
     }
@@ -133,7 +132,7 @@ fn draw_store(plan: &mut Plan, rng: &mut Rng) {
     store.seal_us = log_uniform(rng, 20, 20_000);
     store.drain_us = log_uniform(rng, 20, slowest_us);
     store.lookup_us = log_uniform(rng, 20, 50_000);
-    store.scan_pause_us = log_uniform(rng, 20_000, 1_000_000);
+    store.scan_pause_us = log_uniform(rng, 100_000, 3_000_000);
     store.scan_us = log_uniform(rng, 20, 2 * slowest_us);
 }
 

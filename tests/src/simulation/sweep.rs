@@ -1,6 +1,6 @@
 //! Crash-point sweep: a scripted scenario runs once to count its effects, then once per effect with a crash just before it.
 
-use super::plan::{CrashPoint, Ending, Plan};
+use super::plan::{CrashPoint, Ending, Plan, StorePlan};
 use super::run::{Options, Outcome, run};
 use super::schedule::{Action, Asked, Remains, Scenario, Step};
 
@@ -13,6 +13,10 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
             three_nodes(),
         ),
         ("one node forms alone and writes", one_node()),
+        (
+            "memory drains with nearly every batch, the log is cut and history trimmed behind it",
+            draining(),
+        ),
     ]
 }
 
@@ -42,6 +46,29 @@ fn one_node() -> Scenario {
     Scenario {
         plan: scripted_plan(1, 300_000),
         steps: operations(50_000, 10, 1),
+    }
+}
+
+fn draining() -> Scenario {
+    let mut plan = scripted_plan(2, 1_200_000);
+    plan.store = StorePlan {
+        overlay_bytes: 1_000,
+        cache_bytes: 300,
+        freeze_log_bytes: 200,
+        log_tail_bytes: 100,
+        log_tail_entries: 2,
+        history_events: 6,
+        seal_us: 300,
+        drain_us: 2_000,
+        lookup_us: 500,
+        scan_pause_us: 50_000,
+        scan_us: 5_000,
+        ..StorePlan::default()
+    };
+    plan.workload.value_bytes = 300;
+    Scenario {
+        plan,
+        steps: operations(400_000, 36, 2),
     }
 }
 

@@ -10,6 +10,7 @@ use raftkv_client::{Client, Consistency, Error};
 use crate::completions::Completions;
 use crate::delete::Delete;
 use crate::get::Get;
+use crate::member::MemberArguments;
 use crate::set::Set;
 use crate::status::Status;
 
@@ -19,8 +20,8 @@ Exit codes:
   1  the key does not exist
   2  the command line or the request is wrong
   3  the cluster can not be reached, has no leader or is overloaded; nothing was changed
-  4  the condition (--if-revision, --if-absent) does not hold; nothing was changed
-  5  the outcome of the write is unknown: read the key before writing again";
+  4  the condition (--if-revision, --if-absent) does not hold, or a change of members was refused; nothing was changed
+  5  the outcome of the write is unknown: read the key (look at the members) before asking again";
 
 /// Talks to a raftkv cluster.
 #[derive(Debug, Parser)]
@@ -70,6 +71,8 @@ pub(crate) enum Format {
 pub(crate) enum Promise {
     /// Sees every write acknowledged before
     Linearizable,
+    /// The same without asking a majority while the leader holds a lease, if the cluster keeps leases
+    LeaderLease,
     /// Possibly old
     Stale,
 }
@@ -78,6 +81,7 @@ impl From<Promise> for Consistency {
     fn from(promise: Promise) -> Consistency {
         match promise {
             Promise::Linearizable => Consistency::Linearizable,
+            Promise::LeaderLease => Consistency::LeaderLease,
             Promise::Stale => Consistency::Stale,
         }
     }
@@ -88,6 +92,7 @@ pub(crate) enum Command {
     Get(Get),
     Set(Set),
     Delete(Delete),
+    Member(MemberArguments),
     Status(Status),
     Completions(Completions),
 }

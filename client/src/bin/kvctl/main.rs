@@ -4,6 +4,7 @@ mod arguments;
 mod completions;
 mod delete;
 mod get;
+mod member;
 mod outcome;
 mod output;
 mod set;
@@ -36,6 +37,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Trouble> {
         Command::Get(get) => runtime.block_on(get.run(options)),
         Command::Set(set) => runtime.block_on(set.run(options)),
         Command::Delete(delete) => runtime.block_on(delete.run(options)),
+        Command::Member(member) => runtime.block_on(member.run(options)),
         Command::Status(status) => runtime.block_on(status.run(options)),
         Command::Completions(completions) => completions.run(),
     }

@@ -91,13 +91,14 @@ fn exit_of_code(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::BadRequest | ErrorCode::TooLarge | ErrorCode::Compacted => Exit::Usage,
         ErrorCode::KeyNotFound => Exit::NotFound,
-        ErrorCode::RevisionMismatch => Exit::ConditionFailed,
+        ErrorCode::RevisionMismatch | ErrorCode::MembershipRefused => Exit::ConditionFailed,
         ErrorCode::OutcomeUnknown => Exit::OutcomeUnknown,
         ErrorCode::Overloaded
         | ErrorCode::NoLeader
         | ErrorCode::NoSpace
         | ErrorCode::SessionExpired
-        | ErrorCode::NotLeader => Exit::Unavailable,
+        | ErrorCode::NotLeader
+        | ErrorCode::ShuttingDown => Exit::Unavailable,
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
             (rejected(ErrorCode::TooLarge), 2),
             (rejected(ErrorCode::BadRequest), 2),
             (rejected(ErrorCode::NoSpace), 3),
+            (rejected(ErrorCode::MembershipRefused), 4),
             (Error::NoLeader(Failure::new(ErrorCode::NoLeader, "because")), 3),
             (Error::TimedOut { after }, 3),
             (Error::ConditionFailed { current: None }, 4),

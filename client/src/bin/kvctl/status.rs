@@ -197,7 +197,7 @@ fn status_json(address: &str, status: &NodeStatus) -> Value {
     })
 }
 
-fn member_json(member: &Member) -> Value {
+pub(crate) fn member_json(member: &Member) -> Value {
     json!({
         "id": &*member.name.0,
         "address": &*member.address.0,

@@ -38,10 +38,7 @@ pub(super) fn founding() -> Entry {
 }
 
 pub(super) fn configuration(id: EntryId) -> Entry {
-    let membership = Membership {
-        cluster: OWNER.cluster,
-        members: Vec::new(),
-    };
+    let membership = Membership::of(OWNER.cluster, Vec::new());
     Entry {
         id,
         kind: EntryKind::Configuration,

@@ -263,6 +263,7 @@ pub(super) fn config(number: usize, listed: &[usize]) -> NodeConfig {
             heard: Vec::new(),
             formed: None,
         },
+        join: None,
         raft: raft::Config::default(),
         limits: Limits::default(),
         max_pending_requests: 100,
@@ -317,6 +318,7 @@ pub(super) fn code(response: &Response) -> Option<ErrorCode> {
 pub(super) fn found(response: &Response) -> Option<&Record> {
     match &response.outcome {
         Ok(Answer::Found(record)) => Some(record),
+        Ok(Answer::Read { record, .. }) => record.as_ref(),
         Ok(Answer::NotFound) => None,
         other => panic!("expected a read's answer, got {other:?}"),
     }
@@ -419,6 +421,18 @@ impl Cluster {
     pub(super) fn lose_log(&mut self, machine: usize) {
         self.kill(machine);
         self.machines[machine].disk = Disk::default();
+    }
+
+    /// The machine gets a copy of another one's log, and its name and identity with it.
+    pub(super) fn copy_directory(&mut self, from: usize, to: usize) {
+        self.machines[to].disk.log = self.machines[from].disk.log.clone();
+        let original = self.machines[from].config.introduction.clone();
+        let copy = &mut self.machines[to].config.introduction;
+        (copy.name, copy.identity) = (original.name, original.identity);
+    }
+
+    pub(super) fn settings(&self, machine: usize) -> &NodeConfig {
+        &self.machines[machine].config
     }
 
     pub(super) fn reconfigure(&mut self, machine: usize, config: NodeConfig) {

@@ -4,8 +4,10 @@ mod cluster;
 mod divergence;
 mod drains;
 mod forming;
+mod members;
 #[cfg(feature = "simulation")]
 mod planted;
+mod promises;
 mod reads;
 mod snapshots;
 mod sources;

@@ -259,7 +259,10 @@ fn draining_node_finishes_what_waits_and_refuses_the_rest() {
     cluster.drain(leader);
     assert!(!cluster.node(leader).is_drained());
     let refused = cluster.ask(leader, put("k", "w"));
-    assert_eq!(code(cluster.answer(refused).unwrap()), Some(ErrorCode::NoLeader));
+    assert_eq!(
+        code(cluster.answer(refused).unwrap()),
+        Some(ErrorCode::ShuttingDown)
+    );
     assert!(cluster.wait(waiting).outcome.is_ok());
     assert!(cluster.node(leader).is_drained());
 }

@@ -5,7 +5,7 @@
 //! began after another had ended stands before it.
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, Condition, Response, Revision};
+use raftkv_protocol::{Answer, Condition, Record, Response, Revision};
 
 use super::Observer;
 use crate::simulation::schedule::Asked;
@@ -76,25 +76,26 @@ impl Observer {
             return;
         }
         let place = match answer {
-            Answer::Found(_) | Answer::NotFound => self.read(slot, invocation, answer, shown),
+            Answer::Found(record)
+            | Answer::Read {
+                record: Some(record), ..
+            } => self.read(slot, invocation, Some(record), shown),
+            Answer::NotFound | Answer::Read { record: None, .. } => self.read(slot, invocation, None, shown),
             Answer::Put { revision } => self.put(slot, invocation, attempt, *revision),
             Answer::Deleted { existed, revision } => self.deleted(slot, invocation, *existed, *revision),
             Answer::ConditionFailed { current } => {
                 self.condition_failed(slot, invocation, *current, shown);
                 None
             }
-            Answer::Status(_) => None,
+            Answer::Status(_) | Answer::Members(_) => None,
         };
         self.shown_revision = self.shown_revision.max(place.unwrap_or(0));
     }
 
-    fn read(&mut self, slot: usize, invocation: &Invocation, answer: &Answer, at: u64) -> Option<u64> {
-        let expected = match self.model.record_at(&invocation.key, at) {
-            Some(record) => Answer::Found(record),
-            None => Answer::NotFound,
-        };
-        if *answer != expected {
-            let what = format!("{invocation:?} read {answer:?} at revision {at}, the log says {expected:?}");
+    fn read(&mut self, slot: usize, invocation: &Invocation, found: Option<&Record>, at: u64) -> Option<u64> {
+        let expected = self.model.record_at(&invocation.key, at);
+        if found != expected.as_ref() {
+            let what = format!("{invocation:?} read {found:?} at revision {at}, the log says {expected:?}");
             self.violate("I16", Some(slot), what);
         }
         if invocation.asked == Asked::StaleGet {

@@ -1,6 +1,6 @@
 //! Logs and commitment: I3 to I6, I8 to I12 as far as they concern entries.
 
-use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Index, Raft, RoleName, Write, WriteNumber};
+use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Index, Install, Raft, RoleName, Write, WriteNumber};
 use raftkv_server::replica::{Restored, RestoredLog};
 
 use super::Observer;
@@ -23,6 +23,32 @@ impl Observer {
             hard_state: write.hard_state,
             truncate_from,
             entries,
+        });
+    }
+
+    /// A snapshot takes the place of a node's log: it stands for entries that were decided, and for no others (I15).
+    pub(super) fn install_asked(&mut self, view: usize, install: &Install) {
+        let (index, term) = (install.last.index.get(), install.last.term.0);
+        if self.decided_terms.get(index as usize - 1) != Some(&term) {
+            let what = format!("installs a snapshot up to {}, which nobody decided", install.last);
+            self.violate_at("I15", view, what);
+            return;
+        }
+        let terms = self.decided_terms.iter().zip(&self.decided);
+        let prefix: Vec<Mirrored> = terms
+            .take(index as usize)
+            .map(|(&term, &chain)| Mirrored { term, chain })
+            .collect();
+        let configurations = self.decided_configurations.iter().filter(|(at, _)| *at <= index);
+        let configurations = configurations.cloned().collect();
+        let node = &mut self.views[view];
+        node.log.clone_from(&prefix);
+        node.configurations = configurations;
+        node.pending.push_back(PendingWrite {
+            number: install.number,
+            hard_state: install.hard_state,
+            truncate_from: Some(1),
+            entries: prefix,
         });
     }
 
@@ -213,8 +239,11 @@ impl Observer {
         if index == 1 {
             return Vec::new();
         }
-        let durable = &self.views[view].durable;
-        let known = durable.get(..index as usize).map(<[_]>::to_vec);
+        let node = &self.views[view];
+        let installed = node.installed(index);
+        let known = installed
+            .or(node.durable.get(..index as usize))
+            .map(<[_]>::to_vec);
         if let Some(known) = known.filter(|known| known[index as usize - 1].term == base.term.0) {
             return known;
         }
@@ -242,7 +271,12 @@ impl Observer {
             log.push(Mirrored { term, chain });
         }
         let node = &mut self.views[view];
-        let cut = node.pending.iter().filter_map(|write| write.truncate_from).min();
+        if let Some(installed) = node.installed(restored.base.index.get()) {
+            // The crash came behind the switch: this is what is durable.
+            node.durable = installed.to_vec();
+        }
+        let asked = node.pending.iter().filter(|write| !write.is_install());
+        let cut = asked.filter_map(|write| write.truncate_from).min();
         let kept = cut.map_or(node.durable.len(), |from| {
             node.durable.len().min(from as usize - 1)
         });
@@ -382,6 +416,7 @@ impl Observer {
 
     fn decide(&mut self, term: u64, entry: Mirrored) {
         self.decided.push(entry.chain);
+        self.decided_terms.push(entry.term);
         self.decided_in.push(term);
         let Some(content) = self.undecided.remove(&entry.chain) else {
             self.violate(
@@ -391,6 +426,10 @@ impl Observer {
             );
             return;
         };
+        if let Some(configuration) = &content.configuration {
+            let index = self.decided.len() as u64;
+            self.decided_configurations.push((index, configuration.clone()));
+        }
         let attempt = self.model.apply(&content);
         if let Some(attempt) = attempt
             && self.failed_attempts.contains(&attempt)

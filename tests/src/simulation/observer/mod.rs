@@ -67,6 +67,9 @@ pub(crate) struct Observer {
     undecided: HashMap<u64, raftkv_raft::Entry>,
     /// The one log (I7): chained hashes of all entries that a legal quorum committed, index 1 first.
     decided: Vec<u64>,
+    /// Their terms, and the configurations among them.
+    decided_terms: Vec<u64>,
+    decided_configurations: Vec<(u64, std::sync::Arc<raftkv_raft::Configuration>)>,
     /// The term whose leader decided each of them: never falls.
     decided_in: Vec<u64>,
     /// What each leader knew of each peer: (leader, peer) to term and match (I9).
@@ -104,6 +107,8 @@ impl Observer {
             chains: HashMap::new(),
             undecided: HashMap::new(),
             decided: Vec::new(),
+            decided_terms: Vec::new(),
+            decided_configurations: Vec::new(),
             decided_in: Vec::new(),
             matches: HashMap::new(),
             state_hashes: HashMap::new(),
@@ -143,24 +148,6 @@ impl Observer {
             .is_some_and(NodeView::is_formed)
     }
 
-    /// How far the node's disk holds what is decided.
-    pub(crate) fn holds_of_decided(&self, slot: usize) -> u64 {
-        let Some(view) = self.views.get(self.current[slot]) else {
-            return 0;
-        };
-        // Chains hash all before them: equal at one place is equal below it.
-        let (mut equal, mut unequal) = (0, view.durable.len().min(self.decided.len()) + 1);
-        while equal + 1 < unequal {
-            let middle = equal.midpoint(unequal);
-            if view.durable[middle - 1].chain == self.decided[middle - 1] {
-                equal = middle;
-            } else {
-                unequal = middle;
-            }
-        }
-        equal as u64
-    }
-
     /// Notes a violation.
     pub(crate) fn violate(&mut self, invariant: &'static str, node: Option<usize>, what: String) {
         self.violations.push(Violation {
@@ -194,6 +181,7 @@ impl Observer {
         for effect in effects {
             match effect {
                 Effect::Write(write) => self.write_asked(view, write),
+                Effect::Install { install, .. } => self.install_asked(view, install),
                 Effect::Notice(Notice::Transition(raftkv_raft::Transition::Elected { term, .. })) => {
                     self.elected(view, term.0);
                 }
@@ -212,7 +200,6 @@ impl Observer {
                 | Effect::CloseSnapshot(_)
                 | Effect::TakePart { .. }
                 | Effect::AbandonSnapshot
-                | Effect::Install { .. }
                 | Effect::TrimHistory { .. }
                 | Effect::CutLog { .. }
                 | Effect::Discard(_)
@@ -236,7 +223,14 @@ impl Observer {
         let applied = store.applied().map_or(0, Index::get);
         let (before, commit, durable) = {
             let seen = &self.views[view];
-            (seen.applied, seen.commit, seen.durable.len() as u64)
+            // A received snapshot is durable, though it is not the current state yet.
+            let installed = seen.pending.iter().filter(|write| write.is_install());
+            let installed = installed.map(|write| write.entries.len()).max().unwrap_or(0);
+            (
+                seen.applied,
+                seen.commit,
+                seen.durable.len().max(installed) as u64,
+            )
         };
         if applied == before {
             return;

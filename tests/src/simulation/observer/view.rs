@@ -22,6 +22,13 @@ pub(crate) struct PendingWrite {
     pub(crate) entries: Vec<Mirrored>,
 }
 
+impl PendingWrite {
+    /// Does a snapshot take the place of the whole log? Nothing else cuts the founding entry.
+    pub(crate) fn is_install(&self) -> bool {
+        self.truncate_from == Some(1)
+    }
+}
+
 /// One node identity: what it holds, what of it is durable, what it was last seen to be.
 #[derive(Debug)]
 pub(crate) struct NodeView {
@@ -63,6 +70,13 @@ impl NodeView {
     pub(crate) fn next_persisted(&mut self, number: WriteNumber) -> Option<PendingWrite> {
         self.pending.front().filter(|write| write.number <= number)?;
         self.pending.pop_front()
+    }
+
+    /// What a snapshot that was to be installed, and ends at `index`, stands for.
+    pub(crate) fn installed(&self, index: u64) -> Option<&[Mirrored]> {
+        let installs = self.pending.iter().filter(|write| write.is_install());
+        let mut ending = installs.filter(|write| write.entries.len() as u64 == index);
+        ending.next().map(|write| &write.entries[..])
     }
 
     /// Has it a log at all?

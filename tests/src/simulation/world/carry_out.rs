@@ -1,7 +1,7 @@
 //! Polls: one batch of effects, carried out in order; between any two the process may be killed.
 
 use raftkv_protocol::{PeerMessage, Response};
-use raftkv_server::replica::{Effect, Event, Token};
+use raftkv_server::replica::{Effect, Token};
 
 use super::clients::Reply;
 use super::machine::Waiting;
@@ -18,9 +18,8 @@ impl World {
         };
         process.is_poll_arranged = false;
         let mut effects = std::mem::take(&mut self.effects_buffer);
-        let overlay_before = process.overlay_bytes();
         process.node.poll(local, &mut effects);
-        process.note_batch(overlay_before);
+        process.note_batch(&effects);
         // All that was decided is looked at before anything of it is visible: a crash half way then changes nothing.
         self.observer.polled(id.slot, &process.node, &effects);
         if process.timer_wrongly_restarted(&effects) {
@@ -148,14 +147,17 @@ impl World {
             | Effect::TrimHistory { .. }
             | Effect::CutLog { .. }
             | Effect::Discard(_) => self.carry_out_for_store(id, effect),
-            // No snapshot is made yet: no log is cut so far that one is needed.
-            Effect::OpenSnapshot(snapshot) => self.handle(id, Event::SnapshotOpened { snapshot, last: None }),
-            Effect::CloseSnapshot(_)
-            | Effect::SendBulk { .. }
+            Effect::SendBulk { to, message } => {
+                if let Some(to) = self.slot_of(&to) {
+                    self.send(id.slot, to, message);
+                }
+            }
+            Effect::OpenSnapshot(_)
+            | Effect::CloseSnapshot(_)
             | Effect::ReadPart { .. }
             | Effect::TakePart { .. }
             | Effect::AbandonSnapshot
-            | Effect::Install { .. } => {}
+            | Effect::Install { .. } => self.carry_out_for_snapshot(id, effect),
             Effect::Notice(notice) => {
                 let text = format!("{notice:?}");
                 let words = [mix_bytes(0, text.as_bytes()), 0];

@@ -332,10 +332,28 @@ impl World {
                     self.succeeded(client, answer);
                 }
                 Err(failure) if failure.code == ErrorCode::OutcomeUnknown => self.unknown(client),
-                Err(_) => self.failed(client),
+                Err(failure) => {
+                    let asked = ongoing.invocation.asked;
+                    if failure.code == ErrorCode::NoSpace {
+                        self.refused_for_space(by, asked);
+                    }
+                    self.failed(client);
+                }
             },
             Reply::Unreachable => self.failed(client),
             Reply::Lost => self.unknown(client),
+        }
+    }
+
+    /// Only what needs room is refused for want of it, and only when some disk had little.
+    fn refused_for_space(&mut self, by: usize, asked: Asked) {
+        let is_put = matches!(
+            asked,
+            Asked::Put | Asked::PutIf | Asked::PutAbsent | Asked::PutTtl { .. } | Asked::PutOverTtl
+        );
+        if !is_put || !self.was_space_low {
+            let what = format!("{asked:?} was refused for want of space");
+            self.observer.violate("I20", Some(by), what);
         }
     }
 
@@ -345,11 +363,14 @@ impl World {
             return;
         };
         let seen = match answer {
-            Answer::Found(record) => Some(Some(record.mod_revision)),
+            Answer::Found(record)
+            | Answer::Read {
+                record: Some(record), ..
+            } => Some(Some(record.mod_revision)),
             Answer::Put { revision } => Some(Some(*revision)),
-            Answer::NotFound | Answer::Deleted { .. } => Some(None),
+            Answer::NotFound | Answer::Read { record: None, .. } | Answer::Deleted { .. } => Some(None),
             Answer::ConditionFailed { current } => Some(*current),
-            Answer::Status(_) => None,
+            Answer::Status(_) | Answer::Members(_) => None,
         };
         if let Some(seen) = seen {
             this.seen.insert(ongoing.invocation.key, seen);

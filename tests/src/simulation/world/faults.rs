@@ -284,6 +284,7 @@ impl World {
                 permille,
                 for_us,
             } => {
+                self.was_space_low = true;
                 let reserve_bytes = self.scenario.plan.store.reserve_bytes;
                 self.machines[node].free_bytes = reserve_bytes / 1000 * permille;
                 return Some(for_us);
@@ -431,6 +432,7 @@ impl World {
         let machine = &mut self.machines[slot];
         machine.disk.wipe();
         machine.base = TwinBase::new();
+        machine.bases.clear();
         machine.wipes += 1;
         machine.is_rotten = false;
         machine.is_given_up = false;

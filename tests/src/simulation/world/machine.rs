@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName, PeerMessage, RaftBody};
-use raftkv_raft::{Index, RoleName, Time, Write, WriteNumber};
+use raftkv_raft::{Index, Install, RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
+use raftkv_server::store::StoreNumber;
 use raftkv_server::store::base::TwinBase;
 use raftkv_server::store::history::History;
 
+use super::snapshots::Snapshots;
 use super::{Attempt, Life, Micros, ProcessId};
 use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
 use crate::simulation::plan::Plan;
 use crate::simulation::random::{Stream, seed_of, stream};
 use crate::simulation::schedule::Remains;
+
+/// More than the overlay charges for a key beside its own and its value's bytes.
+const MAP_ENTRY_BYTES: u64 = 180;
 
 /// Who waits for the answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +35,18 @@ pub(super) struct Process {
     pub(super) node: Node,
     pub(super) log: Option<Log<SimulatedDisk>>,
     pub(super) reader: Option<LogReader<SimulatedDisk>>,
+    /// The store that it works on.
+    pub(super) store: StoreNumber,
     pub(super) history: History<SimulatedDisk>,
+    pub(super) snapshots: Snapshots,
+    /// A received snapshot that takes the place of state and log: until that is durable nothing else is written.
+    pub(super) install: Option<(Install, StoreNumber)>,
     pub(super) are_events_arranged: bool,
+    /// Generations that were put into the base, or were to be.
+    pub(super) drains: u64,
     /// The log is to be cut when nothing of it is being synced: it begins with this entry then.
     pub(super) cut: Option<Index>,
-    /// Most that one poll added to the overlay, bytes.
+    /// The most that one poll added to the overlay, bytes.
     pub(super) largest_batch: u64,
     /// Writes that wait for the disk.
     pub(super) writes: VecDeque<Write>,
@@ -59,11 +71,15 @@ impl Process {
         life: Life,
         node: Node,
         log: Option<Log<SimulatedDisk>>,
-        history: History<SimulatedDisk>,
+        (store, history): (StoreNumber, History<SimulatedDisk>),
     ) -> Process {
         Process {
+            store,
             history,
+            snapshots: Snapshots::default(),
+            install: None,
             are_events_arranged: false,
+            drains: 0,
             cut: None,
             largest_batch: 0,
             life,
@@ -128,16 +144,25 @@ impl Process {
         self.node.store().map_or(0, |store| store.overlay_bytes().0)
     }
 
-    /// A poll has added to it.
-    pub(super) fn note_batch(&mut self, before: u64) {
-        self.largest_batch = self
-            .largest_batch
-            .max(self.overlay_bytes().saturating_sub(before));
+    /// A poll has added this to it, at most: as if each change was of a key of its own.
+    pub(super) fn note_batch(&mut self, effects: &[Effect]) {
+        let added = effects.iter().map(|effect| match effect {
+            Effect::Record(events) => {
+                let (first, last) = events.revisions();
+                events.size_bytes() + (last.0 + 1 - first.0) * MAP_ENTRY_BYTES
+            }
+            _ => 0,
+        });
+        self.largest_batch = self.largest_batch.max(added.sum());
     }
 
     /// Nothing is being written, and what was written is proven by a mark.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.log.is_some() && self.syncing.is_none() && self.writes.is_empty() && !self.is_mark_arranged
+        self.log.is_some()
+            && self.syncing.is_none()
+            && self.install.is_none()
+            && self.writes.is_empty()
+            && !self.is_mark_arranged
     }
 
     pub(super) fn token(&mut self, waiting: Waiting) -> Token {
@@ -162,7 +187,8 @@ pub(super) struct Machine {
     pub(super) name: NodeName,
     pub(super) address: Address,
     pub(super) disk: SimulatedDisk,
-    /// The base engine's files: another part of the same disk.
+    /// The base engine's files: another part of the same disk. One for each store; and that of the current one.
+    pub(super) bases: BTreeMap<StoreNumber, TwinBase>,
     pub(super) base: TwinBase,
     /// Drawn when its disk was made.
     pub(super) identity: NodeId,
@@ -203,6 +229,7 @@ impl Machine {
             name: NodeName::from(format!("node{}", slot + 1).as_str()),
             address: Address::from(format!("10.0.0.{}:7000", slot + 1).as_str()),
             disk: SimulatedDisk::new(seed_of(plan.seed, Stream::Disk, slot as u64)),
+            bases: BTreeMap::new(),
             base: TwinBase::new(),
             identity: identity(plan, slot, 0),
             clock: Clock::new(offset_us, rate_ppm),
@@ -274,6 +301,7 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
         max_pending_requests: plan.max_pending_requests,
         store: plan.store.config(),
         retention: plan.store.retention(),
+        join: None,
         leader_wait: std::time::Duration::from_micros(plan.leader_wait_us),
         version: "simulated".to_owned(),
     }

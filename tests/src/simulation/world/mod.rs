@@ -7,6 +7,7 @@ mod forwarding;
 mod machine;
 mod scans;
 mod settle;
+mod snapshots;
 mod storage;
 mod store;
 mod wire;
@@ -14,7 +15,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::io::Write as Out;
 
-use raftkv_protocol::{PeerMessage, Response};
+use raftkv_protocol::{MembershipMessage, PeerMessage, Response};
 use raftkv_raft::{Entry, Fetch, HardState};
 use raftkv_server::membership::Membership;
 use raftkv_server::replica::{Effect, Event, ForwardOutcome, Token};
@@ -23,6 +24,7 @@ use self::clients::{Clients, Reply};
 use self::forwarding::ForwardedRequest;
 use self::machine::Machine;
 use self::settle::Settling;
+use self::snapshots::SnapshotStep;
 use self::store::StoreStep;
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
@@ -75,6 +77,8 @@ enum Happening {
     Read(ProcessId, Fetch),
     /// A disk has come to a step of what the state machine asked for.
     Store(ProcessId, StoreStep),
+    /// A step of the disk for a snapshot that is sent or comes in.
+    Snapshot(ProcessId, Box<SnapshotStep>),
     /// A disk is about to make a log.
     MakeLog(ProcessId, Box<LogRequest>),
     /// The operator starts the machine's process again.
@@ -131,6 +135,7 @@ impl Happening {
             | Happening::MarkDue(process)
             | Happening::Read(process, _)
             | Happening::Store(process, _)
+            | Happening::Snapshot(process, _)
             | Happening::MakeLog(process, _)
             | Happening::ForwardEnds { at: process, .. } => Some(process.slot),
             Happening::Message { to, .. }
@@ -171,6 +176,8 @@ pub(crate) struct World {
     /// A run without faults, after its first election.
     calm: Option<Settling>,
     is_over: bool,
+    /// Some disk has had little room.
+    was_space_low: bool,
     arrivals: Vec<Arrival>,
     effects_buffer: Vec<Effect>,
     happened: u64,
@@ -198,6 +205,7 @@ impl World {
             settling: None,
             calm: None,
             is_over: false,
+            was_space_low: false,
             arrivals: Vec::new(),
             effects_buffer: Vec::new(),
             happened: 0,
@@ -259,6 +267,7 @@ impl World {
             Happening::MarkDue(process) => self.mark_due(process),
             Happening::Read(process, fetch) => self.read(process, fetch),
             Happening::Store(process, step) => self.store_step(process, step),
+            Happening::Snapshot(process, step) => self.snapshot_step(process, *step),
             Happening::MakeLog(process, request) => self.make_log(process, &request),
             Happening::Start { slot, after } => self.start(slot, after),
             Happening::Forwarded(request) => self.forward_arrives(*request),
@@ -407,6 +416,7 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
     match message {
         PeerMessage::Introduce(introduction) => [1, introduction.identity.0],
         PeerMessage::Found(founding) => [2, founding.to.0],
+        PeerMessage::Membership(membership) => [18, membership_word(membership)],
         PeerMessage::Raft(raft) => {
             let (kind, word) = match &raft.body {
                 Body::PreVoteRequest { campaign_term, last } => (3, campaign_term << 32 | last.index),
@@ -440,6 +450,15 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                 word,
             ]
         }
+    }
+}
+
+fn membership_word(message: &MembershipMessage) -> u64 {
+    match message {
+        MembershipMessage::Knock(knock) => knock.introduction.identity.0,
+        MembershipMessage::Admit(admission) => admission.to.0,
+        MembershipMessage::Present(presence) => presence.identity.0 ^ presence.incarnation,
+        MembershipMessage::Standing(reply) => reply.to.0 ^ reply.incarnation,
     }
 }
 

@@ -146,12 +146,14 @@ impl World {
         }
     }
 
-    /// Ten of the longest election time-outs, and time to bring a follower up to date entry by entry.
+    /// Ten of the longest election time-outs, and time to bring a follower up to date entry by entry, drain by drain.
     fn rest_bound(&self) -> Micros {
         let plan = &self.scenario.plan;
         let elections = 20 * plan.raft.election_timeout_us;
         let entries = self.observer.decided_entries() + 200;
-        elections + 2_000_000 + entries * round_trip_us(plan)
+        // A client may turn to nodes that hear no leader, and each lets it wait.
+        let clients = 4 * self.machines.len() as Micros * plan.leader_wait_us;
+        elections + clients + 2_000_000 + entries * (round_trip_us(plan) + applying_us(plan))
     }
 
     pub(super) fn check_rest(&mut self) {
@@ -250,6 +252,15 @@ impl World {
         let leaders = rafts.filter(|(_, raft)| raft.role() == RoleName::Leader);
         leaders.max_by_key(|(_, raft)| raft.term()).map(|(slot, _)| slot)
     }
+}
+
+/// What one entry may take to be applied where memory is full and every record is looked up.
+fn applying_us(plan: &Plan) -> Micros {
+    let store = &plan.store;
+    let entry_bytes = 200 + plan.workload.value_bytes as u64;
+    let entries_per_drain = (store.overlay_bytes / 2 / entry_bytes).max(1);
+    let drain = 4 * (store.seal_us + store.drain_us) + 2 * plan.gather_us + 1_000;
+    drain / entries_per_drain + 4 * store.lookup_us
 }
 
 /// What one entry may take to reach a follower that gets them one by one.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use raftkv_protocol::ClusterId;
 use raftkv_raft::Fetch;
 use raftkv_server::disk::SimulatedDisk;
-use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked};
+use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked, Recovered};
 use raftkv_server::replica::{Event, Node, Restored, RestoredLog};
 use raftkv_server::store::history::History;
 
@@ -44,7 +44,7 @@ impl World {
         let Some(process) = self.machines[id.slot].process_of(id.life) else {
             return;
         };
-        if process.syncing.is_some() || process.writes.is_empty() {
+        if process.syncing.is_some() || process.install.is_some() || process.writes.is_empty() {
             return;
         }
         let Some(log) = &mut process.log else { return };
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// What is durable now, or was found at the start, is proven by a mark unless something follows it.
-    fn arrange_mark(&mut self, id: ProcessId) {
+    pub(super) fn arrange_mark(&mut self, id: ProcessId) {
         let Some(process) = self.machines[id.slot].process_of(id.life) else {
             return;
         };
@@ -226,9 +226,18 @@ impl World {
             Ok(recovered) => recovered,
             Err(error) => return self.refused(slot, !matches!(error, LogError::Io { .. }), &error),
         };
-        let (history, state) = match restored_store(machine) {
-            Ok(restored) => restored,
+        let found = match restored_store(machine) {
+            Ok(found) => found,
             Err(error) => return self.refused(slot, !matches!(error, StoreError::Io { .. }), &error),
+        };
+        let (number, state) = (found.number, found.state);
+        let behind = |recovered: Recovered<SimulatedDisk>| match &state {
+            Some(state) => recovered.behind(state.companions.applied),
+            None => Ok(recovered),
+        };
+        let recovered = match recovered.map(behind).transpose() {
+            Ok(recovered) => recovered,
+            Err(error) => return self.refused(slot, !matches!(error, LogError::Io { .. }), &error),
         };
         let (restored, log) = match recovered {
             None => (None, None),
@@ -240,11 +249,15 @@ impl World {
                     last: recovered.last,
                     configurations: recovered.configurations,
                 };
-                let store = StoreNumber::FIRST;
-                (Some(Restored { log, store, state }), Some(recovered.log))
+                let restored = Restored {
+                    log,
+                    store: number,
+                    state,
+                };
+                (Some(restored), Some(recovered.log))
             }
         };
-        self.run_process(slot, life, restored, (log, history));
+        self.run_process(slot, life, restored, (log, (number, found.history)));
     }
 
     fn refused(&mut self, slot: usize, is_damage: bool, error: &impl Display) {
@@ -274,7 +287,7 @@ impl World {
         slot: usize,
         life: Life,
         restored: Option<Restored>,
-        (log, history): (Option<Log<SimulatedDisk>>, History<SimulatedDisk>),
+        (log, store): (Option<Log<SimulatedDisk>>, (StoreNumber, History<SimulatedDisk>)),
     ) {
         let words = [
             u64::from(life),
@@ -300,7 +313,7 @@ impl World {
         match Node::new(config, restored, seed, machine.clock.local(self.now)) {
             Ok(node) => {
                 let has_log = log.is_some();
-                machine.process = Some(Process::new(life, node, log, history));
+                machine.process = Some(Process::new(life, node, log, store));
                 let id = ProcessId { slot, life };
                 self.wants_poll(id);
                 self.begin_store(id);

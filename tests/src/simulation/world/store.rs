@@ -10,12 +10,13 @@ use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::replica::{Effect, Event, LookupNumber, RestoredState};
 use raftkv_server::store::base::{Base, TwinBase};
 use raftkv_server::store::history::History;
+use raftkv_server::store::snapshot::remove_history_of;
 use raftkv_server::store::{
-    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, deadlines_in, drain,
-    record_in,
+    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, current_store,
+    deadlines_in, drain, record_in,
 };
 
-use super::machine::Machine;
+use super::machine::{Machine, Process};
 use super::scans::Scan;
 use super::{Happening, Micros, ProcessId, World};
 use crate::simulation::random::exponential;
@@ -25,6 +26,9 @@ use crate::simulation::trace::Traced;
 const MEASURE_EVERY_US: Micros = 300_000;
 /// The mean time until what was done is known.
 const TOLD_AFTER_US: Micros = 200;
+/// All drains of a process are looked at up to this one, then every so many-th: much is the same from one to the next.
+const CHECK_ALL_DRAINS: u64 = 10;
+const CHECK_DRAINS_EVERY: u64 = 8;
 /// The mean time that events wait to be written.
 const EVENTS_WAIT_US: Micros = 2_000;
 
@@ -32,10 +36,10 @@ const EVENTS_WAIT_US: Micros = 2_000;
 #[derive(Debug)]
 pub(super) enum StoreStep {
     WriteEvents,
-    Seal(GenerationNumber),
-    Sealed(GenerationNumber),
-    Drain(Arc<Frozen>),
-    Drained(GenerationNumber),
+    Seal(StoreNumber, GenerationNumber),
+    Sealed(StoreNumber, GenerationNumber),
+    Drain(StoreNumber, Arc<Frozen>),
+    Drained(StoreNumber, GenerationNumber),
     Trim(Revision),
     Cut(Index),
     LogCut(EntryId),
@@ -50,10 +54,10 @@ impl StoreStep {
     fn words(&self) -> [u64; 2] {
         match self {
             StoreStep::WriteEvents => [1, 0],
-            StoreStep::Seal(generation) => [2, generation.0],
-            StoreStep::Sealed(generation) => [3, generation.0],
-            StoreStep::Drain(frozen) => [4, frozen.number().0],
-            StoreStep::Drained(generation) => [5, generation.0],
+            StoreStep::Seal(_, generation) => [2, generation.0],
+            StoreStep::Sealed(_, generation) => [3, generation.0],
+            StoreStep::Drain(_, frozen) => [4, frozen.number().0],
+            StoreStep::Drained(_, generation) => [5, generation.0],
             StoreStep::Trim(revision) => [6, revision.0],
             StoreStep::Cut(index) => [7, index.get()],
             StoreStep::LogCut(base) => [8, base.index.get()],
@@ -65,23 +69,35 @@ impl StoreStep {
     }
 }
 
-/// What the state machine starts from.
-pub(super) fn restored_store(
-    machine: &Machine,
-) -> Result<(History<SimulatedDisk>, Option<RestoredState>), StoreError> {
+/// What the state machine starts from: the current store, its history, and what its base holds.
+pub(super) struct FoundStore {
+    pub(super) number: StoreNumber,
+    pub(super) history: History<SimulatedDisk>,
+    pub(super) state: Option<RestoredState>,
+}
+
+pub(super) fn restored_store(machine: &mut Machine) -> Result<FoundStore, StoreError> {
+    let number = current_store(&machine.disk)?;
+    machine.base = machine.bases.entry(number).or_default().clone();
+    machine.bases.retain(|other, _| *other >= number);
+    remove_history_of(&machine.disk, |other| other < number)?;
     let view = machine.base.view()?;
     let companions = companions_in(&view)?;
     let (through, oldest_kept) = match &companions {
         None => (None, Revision(1)),
         Some(companions) => (Some(companions.generation), companions.oldest_kept),
     };
-    let history = History::open(machine.disk.clone(), StoreNumber::FIRST, through, oldest_kept)?;
+    let history = History::open(machine.disk.clone(), number, through, oldest_kept)?;
     let deadlines = deadlines_in(&view)?;
     let state = companions.map(|companions| RestoredState {
         companions,
         deadlines,
     });
-    Ok((history, state))
+    Ok(FoundStore {
+        number,
+        history,
+        state,
+    })
 }
 
 fn look_up(base: &TwinBase, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
@@ -91,6 +107,10 @@ fn look_up(base: &TwinBase, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError>
         through: companions_in(&view)?.map(|companions| companions.generation),
         records: keys.into_iter().map(record).collect::<Result<_, _>>()?,
     })
+}
+
+fn is_checked(drains: u64) -> bool {
+    drains <= CHECK_ALL_DRAINS || drains.is_multiple_of(CHECK_DRAINS_EVERY)
 }
 
 impl World {
@@ -109,14 +129,14 @@ impl World {
         let machine = &mut self.machines[id.slot];
         let takes = 20 + exponential(&mut machine.store_rng, mean_us);
         let at = match step {
-            StoreStep::Seal(_) | StoreStep::Drain(_) | StoreStep::Cut(_) => {
+            StoreStep::Seal(..) | StoreStep::Drain(..) | StoreStep::Cut(_) => {
                 self.now.max(machine.stalled_until) + machine.slower_us + takes
             }
             StoreStep::LookUp(..) | StoreStep::WriteEvents | StoreStep::Trim(_) => {
                 self.now.max(machine.stalled_until) + takes
             }
-            StoreStep::Sealed(_)
-            | StoreStep::Drained(_)
+            StoreStep::Sealed(..)
+            | StoreStep::Drained(..)
             | StoreStep::LogCut(_)
             | StoreStep::LookedUp(..)
             | StoreStep::Measure
@@ -139,8 +159,8 @@ impl World {
                 (EVENTS_WAIT_US, StoreStep::WriteEvents)
             }
             Effect::Lookup { lookup, keys } => (plan.lookup_us / 2, StoreStep::LookUp(lookup, keys)),
-            Effect::Seal { generation, .. } => (plan.seal_us, StoreStep::Seal(generation)),
-            Effect::Drain { frozen, .. } => (plan.drain_us, StoreStep::Drain(frozen)),
+            Effect::Seal { store, generation } => (plan.seal_us, StoreStep::Seal(store, generation)),
+            Effect::Drain { store, frozen } => (plan.drain_us, StoreStep::Drain(store, frozen)),
             Effect::TrimHistory { oldest_kept } => (plan.seal_us, StoreStep::Trim(oldest_kept)),
             Effect::CutLog { keep_from } => (plan.seal_us, StoreStep::Cut(keep_from)),
             // Their memory is given back here.
@@ -165,13 +185,10 @@ impl World {
         }
         match step {
             StoreStep::WriteEvents => self.write_events(id),
-            StoreStep::Seal(generation) => self.seal(id, generation),
-            StoreStep::Sealed(generation) => {
-                let store = StoreNumber::FIRST;
-                self.handle(id, Event::Sealed { store, generation });
-            }
-            StoreStep::Drain(frozen) => self.drain(id, &frozen),
-            StoreStep::Drained(generation) => self.drained(id, generation),
+            StoreStep::Seal(store, generation) => self.seal(id, store, generation),
+            StoreStep::Sealed(store, generation) => self.handle(id, Event::Sealed { store, generation }),
+            StoreStep::Drain(store, frozen) => self.drain(id, store, &frozen),
+            StoreStep::Drained(store, generation) => self.drained(id, store, generation),
             StoreStep::Trim(oldest_kept) => self.trim(id, oldest_kept),
             StoreStep::Cut(keep_from) => {
                 if let Some(process) = self.machines[id.slot].process_of(id.life) {
@@ -207,37 +224,46 @@ impl World {
         self.survives(id, written);
     }
 
-    fn seal(&mut self, id: ProcessId, generation: GenerationNumber) {
-        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+    /// The process, if `store` is still what it works on: a snapshot may have taken its place.
+    fn process_on(&mut self, id: ProcessId, store: StoreNumber) -> Option<&mut Process> {
+        let process = self.machines[id.slot].process_of(id.life)?;
+        (process.store == store).then_some(process)
+    }
+
+    fn seal(&mut self, id: ProcessId, store: StoreNumber, generation: GenerationNumber) {
+        let Some(process) = self.process_on(id, store) else {
             return;
         };
         let sealed = process.history.seal(generation);
         if self.survives(id, sealed).is_some() {
-            self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::Sealed(generation));
+            self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::Sealed(store, generation));
         }
     }
 
-    fn drain(&mut self, id: ProcessId, frozen: &Frozen) {
-        let machine = &mut self.machines[id.slot];
-        let base = machine.base.clone();
-        let Some(process) = machine.process_of(id.life) else {
+    fn drain(&mut self, id: ProcessId, store: StoreNumber, frozen: &Frozen) {
+        let base = self.machines[id.slot].base.clone();
+        let Some(process) = self.process_on(id, store) else {
             return;
         };
+        process.drains += 1;
+        let drains = process.drains;
         let images = process.history.image_writer(frozen.number());
         let drained = images.and_then(|images| drain(frozen, &base, images, &mut |_| {}));
         if self.survives(id, drained).is_none() {
             return;
         }
-        self.observer.drained(id.slot, &base);
-        self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::Drained(frozen.number()));
+        if is_checked(drains) {
+            self.observer.drained(id.slot, &base);
+        }
+        self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::Drained(store, frozen.number()));
     }
 
-    fn drained(&mut self, id: ProcessId, generation: GenerationNumber) {
-        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+    fn drained(&mut self, id: ProcessId, store: StoreNumber, generation: GenerationNumber) {
+        let Some(process) = self.process_on(id, store) else {
             return;
         };
         let history = process.history.statistics();
-        let store = StoreNumber::FIRST;
+        let drains = process.drains;
         self.handle(
             id,
             Event::Drained {
@@ -246,7 +272,9 @@ impl World {
                 history,
             },
         );
-        self.check_whole_state(id);
+        if is_checked(drains) {
+            self.check_whole_state(id);
+        }
     }
 
     fn trim(&mut self, id: ProcessId, oldest_kept: Revision) {
@@ -262,13 +290,10 @@ impl World {
         let Some(process) = self.machines[id.slot].process_of(id.life) else {
             return;
         };
-        if process.syncing.is_some() || process.log.is_none() {
+        if process.syncing.is_some() || process.install.is_some() || process.log.is_none() {
             return;
         }
         let Some(keep_from) = process.cut.take() else {
-            return;
-        };
-        let Some(keep_from) = self.cut_is_safe(keep_from) else {
             return;
         };
         let machine = &mut self.machines[id.slot];
@@ -284,20 +309,6 @@ impl World {
         if let Some(base) = cut {
             self.arrange_store_step(id, TOLD_AFTER_US, StoreStep::LogCut(base));
         }
-    }
-
-    /// TO BE REMOVED when a follower behind the log's base gets a snapshot: until then no log is cut beyond what each
-    /// machine holds durably whose disk is good, so that any quorum that is healed can catch up. The cut that may be done.
-    fn cut_is_safe(&self, keep_from: Index) -> Option<Index> {
-        let good = self
-            .machines
-            .iter()
-            .filter(|machine| !machine.is_expended() && !machine.is_given_up);
-        let held = good
-            .map(|machine| self.observer.holds_of_decided(machine.slot))
-            .min();
-        let most = Index::new(held.map_or(u64::MAX, |held| held + 1))?;
-        Some(keep_from.min(most))
     }
 
     /// All of the state that a process holds, from both ends.

@@ -152,9 +152,15 @@ fn answered(response: Response) -> Answered {
             revision: Some(record.mod_revision),
         })),
         Ok(Answer::NotFound) => Answered::Read(None),
+        Ok(Answer::Read { record, .. }) => Answered::Read(record.map(|record| Found {
+            value: record.value,
+            revision: Some(record.mod_revision),
+        })),
         Ok(Answer::Put { revision }) => Answered::Written(Some(revision)),
         Ok(Answer::ConditionFailed { .. }) => Answered::Conflict,
-        Ok(Answer::Deleted { .. } | Answer::Status(_)) => Answered::Unknown("unexpected_answer"),
+        Ok(Answer::Deleted { .. } | Answer::Status(_) | Answer::Members(_)) => {
+            Answered::Unknown("unexpected_answer")
+        }
         Err(Failure {
             code: ErrorCode::OutcomeUnknown,
             ..

@@ -17,11 +17,18 @@ impl Leader {
         change: ConfigurationChange,
     ) -> Result<EntryId, ChangeError> {
         self.check_moment(shared, &change.configuration)?;
-        check_step(shared.configuration(), &change.configuration)?;
         // The way out of a joint configuration was decided with the way in.
         let is_leave = shared.configuration().outgoing.is_some();
-        if change.checks == ChangeChecks::All && !is_leave {
-            self.check_prospects(shared, now, &change.configuration)?;
+        match change.checks {
+            ChangeChecks::SameMembers if change.configuration == *shared.configuration() => {}
+            ChangeChecks::SameMembers => return Err(ChangeError::NotASuccessor),
+            ChangeChecks::SafetyAlone => check_step(shared.configuration(), &change.configuration)?,
+            ChangeChecks::All => {
+                check_step(shared.configuration(), &change.configuration)?;
+                if !is_leave {
+                    self.check_prospects(shared, now, &change.configuration)?;
+                }
+            }
         }
         let id = EntryId {
             term: shared.term(),
