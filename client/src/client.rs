@@ -205,7 +205,7 @@ impl Client {
 }
 
 fn is_stopping(response: &Response) -> bool {
-    matches!(&response.outcome, Err(failure) if failure.code == ErrorCode::ShuttingDown)
+    matches!(&response.outcome, Err(failure) if failure.code == ErrorCode::NotServing)
 }
 
 fn answer(response: Response) -> Result<Answer, Error> {

@@ -122,7 +122,7 @@ impl Error {
     pub(crate) fn from_failure(failure: Failure) -> Error {
         match failure.code {
             ErrorCode::Overloaded => Error::Overloaded(failure),
-            ErrorCode::NoLeader | ErrorCode::NotLeader | ErrorCode::ShuttingDown => Error::NoLeader(failure),
+            ErrorCode::NoLeader | ErrorCode::NotLeader | ErrorCode::NotServing => Error::NoLeader(failure),
             ErrorCode::OutcomeUnknown => Error::OutcomeUnknown {
                 reason: UnknownReason::Server(failure),
             },

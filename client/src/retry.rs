@@ -110,7 +110,7 @@ fn judge_failure(kind: Kind, failure: Failure) -> Verdict {
             None => Whom::AnyoneLater,
         },
         // Avoided from now on, so that whoever is preferred next is another one.
-        ErrorCode::ShuttingDown => match &failure.leader {
+        ErrorCode::NotServing => match &failure.leader {
             Some(leader) if kind != Kind::Local => Whom::Leader(leader.address.clone()),
             Some(_) | None => Whom::Another,
         },
@@ -208,7 +208,7 @@ mod tests {
                 ErrorCode::Overloaded,
                 ErrorCode::NoLeader,
                 ErrorCode::NotLeader,
-                ErrorCode::ShuttingDown,
+                ErrorCode::NotServing,
             ]
             .contains(&code);
             assert_eq!(again, helps, "{code:?}");

@@ -29,8 +29,9 @@ pub enum ErrorCode {
     SessionExpired,
     /// To a forwarding node only: the receiver does not lead; nothing was proposed. HTTP 503.
     NotLeader,
-    /// The node that was asked is about to stop; nothing was proposed. Ask another one. HTTP 503.
-    ShuttingDown,
+    /// The node that was asked serves nobody: it is about to stop, or is no member any more. Nothing was proposed; ask another
+    /// one. HTTP 503.
+    NotServing,
     /// The change of members would harm the cluster, or does not fit it as it is; nothing was changed. HTTP 409.
     MembershipRefused,
 }
@@ -60,7 +61,7 @@ impl ErrorCode {
         ErrorCode::Compacted,
         ErrorCode::SessionExpired,
         ErrorCode::NotLeader,
-        ErrorCode::ShuttingDown,
+        ErrorCode::NotServing,
         ErrorCode::MembershipRefused,
     ];
 
@@ -73,7 +74,7 @@ impl ErrorCode {
             ErrorCode::RevisionMismatch | ErrorCode::SessionExpired | ErrorCode::MembershipRefused => 409,
             ErrorCode::TooLarge => 413,
             ErrorCode::Overloaded => 429,
-            ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader | ErrorCode::ShuttingDown => 503,
+            ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader | ErrorCode::NotServing => 503,
             ErrorCode::OutcomeUnknown => 504,
         }
     }
@@ -93,7 +94,7 @@ impl ErrorCode {
             ErrorCode::Compacted => "compacted",
             ErrorCode::SessionExpired => "session_expired",
             ErrorCode::NotLeader => "not_leader",
-            ErrorCode::ShuttingDown => "shutting_down",
+            ErrorCode::NotServing => "not_serving",
             ErrorCode::MembershipRefused => "membership_refused",
         }
     }
@@ -106,7 +107,7 @@ impl ErrorCode {
             | ErrorCode::NoLeader
             | ErrorCode::NoSpace
             | ErrorCode::NotLeader
-            | ErrorCode::ShuttingDown => Retry::Safe,
+            | ErrorCode::NotServing => Retry::Safe,
             ErrorCode::OutcomeUnknown => Retry::Unsafe,
             ErrorCode::BadRequest
             | ErrorCode::KeyNotFound
@@ -148,7 +149,7 @@ mod tests {
             (ErrorCode::Compacted, "compacted", 400, Retry::Never),
             (ErrorCode::SessionExpired, "session_expired", 409, Retry::Never),
             (ErrorCode::NotLeader, "not_leader", 503, Retry::Safe),
-            (ErrorCode::ShuttingDown, "shutting_down", 503, Retry::Safe),
+            (ErrorCode::NotServing, "not_serving", 503, Retry::Safe),
             (
                 ErrorCode::MembershipRefused,
                 "membership_refused",

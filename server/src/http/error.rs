@@ -137,7 +137,7 @@ impl IntoResponse for HttpError {
 /// they mean what `NoLeader` means.
 fn status_and_code(code: ErrorCode) -> (StatusCode, &'static str) {
     let code = match code {
-        ErrorCode::NotLeader | ErrorCode::ShuttingDown => ErrorCode::NoLeader,
+        ErrorCode::NotLeader | ErrorCode::NotServing => ErrorCode::NoLeader,
         other => other,
     };
     let status = StatusCode::from_u16(code.http_status()).expect("the protocol's table holds HTTP statuses");
@@ -188,7 +188,7 @@ mod tests {
             (ErrorCode::OutcomeUnknown, 504, "outcome_unknown"),
             (ErrorCode::Compacted, 400, "compacted"),
             (ErrorCode::SessionExpired, 409, "session_expired"),
-            (ErrorCode::ShuttingDown, 503, "no_leader"),
+            (ErrorCode::NotServing, 503, "no_leader"),
             (ErrorCode::MembershipRefused, 409, "membership_refused"),
         ] {
             let error = HttpError::from(failure(code));

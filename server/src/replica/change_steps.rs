@@ -3,7 +3,7 @@
 use raftkv_protocol::{Force, Introduction, Member, MemberCommand, NodeId, NodeName, Promotion};
 use raftkv_raft::{self as raft, ChangeChecks, Time};
 
-use super::changes::learner;
+use super::follow_ups::learner;
 use super::formed::Formed;
 use crate::membership::{Membership, Replacement};
 
@@ -82,21 +82,23 @@ impl Formed {
 
     fn step_to_replace(&self, now: Time, name: &NodeName, force: Force) -> Result<Option<Step>, Unfit> {
         let current = self.members.current();
-        let old = named(current, name)?.identity;
+        let member = named(current, name)?;
+        let old = member.identity;
         if let Some(pair) = current.replacing.iter().find(|pair| pair.old == old) {
             return Err(format!(
                 "{name} is being replaced already, by node {}, which takes its place once it has caught up",
                 pair.new
             ));
         }
-        if force == Force::No && self.is_alive(now, old) {
-            return Err(format!(
-                "{name} is alive: stop it first, or add the new node under another name and remove {name} then; --force replaces it all the same"
-            ));
-        }
-        let Some(theirs) = self.joining.candidate(now, name) else {
+        let theirs = self.joining.candidate(now, name);
+        let Some(theirs) = theirs else {
             return Ok(None);
         };
+        // Who has its address has taken its place already, however short ago it was heard.
+        let is_gone = theirs.address == member.address;
+        if force == Force::No && !is_gone && self.is_alive(now, old) {
+            return Err(Formed::is_alive_still(name));
+        }
         self.check_address(theirs, Some(old))?;
         let mut membership = with_learner(current, theirs);
         membership.replacing.push(Replacement {
@@ -108,6 +110,29 @@ impl Formed {
             subject: theirs.identity,
             checks: ChangeChecks::All,
         }))
+    }
+
+    /// Why nobody was put in a member's place, though asked for.
+    pub(super) fn why_not_replaced(&self, now: Time, name: &NodeName) -> String {
+        let old = self.members.current().named(name);
+        match old.is_some_and(|old| self.is_alive(now, old.identity)) {
+            true => Formed::is_alive_still(name),
+            false => self.nobody_knocked(name),
+        }
+    }
+
+    fn is_alive_still(name: &NodeName) -> String {
+        format!(
+            "{name} is alive: stop it first, or add the new node under another name and remove {name} then; --force replaces it all the same"
+        )
+    }
+
+    /// Why nobody was let in.
+    pub(super) fn nobody_knocked(&self, name: &NodeName) -> String {
+        let address = &self.config.introduction.address;
+        format!(
+            "no new node called {name} has knocked: start it on an empty data directory with `server --id {name} --join {address}` and ask again; nothing was changed"
+        )
     }
 
     /// Has it answered this leader lately?

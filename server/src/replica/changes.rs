@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftkv_protocol::{
-    Address, Answer, ErrorCode, Introduction, Member, MemberCommand, NodeId, NodeName, Request, Response,
+    Address, Answer, ErrorCode, Introduction, MemberCommand, NodeId, NodeName, Request, Response,
 };
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{
-    self as raft, ChangeChecks, ChangeError, Configuration, ConfigurationChange, Index, RoleName, Stamp, Time,
+    self as raft, ChangeChecks, ChangeError, ConfigurationChange, Index, RoleName, Stamp, Time,
 };
 
 use super::formed::Formed;
 use super::outbox::Outbox;
-use super::{Effect, ForwardOutcome, Hop, Notice, Token};
+use super::{Effect, ForwardOutcome, Hop, Token};
 use crate::membership::Membership;
 
 /// What waits is looked at again after this; the next step may depend on anything.
@@ -65,7 +65,7 @@ pub(super) enum Stage {
 }
 
 /// What a look at a request brings.
-enum Look {
+pub(super) enum Look {
     /// It has happened.
     Done,
     /// Not yet.
@@ -81,11 +81,11 @@ pub(super) struct Changes {
     forwarded: BTreeMap<Token, PendingChange>,
     next_look: Time,
     /// Members that told of another address than the stored one.
-    moves: BTreeMap<NodeId, (Address, Option<Address>)>,
+    pub(super) moves: BTreeMap<NodeId, (Address, Option<Address>)>,
     /// Peers to let in without an operator.
-    growth: BTreeMap<NodeId, Introduction>,
+    pub(super) growth: BTreeMap<NodeId, Introduction>,
     /// The entry of the last complete change that was told.
-    told: Index,
+    pub(super) told: Index,
 }
 
 impl Changes {
@@ -187,7 +187,7 @@ impl Formed {
     }
 
     /// Is the latest configuration committed and plain, and this leader free to change it?
-    fn may_change(&self) -> bool {
+    pub(super) fn may_change(&self) -> bool {
         let is_committed = self.members.current() == self.members.as_of(self.raft.commit());
         is_committed && self.raft.configuration().outgoing.is_none() && self.raft.has_committed_in_term()
     }
@@ -255,7 +255,7 @@ impl Formed {
     }
 
     /// Proposes a configuration.
-    fn propose_membership(
+    pub(super) fn propose_membership(
         &mut self,
         now: Time,
         membership: &Membership,
@@ -274,84 +274,9 @@ impl Formed {
         self.raft.propose_change(now, change).map(drop)
     }
 
-    /// A joint configuration is committed: what leaves it (R59).
-    pub(super) fn leave_joint(&mut self, now: Time, configuration: &Configuration) {
-        let next = self.members.current().without_outgoing();
-        if next.configuration() != *configuration {
-            // The log went on since the core asked; it asks again.
-            mark("leaving a joint configuration that is not the latest one was put off");
-            return;
-        }
-        // Refused: the core asks again with the next heartbeat.
-        if self
-            .propose_membership(now, &next, ChangeChecks::SafetyAlone)
-            .is_ok()
-        {
-            mark("joint configuration left");
-        }
-    }
-
-    /// Hands leadership over as asked.
-    fn start_transfer(&mut self, now: Time, change: &mut PendingChange, to: Option<&NodeName>) -> Look {
-        let target = match to {
-            None => match self.raft.best_successor(now) {
-                Some(successor) => successor,
-                None => {
-                    return Look::Refused("no other voter is alive and level with this leader".to_owned());
-                }
-            },
-            Some(name) => match self.members.current().named(name) {
-                Some(member) => raft::NodeId(member.identity.0),
-                None => return Look::Refused(format!("no member is called {name}")),
-            },
-        };
-        match self.raft.transfer(now, target) {
-            Ok(()) => {
-                change.stage = Stage::HandingOver;
-                Look::Waits
-            }
-            Err(raft::TransferError::LeadsAlready { .. }) => Look::Done,
-            Err(raft::TransferError::NotAVoter { .. }) => {
-                let name = to.map_or_else(String::new, ToString::to_string);
-                Look::Refused(format!(
-                    "{name} does not vote, so it can not lead; promote it first"
-                ))
-            }
-            Err(raft::TransferError::UnderWay { .. } | raft::TransferError::NotLeader { .. }) => Look::Waits,
-        }
-    }
-
-    /// A leader that is to be removed hands over first; the next leader then removes it.
-    fn leave_by_handing_over(&mut self, now: Time) -> Look {
-        let voters = self.raft.configuration().voters.len();
-        if voters == 1 {
-            return Look::Refused("it is the only voter: without it there is no cluster".to_owned());
-        }
-        // Not yet: a successor may be on its way.
-        if let Some(successor) = self.raft.best_successor(now)
-            && self.raft.transfer(now, successor).is_ok()
-        {
-            mark("leader hands over before it is removed");
-        }
-        Look::Waits
-    }
-
-    /// A leader that stops hands over, so that nobody has to miss it first. Asked again until it leads no more.
-    pub(super) fn hand_over(&mut self, now: Time) {
-        if let Some(successor) = self.raft.best_successor(now) {
-            // Under way already, to whomever: just as good.
-            let _ = self.raft.transfer(now, successor);
-        }
-    }
-
-    /// Does this node lead, though others could?
-    pub(super) fn could_hand_over(&self) -> bool {
-        self.raft.role() == RoleName::Leader && self.raft.configuration().voters.len() > 1
-    }
-
     fn wait_or_forward(&mut self, now: Time, change: PendingChange, out: &mut Outbox) {
         if now >= change.deadline || (change.stage == Stage::Fresh && self.is_late(now, &change)) {
-            let response = self.change_too_late(&change);
+            let response = self.change_too_late(now, &change);
             out.finish(change.token, response);
             return;
         }
@@ -385,18 +310,23 @@ impl Formed {
 
     /// Nothing waits longer than it may for a leader, nor for a node that does not knock.
     fn is_late(&self, now: Time, change: &PendingChange) -> bool {
-        let lacks_knock = match &change.command {
+        let lacks_knock = self.raft.role() == RoleName::Leader && self.lacks_knock(now, &change.command);
+        (self.raft.leader().is_none() || lacks_knock) && now >= change.leader_deadline
+    }
+
+    /// Is the node that is to be let in not there?
+    fn lacks_knock(&self, now: Time, command: &MemberCommand) -> bool {
+        match command {
             MemberCommand::Add { name, .. } | MemberCommand::Replace { name, .. } => {
-                self.joining.candidate(now, name).is_none() && self.raft.role() == RoleName::Leader
+                self.joining.candidate(now, name).is_none()
             }
             MemberCommand::Promote { .. }
             | MemberCommand::Remove { .. }
             | MemberCommand::TransferLeader { .. } => false,
-        };
-        (self.raft.leader().is_none() || lacks_knock) && now >= change.leader_deadline
+        }
     }
 
-    fn change_too_late(&self, change: &PendingChange) -> Response {
+    fn change_too_late(&self, now: Time, change: &PendingChange) -> Response {
         match (&change.command, change.stage) {
             (_, Stage::Proposed(_)) => self.refusal(
                 ErrorCode::OutcomeUnknown,
@@ -407,12 +337,11 @@ impl Formed {
                 "the node did not take leadership over in time; this leader goes on",
             ),
             (_, Stage::Fresh) if self.raft.leader().is_none() => self.no_leader_in_time(),
-            (MemberCommand::Add { name, .. } | MemberCommand::Replace { name, .. }, Stage::Fresh) => {
-                let address = &self.config.introduction.address;
-                let message = format!(
-                    "no new node called {name} has knocked: start it on an empty data directory with `server --id {name} --join {address}` and ask again; nothing was changed"
-                );
-                self.refusal(ErrorCode::MembershipRefused, &message)
+            (MemberCommand::Add { name, .. }, Stage::Fresh) if self.lacks_knock(now, &change.command) => {
+                self.refusal(ErrorCode::MembershipRefused, &self.nobody_knocked(name))
+            }
+            (MemberCommand::Replace { name, .. }, Stage::Fresh) if self.lacks_knock(now, &change.command) => {
+                self.refusal(ErrorCode::MembershipRefused, &self.why_not_replaced(now, name))
             }
             (_, Stage::Fresh) => self.refusal(
                 ErrorCode::MembershipRefused,
@@ -453,112 +382,6 @@ impl Formed {
             let message = "the leader did not answer in time: look at the members before you ask again";
             out.finish(token, self.refusal(ErrorCode::OutcomeUnknown, message));
         }
-    }
-
-    /// A change that is complete here is told once.
-    fn tell_complete_change(&mut self, out: &mut Outbox) {
-        let commit = self.raft.commit();
-        let (index, membership) = self.members.latest_as_of(commit);
-        if index > self.changes.told && membership.outgoing.is_none() {
-            self.changes.told = index;
-            out.notice(Notice::MembersChanged(membership.clone()));
-        }
-    }
-
-    /// Stores where members are now.
-    fn follow_moves(&mut self, now: Time) {
-        let moves = std::mem::take(&mut self.changes.moves);
-        let mut next = self.members.current().clone();
-        for (identity, (address, http)) in &moves {
-            if let Some(member) = next
-                .members
-                .iter_mut()
-                .find(|member| member.identity == *identity)
-            {
-                (member.address, member.http) = (address.clone(), http.clone());
-            }
-        }
-        let ours = &self.config.introduction;
-        if let Some(itself) = next
-            .members
-            .iter_mut()
-            .find(|member| member.identity == ours.identity)
-        {
-            (itself.address, itself.http) = (ours.address.clone(), ours.http.clone());
-        }
-        if next != *self.members.current()
-            && self
-                .propose_membership(now, &next, ChangeChecks::SameMembers)
-                .is_ok()
-        {
-            mark("new address of a member stored");
-        }
-    }
-
-    /// Lets the peers in that belong here by the flags.
-    fn grow(&mut self, now: Time) {
-        if !self.may_change() {
-            return;
-        }
-        while let Some((identity, theirs)) = self.changes.growth.pop_first() {
-            let current = self.members.current();
-            let is_taken = current.named(&theirs.name).is_some() || current.was_removed(identity);
-            let candidate = self.joining.candidate(now, &theirs.name);
-            let is_there = candidate.is_some_and(|candidate| candidate.identity == identity);
-            if is_taken || !is_there {
-                continue;
-            }
-            let mut members = current.members.clone();
-            members.push(learner(&theirs));
-            let next = current.towards(members);
-            if self.propose_membership(now, &next, ChangeChecks::All).is_ok() {
-                mark("peer of a node that was formed alone let in");
-            }
-            return;
-        }
-    }
-
-    /// Learners that have caught up become voters, those that replace a member in its place.
-    fn promote_who_caught_up(&mut self, now: Time) {
-        if !self.may_change() {
-            return;
-        }
-        let current = self.members.current();
-        let is_ready = |member: &&Member| {
-            !member.voter
-                && !current.held.contains(&member.identity)
-                && self.raft.is_caught_up(now, raft::NodeId(member.identity.0))
-        };
-        let Some(ready) = current
-            .members
-            .iter()
-            .find(is_ready)
-            .map(|member| member.identity)
-        else {
-            return;
-        };
-        let next = current.with_promoted(ready);
-        if self.propose_membership(now, &next, ChangeChecks::All).is_ok() {
-            mark("learner promoted");
-        }
-    }
-
-    /// False after this node's own address has changed, until the cluster knows it.
-    fn is_own_address_stored(&self) -> bool {
-        let ours = &self.config.introduction;
-        let stored = self.members.current().member(self.raft.id());
-        stored.is_none_or(|member| member.address == ours.address && member.http == ours.http)
-    }
-}
-
-/// A node as it joins.
-pub(super) fn learner(theirs: &Introduction) -> Member {
-    Member {
-        name: theirs.name.clone(),
-        identity: theirs.identity,
-        address: theirs.address.clone(),
-        http: theirs.http.clone(),
-        voter: false,
     }
 }
 

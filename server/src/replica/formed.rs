@@ -127,7 +127,7 @@ impl Formed {
     /// Takes a request; the node has made sure that there is room and time for it.
     pub(super) fn take_request(&mut self, now: Time, asked: Asked, out: &mut Outbox) {
         if let Some(explanation) = self.presences.explanation() {
-            out.refuse(asked.token, self.refusal(ErrorCode::NoLeader, &explanation));
+            out.refuse(asked.token, self.refusal(ErrorCode::NotServing, &explanation));
             return;
         }
         let Asked {
@@ -268,9 +268,9 @@ impl Formed {
         }
         self.check_leases(now, out);
         self.knock(now, out);
+        self.drive_changes(now, out);
         self.tell_presence(now, out);
         self.call_candidates(now, out);
-        self.drive_changes(now, out);
         self.expire_writes(now, out);
         self.expire_forwards(now, out);
         self.expire_reads(now, out);

@@ -136,6 +136,6 @@ impl Formed {
 
 /// Nothing was proposed, and another node may take it.
 pub(super) fn is_not_leader(response: &Response) -> bool {
-    let is_passed_over = |code| matches!(code, ErrorCode::NotLeader | ErrorCode::ShuttingDown);
+    let is_passed_over = |code| matches!(code, ErrorCode::NotLeader | ErrorCode::NotServing);
     matches!(&response.outcome, Err(failure) if is_passed_over(failure.code))
 }

@@ -80,7 +80,7 @@ impl Formed {
         }
         if self.members.current().was_removed(theirs.identity) {
             mark("removed identity knocked");
-            self.tell_removed(theirs, out);
+            self.tell_removed(theirs.identity, &theirs.address, out);
             return;
         }
         let is_member = self
@@ -119,15 +119,17 @@ impl Formed {
         }
     }
 
-    fn tell_removed(&self, theirs: &Introduction, out: &mut Outbox) {
+    /// Tells a node that its identity was removed.
+    pub(super) fn tell_removed(&self, identity: NodeId, to: &Address, out: &mut Outbox) {
         let reply = StandingReply {
-            to: theirs.identity,
+            to: identity,
+            // This holds whatever life it is in.
             incarnation: 0,
             cluster: self.members.current().cluster,
             standing: Standing::Removed,
         };
         out.push(Effect::Send {
-            to: theirs.address.clone(),
+            to: to.clone(),
             message: PeerMessage::Membership(MembershipMessage::Standing(reply)),
         });
     }

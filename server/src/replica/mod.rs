@@ -36,6 +36,7 @@
 //! translate.rs    consensus messages to and from the wire          status.rs     status, headers, refusals
 //! joining.rs      how unformed nodes are let in                presence.rs    who is where, and in which life
 //! changes.rs      changes of members, step by step             change_steps.rs what each asks of the configuration
+//! follow_ups.rs   changes that follow by themselves          handing_over.rs leadership given away
 //! promises.rs     what reads are promised: leases, staleness
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
@@ -52,10 +53,12 @@ mod divergence;
 mod drains;
 mod event;
 mod expiry;
+mod follow_ups;
 mod formed;
 mod forming;
 mod forwarding;
 mod founding;
+mod handing_over;
 mod joining;
 mod log_clock;
 mod lookups;

@@ -262,7 +262,7 @@ impl Node {
     fn refusal(&self, now: Time, deadline: Time) -> Option<Failure> {
         let (code, message) = if self.admission == Admission::Draining {
             (
-                ErrorCode::ShuttingDown,
+                ErrorCode::NotServing,
                 "this node is shutting down; ask another one".to_owned(),
             )
         } else if self.formed().is_none() {

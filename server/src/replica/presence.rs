@@ -112,6 +112,11 @@ impl Presences {
             .map(|seen| &seen.address)
     }
 
+    /// Members came or went: who is new knows nothing of this node.
+    pub(super) fn tell_now(&mut self) {
+        self.next_telling = Time(0);
+    }
+
     pub(super) fn hearsay(&self, identity: NodeId) -> Option<&Address> {
         self.hearsay.get(&identity)
     }
@@ -322,8 +327,11 @@ impl Formed {
 
     /// What a member makes of us.
     pub(super) fn standing_told(&mut self, now: Time, reply: &StandingReply, out: &mut Outbox) {
+        // A removed identity is removed in every life.
+        let is_this_life =
+            reply.incarnation == self.presences.incarnation || reply.standing == Standing::Removed;
         let is_ours = reply.to == self.config.introduction.identity
-            && reply.incarnation == self.presences.incarnation
+            && is_this_life
             && reply.cluster == self.members.current().cluster;
         if !is_ours {
             mark("verdict on another node or life ignored");
@@ -352,6 +360,8 @@ impl Formed {
             (_, false) if is_news => {
                 mark("node set aside");
                 let reason = self.presences.explanation().unwrap_or_default();
+                self.refuse_reads(&reason, out);
+                self.refuse_writes(&reason, out);
                 out.notice(Notice::SetAside { reason });
             }
             (_, _) => {}

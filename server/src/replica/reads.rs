@@ -176,15 +176,15 @@ impl Reads {
         self.confirmed.pop_front().map(|(_, _, batch)| batch)
     }
 
-    /// Takes all of them.
+    /// Removes all that wait: nobody will ever confirm them.
     fn take_all(&mut self) -> Vec<Token> {
-        let asked = self.asked.iter_mut().map(|(_, batch)| batch);
-        let confirmed = self.confirmed.iter_mut().map(|(_, _, batch)| batch);
-        let batches = asked.chain(confirmed).chain([&mut self.gathering]);
-        batches
-            .flat_map(|batch| batch.drain(..))
-            .map(|read| read.token)
-            .collect()
+        self.readiness = Readiness::Wanted;
+        let asked = self.asked.take().map(|(_, batch)| batch);
+        let confirmed = std::mem::take(&mut self.confirmed);
+        let confirmed = confirmed.into_iter().map(|(_, _, batch)| batch);
+        let gathering = std::mem::take(&mut self.gathering);
+        let batches = asked.into_iter().chain(confirmed).chain([gathering]);
+        batches.flatten().map(|read| read.token).collect()
     }
 
     /// Removes the reads that give up now.
@@ -246,10 +246,18 @@ impl Formed {
         }
     }
 
-    /// Ends all reads: this node must not serve them.
+    /// Ends all reads, those too that were confirmed: this node must not serve them.
     pub(super) fn end_reads(&mut self, why: &str, out: &mut Outbox) {
-        for token in self.reads.take_all().into_iter().chain(self.lookups.take_all()) {
-            out.finish(token, self.refusal(ErrorCode::NoLeader, why));
+        self.refuse_reads(why, out);
+        for token in self.lookups.take_all() {
+            out.finish(token, self.refusal(ErrorCode::NotServing, why));
+        }
+    }
+
+    /// Ends the reads that wait for a leader: this node has none any more.
+    pub(super) fn refuse_reads(&mut self, explanation: &str, out: &mut Outbox) {
+        for token in self.reads.take_all() {
+            out.finish(token, self.refusal(ErrorCode::NotServing, explanation));
         }
     }
 

@@ -164,6 +164,18 @@ impl Writes {
         }
     }
 
+    /// Everything that has no place in a log.
+    fn take_unproposed(&mut self) -> Vec<Token> {
+        let fresh = std::mem::take(&mut self.fresh).into_iter();
+        let slowed = std::mem::take(&mut self.slowed).into_iter();
+        let parked = std::mem::take(&mut self.parked).into_iter();
+        fresh
+            .chain(slowed)
+            .chain(parked)
+            .map(|write| write.token)
+            .collect()
+    }
+
     /// Everything that can be tried now, oldest first.
     fn take_batch(&mut self, now: Time) -> Vec<WaitingWrite> {
         self.no_longer_slowed();
@@ -406,6 +418,13 @@ impl Formed {
             mark("waiting write vanished under a snapshot");
             let response = self.unknown("this node got its state from another one while the write waited");
             out.finish(write.token, response);
+        }
+    }
+
+    /// Ends the writes that wait for a leader: this node has none any more.
+    pub(super) fn refuse_writes(&mut self, explanation: &str, out: &mut Outbox) {
+        for token in self.writes.take_unproposed() {
+            out.finish(token, self.refusal(ErrorCode::NotServing, explanation));
         }
     }
 

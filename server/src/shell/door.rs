@@ -80,7 +80,7 @@ impl Door {
 
 pub(crate) fn stopping() -> Failure {
     Failure::new(
-        ErrorCode::ShuttingDown,
+        ErrorCode::NotServing,
         "this node is stopping; nothing was done, ask another node",
     )
 }
@@ -137,7 +137,7 @@ mod tests {
             let write =
                 || Request::Write(raftkv_protocol::CheckedCommand::new(&command, &limits).expect("valid"));
             let (untaken, _) = tokio::join!(door.call(write(), TIMEOUT), async { drop(taken.recv().await) });
-            assert_eq!(untaken.expect_err("dropped").code, ErrorCode::ShuttingDown);
+            assert_eq!(untaken.expect_err("dropped").code, ErrorCode::NotServing);
             let take = async { taken.recv().await.expect("a call").take() };
             let (lost, ()) = tokio::join!(door.call(write(), TIMEOUT), take);
             assert_eq!(lost.expect_err("dropped").code, ErrorCode::OutcomeUnknown);
@@ -151,7 +151,7 @@ mod tests {
             drop(taken);
             assert!(!door.is_open());
             let failure = door.call(Request::Status, TIMEOUT).await.expect_err("gone");
-            assert_eq!(failure.code, ErrorCode::ShuttingDown);
+            assert_eq!(failure.code, ErrorCode::NotServing);
         });
     }
 }

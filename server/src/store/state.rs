@@ -52,7 +52,8 @@ impl Store {
 }
 
 impl Pinned {
-    /// The whole state, if `view` is neither older than what memory had dropped nor newer than what it had.
+    /// The whole state, if `view` is neither older than what memory had dropped nor newer than what it had. It must be of the
+    /// same store's base: a snapshot that was installed since brought another one.
     ///
     /// # Errors
     /// Of the base, inside the result of the check.

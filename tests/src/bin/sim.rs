@@ -11,7 +11,7 @@ use raftkv_tests::simulation::{
 };
 
 /// Seeds that CI runs, and `--marks` must reach every mark with.
-const DEFAULT_SEEDS: u64 = 10_000;
+const DEFAULT_SEEDS: u64 = 2_500;
 
 /// Whole clusters in one thread, every failure replayable from its seed.
 #[derive(Parser)]

@@ -98,7 +98,7 @@ fn exit_of_code(code: ErrorCode) -> Exit {
         | ErrorCode::NoSpace
         | ErrorCode::SessionExpired
         | ErrorCode::NotLeader
-        | ErrorCode::ShuttingDown => Exit::Unavailable,
+        | ErrorCode::NotServing => Exit::Unavailable,
     }
 }
 

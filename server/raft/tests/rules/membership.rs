@@ -92,6 +92,22 @@ fn m11_one_change_at_a_time() {
 }
 
 #[test]
+fn labels_of_members_change_in_an_entry_that_leaves_the_configuration_as_it_is() {
+    let mut leader = leader();
+    let now = leader.now;
+    let other = change(voters_of(&[1, 2]), ChangeChecks::SameMembers);
+    assert_eq!(
+        leader.raft().propose_change(now, other),
+        Err(ChangeError::NotASuccessor)
+    );
+    let same = change(voters(3), ChangeChecks::SameMembers);
+    assert_eq!(leader.raft().propose_change(now, same.clone()), Ok(id(3, 2)));
+    assert_eq!(*leader.raft().configuration(), voters(3));
+    let under_way = Err(ChangeError::UnderWay { since: index(3) });
+    assert_eq!(leader.raft().propose_change(now, same), under_way);
+}
+
+#[test]
 fn m11_changes_that_can_not_work_are_refused() {
     let mut leader = leader();
     let what = "it has no voters";

@@ -217,7 +217,7 @@ fn r63_removed_node_stays_up_says_why_and_disturbs_nobody() {
     assert_eq!(cluster.leader(), Some(leader));
     assert_eq!(
         code(&cluster.call(gone, put("k", "v"))),
-        Some(ErrorCode::NoLeader)
+        Some(ErrorCode::NotServing)
     );
     write(&mut cluster, leader, "after");
     // A restart changes nothing: nobody takes its votes.
@@ -264,8 +264,11 @@ fn leader_that_is_removed_hands_over_first() {
         );
         assert_ne!(cluster.leader(), Some(leader));
         assert_eq!(voters(&cluster).len(), 2);
-        cluster.run_for(Duration::from_secs(5));
-        assert!(why_not_ready(&cluster, leader).contains("removed"));
+        cluster.run_for(Duration::from_millis(10));
+        assert!(
+            why_not_ready(&cluster, leader).contains("removed"),
+            "it is told at once"
+        );
     }
 }
 
@@ -279,10 +282,11 @@ fn lost_disk_is_replaced_under_the_same_name_and_address() {
         cluster.wipe(lost);
         // With the flags it always had.
         cluster.start(lost);
-        cluster.run_for(Duration::from_secs(2));
+        // Now and then before the leader misses the old one.
+        cluster.run_for(Duration::from_millis(250 * seed));
         let why = why_not_ready(&cluster, lost);
         let command = format!("kvctl member replace node{}", lost + 1);
-        assert!(why.contains(&command), "{why}");
+        assert!(seed == 0 || why.contains(&command), "{why}");
         let other = (lost + 1) % 3;
         assert_eq!(code(&cluster.call(other, replace(name(lost + 1)))), None);
         cluster.run_until("it took the old one's place", |cluster| {
@@ -450,7 +454,7 @@ fn copy_of_a_data_directory_is_refused_while_the_original_lives() {
     assert!((0..3).all(|machine| is_ready(&cluster, machine)));
     assert_eq!(
         code(&cluster.call(3, get("k", Consistency::Stale))),
-        Some(ErrorCode::NoLeader)
+        Some(ErrorCode::NotServing)
     );
     let said = cluster
         .notices

@@ -261,7 +261,7 @@ fn draining_node_finishes_what_waits_and_refuses_the_rest() {
     let refused = cluster.ask(leader, put("k", "w"));
     assert_eq!(
         code(cluster.answer(refused).unwrap()),
-        Some(ErrorCode::ShuttingDown)
+        Some(ErrorCode::NotServing)
     );
     assert!(cluster.wait(waiting).outcome.is_ok());
     assert!(cluster.node(leader).is_drained());

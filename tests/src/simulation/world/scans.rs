@@ -2,7 +2,7 @@
 
 use raftkv_protocol::Revision;
 use raftkv_server::store::base::{Base, TwinView};
-use raftkv_server::store::{Pinned, State};
+use raftkv_server::store::{Pinned, State, StoreNumber};
 
 use super::store::StoreStep;
 use super::{ProcessId, World};
@@ -13,18 +13,18 @@ use crate::simulation::observer::PastCheck;
 pub(super) enum Scan {
     /// Memory is pinned.
     Begins,
-    /// A version of the base is taken beneath it.
-    GetsBase(Box<Pinned>),
-    /// It is read.
-    IsRead(Box<State<TwinView>>),
+    /// A version of the base is taken beneath it, of the same store.
+    GetsBase(StoreNumber, Box<Pinned>),
+    /// It is read, and what that store's history explains.
+    IsRead(StoreNumber, Box<State<TwinView>>),
 }
 
 impl Scan {
     pub(super) fn word(&self) -> u64 {
         match self {
             Scan::Begins => 0,
-            Scan::GetsBase(_) => 1,
-            Scan::IsRead(state) => 2 << 32 | state.revision().0,
+            Scan::GetsBase(..) => 1,
+            Scan::IsRead(_, state) => 2 << 32 | state.revision().0,
         }
     }
 }
@@ -38,23 +38,26 @@ impl World {
         let Some(process) = machine.process_of(id.life) else {
             return;
         };
+        let current = process.store;
         let (mean_us, next) = match scan {
+            // A snapshot took the store's place: what was pinned belongs to no base that there is.
+            Scan::GetsBase(store, _) if store != current => (pause_us, Scan::Begins),
             Scan::Begins => match process.node.store() {
-                Some(store) => (scan_us, Scan::GetsBase(Box::new(store.pin()))),
+                Some(store) => (scan_us, Scan::GetsBase(current, Box::new(store.pin()))),
                 None => (pause_us, Scan::Begins),
             },
-            Scan::GetsBase(pinned) => {
+            Scan::GetsBase(store, pinned) => {
                 let state = base.view().and_then(|view| pinned.over(view));
                 match self.survives(id, state) {
-                    Some(Ok(state)) => (scan_us, Scan::IsRead(Box::new(state))),
+                    Some(Ok(state)) => (scan_us, Scan::IsRead(store, Box::new(state))),
                     // The base has gone on too far: as a reader does, begin again.
                     Some(Err(_)) => (pause_us, Scan::Begins),
                     None => return,
                 }
             }
-            Scan::IsRead(state) => {
+            Scan::IsRead(store, state) => {
                 self.observer.check_scan(id.slot, &state);
-                if !self.read_past(id, &state) {
+                if store == current && !self.read_past(id, &state) {
                     return;
                 }
                 (pause_us, Scan::Begins)

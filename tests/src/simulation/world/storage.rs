@@ -79,6 +79,7 @@ impl World {
         self.handle(id, Event::Persisted(number));
         self.arrange_mark(id);
         self.cut_log(id);
+        self.install_next(id);
         self.write_next(id);
     }
 

@@ -1,0 +1,255 @@
+//! Real processes come, go and are restarted under a light load, and no client notices.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use raftkv_client::Client;
+use raftkv_tests::harness::{Deadline, Exit, Kvctl, Node, NodeFlags, PortBlock, wait_for};
+
+/// For what takes less than a second on an idle machine.
+const GENEROUS: u64 = 60;
+
+/// The longest that a request may take: an election, on a machine that does other things too.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Node `number` (from 1), told these flags beside its own.
+fn node(number: usize, ports: &PortBlock, more: &[String], directory: &Path) -> Node {
+    let (native, http) = (ports.port(2 * number - 2), ports.port(2 * number - 1));
+    let name = format!("n{number}");
+    let own = [
+        "--id",
+        &name,
+        "--listen",
+        &format!("127.0.0.1:{native}"),
+        "--http",
+        &format!("127.0.0.1:{http}"),
+    ];
+    let arguments = own.into_iter().map(str::to_owned).chain(more.iter().cloned());
+    let flags = NodeFlags {
+        arguments: arguments.collect(),
+        name,
+        http_port: http,
+        native_port: native,
+    };
+    Node::new(flags, directory)
+}
+
+fn kvctl(nodes: &[&Node], arguments: &[&str]) {
+    let ports: Vec<u16> = nodes.iter().map(|node| node.native_port()).collect();
+    let printed = Kvctl::new(&ports).run(arguments);
+    assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
+}
+
+/// Waits until these are the voters, and nobody else is a member.
+fn wait_for_voters(at: &Node, expected: &[&str]) {
+    let ports = [at.native_port()];
+    wait_for(
+        &format!("the voters {expected:?}"),
+        Deadline::seconds(GENEROUS),
+        || {
+            let printed = Kvctl::new(&ports).run(&["member", "list", "--output", "json"]);
+            let document: serde_json::Value =
+                serde_json::from_str(&printed.stdout).map_err(|error| error.to_string())?;
+            let members = document["members"].as_array().cloned().unwrap_or_default();
+            let are_voters = members.iter().all(|member| member["voter"] == true);
+            let names: Vec<_> = members
+                .iter()
+                .filter_map(|member| member["id"].as_str())
+                .collect();
+            match are_voters && names == expected {
+                true => Ok(()),
+                false => Err(printed.stdout),
+            }
+        },
+    );
+}
+
+/// What the load saw.
+#[derive(Debug, Default)]
+struct Seen {
+    written: usize,
+    longest: Duration,
+    failures: Vec<String>,
+}
+
+/// Writes new keys, and reads each and an older one back, until it is told to end.
+struct Load {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+impl Load {
+    fn start(nodes: &[&Node]) -> Load {
+        let endpoints: Vec<String> = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.native_port()))
+            .collect();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let is_over = is_over.clone();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(run(endpoints, is_over))
+            })
+        };
+        Load { is_over, thread }
+    }
+
+    fn end(self) -> Seen {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the load does not panic")
+    }
+}
+
+async fn run(endpoints: Vec<String>, is_over: Arc<AtomicBool>) -> Seen {
+    let endpoints = endpoints.iter().map(String::as_str);
+    let client = Client::builder().endpoints(endpoints).build().expect("a client");
+    let mut seen = Seen::default();
+    while !is_over.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let key = format!("k{}", seen.written);
+        if let Err(error) = client.set(key.clone(), key.clone()).await {
+            seen.failures.push(format!("set {key}: {error}"));
+        }
+        let older = format!("k{}", seen.written / 2);
+        for key in [key, older] {
+            match client.get(key.clone()).await {
+                Ok(Some(record)) if record.value == key => {}
+                other => seen.failures.push(format!("get {key}: {other:?}")),
+            }
+        }
+        seen.longest = seen.longest.max(began.elapsed());
+        seen.written += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    seen
+}
+
+fn assert_unharmed(seen: &Seen, nodes: &[&Node]) {
+    assert_eq!(seen.failures, Vec::<String>::new(), "of {} writes", seen.written);
+    assert!(seen.written > 50, "{} writes", seen.written);
+    assert!(seen.longest < LONGEST, "a request took {:?}", seen.longest);
+    for (node, n) in nodes
+        .iter()
+        .flat_map(|node| (0..seen.written).map(move |n| (node, n)))
+    {
+        if n % 7 != 0 {
+            continue;
+        }
+        let got = node.http().get(format!("k{n}")).expect("an answer");
+        assert_eq!(got.status, 200, "k{n} at {}: {}", node.name(), got.body);
+    }
+}
+
+#[test]
+fn one_node_becomes_three_and_five_and_three_others_under_load() {
+    let ports = PortBlock::take().expect("ports");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let join = |number: usize| {
+        let more = ["--join".to_owned(), format!("127.0.0.1:{}", ports.port(0))];
+        node(number, &ports, &more, directory.path())
+    };
+    let mut nodes = vec![node(1, &ports, &[], directory.path())];
+    nodes[0].start();
+    nodes[0].wait_until_ready(Deadline::seconds(GENEROUS));
+    let load = Load::start(&[&nodes[0]]);
+    for number in 2..=5 {
+        let mut newcomer = join(number);
+        newcomer.start();
+        kvctl(&[&nodes[0]], &["member", "add", &format!("n{number}")]);
+        newcomer.wait_until_ready(Deadline::seconds(GENEROUS));
+        nodes.push(newcomer);
+        let names: Vec<String> = (1..=number).map(|number| format!("n{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        wait_for_voters(&nodes[0], &names);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // The first of them leads: it hands over before it goes.
+    let others = [&nodes[2], &nodes[3], &nodes[4]];
+    kvctl(&others, &["member", "remove", "n1"]);
+    wait_for_voters(&nodes[2], &["n2", "n3", "n4", "n5"]);
+    kvctl(&others, &["member", "remove", "n2"]);
+    wait_for_voters(&nodes[2], &["n3", "n4", "n5"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let seen = load.end();
+    assert_unharmed(&seen, &others);
+    for gone in &nodes[..2] {
+        wait_for(
+            "the removed node says so",
+            Deadline::seconds(GENEROUS),
+            || match gone.ready() {
+                Err(reason) if reason.contains("removed") => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        );
+    }
+    nodes[..2]
+        .iter_mut()
+        .for_each(|gone| assert_eq!(gone.stop(), Exit::Code(0)));
+    assert_eq!(nodes[3].http().set("after", "v").expect("an answer").status, 200);
+}
+
+#[test]
+fn rolling_restart_fails_no_request() {
+    let ports = PortBlock::take().expect("ports");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let peers: Vec<String> = (1..=3)
+        .map(|number| format!("n{number}=127.0.0.1:{}", ports.port(2 * number - 2)))
+        .collect();
+    let more = ["--peers".to_owned(), peers.join(",")];
+    let mut nodes: Vec<Node> = (1..=3)
+        .map(|number| node(number, &ports, &more, directory.path()))
+        .collect();
+    nodes.iter_mut().for_each(Node::start);
+    for node in &nodes {
+        node.wait_until_ready(Deadline::seconds(GENEROUS));
+    }
+    let load = Load::start(&nodes.iter().collect::<Vec<_>>());
+    std::thread::sleep(Duration::from_millis(300));
+    for place in 0..3 {
+        assert_eq!(nodes[place].stop(), Exit::Code(0));
+        nodes[place].start();
+        nodes[place].wait_until_ready(Deadline::seconds(GENEROUS));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let seen = load.end();
+    assert_unharmed(&seen, &nodes.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn lost_disk_is_refused_with_the_command_that_mends_it() {
+    let ports = PortBlock::take().expect("ports");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let peers: Vec<String> = (1..=3)
+        .map(|number| format!("n{number}=127.0.0.1:{}", ports.port(2 * number - 2)))
+        .collect();
+    let more = ["--peers".to_owned(), peers.join(",")];
+    let mut nodes: Vec<Node> = (1..=3)
+        .map(|number| node(number, &ports, &more, directory.path()))
+        .collect();
+    nodes.iter_mut().for_each(Node::start);
+    for node in &nodes {
+        node.wait_until_ready(Deadline::seconds(GENEROUS));
+    }
+    assert_eq!(nodes[0].http().set("k", "v").expect("an answer").status, 200);
+    nodes[2].kill9();
+    let data = directory.path().join("data").join("n3");
+    std::fs::remove_dir_all(data).expect("the disk is lost");
+    nodes[2].start();
+    wait_for(
+        "it says what mends it",
+        Deadline::seconds(GENEROUS),
+        || match nodes[2].ready() {
+            Err(reason) if reason.contains("kvctl member replace n3") => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+    kvctl(&[&nodes[0], &nodes[1]], &["member", "replace", "n3"]);
+    nodes[2].wait_until_ready(Deadline::seconds(GENEROUS));
+    wait_for_voters(&nodes[0], &["n1", "n2", "n3"]);
+    let got = nodes[2].http().get("k").expect("an answer");
+    assert_eq!(got.body["value"], "v");
+}
