@@ -182,7 +182,11 @@ impl Config {
                 overlay_bytes: mebibytes(flags.storage.overlay_mib),
                 cache_bytes: mebibytes(flags.storage.cache_mib),
             },
-            base: BaseConfig::default(),
+            base: BaseConfig {
+                // A quarter is for log and drains alone.
+                compaction_reserve_bytes: mebibytes(flags.storage.disk_reserve_mib) / 4,
+                ..BaseConfig::default()
+            },
             retention: retention(&flags.storage),
         })
     }

@@ -1,6 +1,7 @@
 //! What crosses crates: the simulator, the harness for real processes, the linearizability checker.
 
 pub mod harness;
+pub mod ledger;
 pub mod linearizability;
 pub mod proxy;
 pub mod simulation;

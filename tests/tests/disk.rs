@@ -1,5 +1,6 @@
 //! A full disk, a real one: a small file system in memory, where this machine lets a test mount one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,6 +10,32 @@ use raftkv_tests::harness::{Cluster, Deadline, HttpClient, Links, Node, wait_for
 /// Room for a new node, and not for much more.
 const SMALL_MIB: u32 = 160;
 const LARGE_MIB: u32 = 600;
+
+/// Most of the disk is for data, and a reserve is kept.
+const WITH_RESERVE: [&str; 10] = [
+    "--overlay-mib",
+    "4",
+    "--cache-mib",
+    "4",
+    "--log-segment-mib",
+    "1",
+    "--log-tail-mib",
+    "1",
+    "--disk-reserve-mib",
+    "48",
+];
+/// Nothing is kept: the disk gets really full.
+const WITHOUT_RESERVE: [&str; 8] = [
+    "--overlay-mib",
+    "4",
+    "--log-segment-mib",
+    "8",
+    "--log-tail-mib",
+    "8",
+    "--disk-reserve-mib",
+    "0",
+];
+const PATIENCE_SECONDS: u64 = 60;
 
 /// A file system in memory; unmounted when dropped.
 struct SmallDisk {
@@ -56,10 +83,6 @@ impl Drop for SmallDisk {
             .stderr(Stdio::null())
             .status();
     }
-}
-
-fn data_directory(cluster: &Cluster, node: &str) -> PathBuf {
-    cluster.directory().join("data").join(node)
 }
 
 /// Writes large values until the node refuses or dies, and returns what was acknowledged.
@@ -110,8 +133,8 @@ fn assert_all_there(node: &Node, acknowledged: &[(String, u64)]) {
 
 #[test]
 fn full_disk_costs_no_acknowledged_write() {
-    let mut cluster = Cluster::prepare(1, Links::Direct);
-    let Some(disk) = SmallDisk::mount(&data_directory(&cluster, "n1")) else {
+    let mut cluster = Cluster::prepare_with(1, Links::Direct, &WITHOUT_RESERVE);
+    let Some(disk) = SmallDisk::mount(&cluster.data_directory(0)) else {
         return;
     };
     cluster.start_all();
@@ -120,7 +143,7 @@ fn full_disk_costs_no_acknowledged_write() {
     if !cluster.node_mut(0).is_running() {
         let output = cluster.node(0).output();
         assert!(
-            output.contains("space"),
+            output.contains("space") || output.contains("the disk is full"),
             "a node that stops says why: {}",
             cluster.node(0).output_tail()
         );
@@ -144,8 +167,8 @@ fn full_disk_costs_no_acknowledged_write() {
 
 #[test]
 fn full_disk_of_one_node_does_not_stop_the_others() {
-    let mut cluster = Cluster::prepare(3, Links::Direct);
-    let Some(disk) = SmallDisk::mount(&data_directory(&cluster, "n1")) else {
+    let mut cluster = Cluster::prepare_with(3, Links::Direct, &WITHOUT_RESERVE);
+    let Some(disk) = SmallDisk::mount(&cluster.data_directory(0)) else {
         return;
     };
     cluster.start_all();
@@ -173,4 +196,114 @@ fn full_disk_of_one_node_does_not_stop_the_others() {
     for node in cluster.nodes() {
         assert_all_there(node, &acknowledged);
     }
+}
+
+/// One node on a small disk that keeps a reserve; `None` where there can be none.
+fn node_with_reserve() -> Option<(Cluster, SmallDisk)> {
+    let mut cluster = Cluster::prepare_with(1, Links::Direct, &WITH_RESERVE);
+    let disk = SmallDisk::mount(&cluster.data_directory(0))?;
+    cluster.start_all();
+    cluster.wait_until_ready();
+    Some((cluster, disk))
+}
+
+/// Puts until it is done; refusals for want of space, and those alone, are tried again until the deadline.
+fn put_patiently(node: &Node, key: &str, value: &str, patience: Deadline) -> Result<u64, String> {
+    loop {
+        let reply = node.http().set(key, value).expect("an answer");
+        match (reply.status, reply.code()) {
+            (200, _) => return Ok(reply.revision().expect("a revision")),
+            (503, Some("no_space")) if patience.has_passed() => return Err(reply.body.to_string()),
+            (503, Some("no_space")) => std::thread::sleep(Duration::from_millis(20)),
+            _ => panic!("{key}: {} {}", reply.status, reply.body),
+        }
+    }
+}
+
+/// Fills the disk until puts are refused, and stay so.
+fn fill_up_to_the_reserve(node: &Node, value: &str) -> BTreeMap<String, u64> {
+    let mut acknowledged = BTreeMap::new();
+    for number in 0.. {
+        let key = format!("filling {number}");
+        match put_patiently(node, &key, value, Deadline::seconds(2)) {
+            Ok(revision) => acknowledged.insert(key, revision),
+            Err(refusal) => {
+                println!("refused after {} keys: {refusal}", acknowledged.len());
+                return acknowledged;
+            }
+        };
+    }
+    unreachable!("a disk of {SMALL_MIB} MiB has an end")
+}
+
+#[track_caller]
+fn assert_never_stopped(node: &Node) {
+    assert!(node.is_running(), "{}", node.output_tail());
+    let output = node.output();
+    assert!(!output.contains("panicked"), "{}", node.output_tail());
+    assert!(
+        output.contains("puts are refused (no_space)"),
+        "{}",
+        node.output_tail()
+    );
+}
+
+#[test]
+fn puts_are_refused_before_the_disk_is_full_and_taken_again_when_keys_were_deleted() {
+    let Some((mut cluster, _disk)) = node_with_reserve() else {
+        return;
+    };
+    let value = "x".repeat(64 << 10);
+    let mut acknowledged = fill_up_to_the_reserve(cluster.node(0), &value);
+    assert!(acknowledged.len() > 100, "{} keys", acknowledged.len());
+    let there: Vec<_> = acknowledged.clone().into_iter().collect();
+    assert_all_there(cluster.node(0), &there);
+
+    cluster.kill9_all();
+    cluster.start_all();
+    cluster.wait_until_ready();
+    assert_all_there(cluster.node(0), &there);
+
+    let every_key = acknowledged.keys().cloned().enumerate();
+    let given_up: Vec<String> = every_key
+        .filter(|(place, _)| place % 4 > 0)
+        .map(|(_, key)| key)
+        .collect();
+    for key in &given_up {
+        let reply = cluster.node(0).http().delete(key).expect("an answer");
+        assert_eq!(
+            (reply.status, reply.body["deleted"].as_bool()),
+            (200, Some(true)),
+            "{key}: {}",
+            reply.body
+        );
+        acknowledged.remove(key);
+    }
+    let patience = Deadline::seconds(PATIENCE_SECONDS);
+    if let Err(refusal) = put_patiently(cluster.node(0), "again", &value, patience) {
+        panic!("deleting three quarters of all keys made no room: {refusal}");
+    }
+    assert_all_there(cluster.node(0), &acknowledged.into_iter().collect::<Vec<_>>());
+    for key in given_up {
+        let got = cluster.node(0).http().get(&key).expect("an answer");
+        assert_eq!(got.code(), Some("key_not_found"), "{key}: {}", got.body);
+    }
+    assert_never_stopped(cluster.node(0));
+}
+
+#[test]
+fn history_and_log_alone_never_fill_the_disk() {
+    let Some((cluster, _disk)) = node_with_reserve() else {
+        return;
+    };
+    // A small state that is written over and over: far more than the disk holds.
+    let value = "x".repeat(64 << 10);
+    for number in 0..SMALL_MIB * 3 * 16 {
+        let key = format!("key {}", number % 100);
+        let patience = Deadline::seconds(PATIENCE_SECONDS);
+        if let Err(refusal) = put_patiently(cluster.node(0), &key, &value, patience) {
+            panic!("after {number} puts on 100 keys there is no room any more: {refusal}");
+        }
+    }
+    assert_never_stopped(cluster.node(0));
 }

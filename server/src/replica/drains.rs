@@ -25,6 +25,9 @@ use crate::store::{Frozen, GenerationNumber, StoreNumber};
 /// The log's tail can be cut at so many places, about.
 const MARKS_A_TAIL: u64 = 16;
 
+/// While the disk is nearly full, a generation takes away at most this part of the reserve.
+const DELETED_OF_RESERVE: u64 = 32;
+
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -51,6 +54,8 @@ pub(super) struct Drains {
     cut: Index,
     /// What history was told to keep from.
     trimmed: Revision,
+    /// What history held after the last drain.
+    history: Option<HistoryStatistics>,
     pub(super) rate: DrainRate,
 }
 
@@ -67,6 +72,7 @@ impl Drains {
             log_base: base,
             cut: base.next(),
             trimmed: Revision(0),
+            history: None,
             rate: DrainRate::default(),
         }
     }
@@ -116,10 +122,13 @@ impl Drains {
 }
 
 impl Formed {
-    /// Is the overlay as large as it may be? Then nothing is applied until a drain has made room.
+    /// Is the overlay as large as it may be? Then nothing is applied until a drain has made room. On a full disk that is
+    /// sooner: each drain keeps what its deletes took away as before-images, in the reserve, until the next one.
     pub(super) fn is_overlay_full(&self) -> bool {
         let (_, active) = self.store.overlay_bytes();
-        !self.drains.is_idle() && active >= self.config.store.generation_bytes()
+        let is_too_much_for_reserve = self.space.is_low()
+            && self.store.deleted_bytes() > self.config.retention.reserve_bytes / DELETED_OF_RESERVE;
+        is_too_much_for_reserve || (!self.drains.is_idle() && active >= self.config.store.generation_bytes())
     }
 
     /// Ends the generation that is written to, if it is time.
@@ -218,6 +227,7 @@ impl Formed {
         self.release_drained(out);
         self.cut_log_behind(applied, out);
         self.propose_trim(now, history);
+        self.drains.history = Some(history.clone());
         // What was given up and not drained then can go now.
         self.drains.trimmed = Revision(0);
         self.trim_history(out);
@@ -232,8 +242,9 @@ impl Formed {
         }
     }
 
-    /// So much room is on the disk.
-    pub(super) fn space_measured(&mut self, free_bytes: u64, out: &mut Outbox) {
+    /// So much room is on the disk. While it is too little, nothing may come that brings a drain, so history is given up
+    /// without one.
+    pub(super) fn space_measured(&mut self, now: Time, free_bytes: u64, out: &mut Outbox) {
         let was_low = self.space.is_low();
         self.space.measured(free_bytes);
         let reserve_bytes = self.config.retention.reserve_bytes;
@@ -250,6 +261,13 @@ impl Formed {
                 out.notice(Notice::SpaceReturned { free_bytes });
             }
             (true, true) | (false, false) => {}
+        }
+        if self.space.is_low()
+            && self.drains.is_idle()
+            && let Some(history) = self.drains.history.take()
+        {
+            self.propose_trim(now, &history);
+            self.drains.history = Some(history);
         }
     }
 

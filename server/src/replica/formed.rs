@@ -206,7 +206,7 @@ impl Formed {
                 taken,
             } => self.part_taken(now, from, snapshot, taken, out),
             Event::LogCut { base } => self.log_cut(base),
-            Event::FreeSpace { bytes } => self.space_measured(bytes, out),
+            Event::FreeSpace { bytes } => self.space_measured(now, bytes, out),
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
                 unreachable!("requests, the log's creation and draining are the node's")
             }

@@ -1,9 +1,14 @@
 //! Room on the disk: puts are refused before it is gone, so that deletes, drains and compactions always have enough.
 
+/// What each byte of a write may become on the disk before it is measured again: log, event, base, before-image.
+const WRITTEN_FOR_EACH: u64 = 4;
+
 /// How much room there is, as far as admission is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Enough,
+    /// Perhaps not: what was admitted may have taken it. The next measurement tells.
+    Doubtful,
     /// Less than the reserve, and not yet clearly more again.
     Low,
 }
@@ -13,6 +18,8 @@ enum Room {
 pub(super) struct Space {
     room: Room,
     free_bytes: u64,
+    /// What was admitted since that was measured may have taken so much of it.
+    spent_bytes: u64,
     reserve_bytes: u64,
 }
 
@@ -22,6 +29,7 @@ impl Space {
         Space {
             room: Room::Enough,
             free_bytes: u64::MAX,
+            spent_bytes: 0,
             reserve_bytes,
         }
     }
@@ -30,24 +38,47 @@ impl Space {
     /// go with every file.
     pub(super) fn measured(&mut self, free_bytes: u64) {
         self.free_bytes = free_bytes;
+        self.spent_bytes = 0;
         self.room = match self.room {
             Room::Enough if free_bytes < self.reserve_bytes => Room::Low,
-            Room::Low if free_bytes >= self.reserve_bytes + self.reserve_bytes / 4 => Room::Enough,
-            room => room,
+            Room::Doubtful | Room::Low if free_bytes < self.enough_bytes() => Room::Low,
+            Room::Enough | Room::Doubtful | Room::Low => Room::Enough,
         };
+    }
+
+    fn enough_bytes(self) -> u64 {
+        self.reserve_bytes + self.reserve_bytes / 4
     }
 
     pub(super) fn is_low(self) -> bool {
         self.room == Room::Low
     }
 
+    /// Is there room for writes of so many bytes? Then they count: a fast disk takes more between two measurements than the
+    /// reserve may hold.
+    pub(super) fn takes(&mut self, bytes: u64) -> bool {
+        let spent_bytes = self
+            .spent_bytes
+            .saturating_add(bytes.saturating_mul(WRITTEN_FOR_EACH));
+        if self.room != Room::Enough {
+            return false;
+        }
+        if self.free_bytes.saturating_sub(spent_bytes) < self.reserve_bytes {
+            self.room = Room::Doubtful;
+            return false;
+        }
+        self.spent_bytes = spent_bytes;
+        true
+    }
+
     /// For who is refused.
     pub(super) fn explanation(self) -> String {
         format!(
             "the disk has {} MiB left and {} MiB are kept in reserve; nothing was written. Deletes and reads go on; free \
-             room on the disk or delete keys, and writes are taken again by themselves",
-            self.free_bytes >> 20,
-            self.reserve_bytes >> 20
+             room on the disk or delete keys: from {} MiB on, writes are taken again",
+            self.free_bytes.saturating_sub(self.spent_bytes) >> 20,
+            self.reserve_bytes >> 20,
+            self.enough_bytes() >> 20
         )
     }
 }
@@ -70,5 +101,23 @@ mod tests {
             space.measured(free_bytes);
             assert_eq!(space.is_low(), is_low, "{free_bytes} bytes are free");
         }
+    }
+
+    #[test]
+    fn what_was_admitted_counts_until_the_disk_is_measured_again() {
+        let mut space = Space::new(1000);
+        assert!(space.takes(1 << 40), "nothing is known yet");
+        space.measured(1800);
+        assert!(space.takes(150));
+        assert!(!space.takes(51), "600 of 800 bytes are spent");
+        assert!(!space.takes(1), "until it is measured");
+        assert!(!space.is_low(), "only a measurement can tell");
+        space.measured(1250);
+        assert!(space.takes(50));
+        assert!(!space.takes(50));
+        space.measured(1249);
+        assert!(space.is_low(), "what can not be taken brings what makes room");
+        space.measured(999);
+        assert!(!space.takes(0));
     }
 }

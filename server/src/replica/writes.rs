@@ -285,7 +285,8 @@ impl Formed {
     /// Proposes as much of what waits as the disk can take in, and refuses what it has no room for.
     fn admit(&mut self, now: Time, out: &mut Outbox) {
         let mut batch = self.writes.take_batch(now);
-        if self.space.is_low() {
+        let encoded = |write: &WaitingWrite| write.command.encoded().len() as u64;
+        if !batch.is_empty() && !self.space.takes(batch.iter().map(encoded).sum()) {
             let explanation = self.space.explanation();
             for write in batch.extract_if(.., |write| write.command.grows_the_store()) {
                 mark("put refused for want of space");

@@ -248,8 +248,9 @@ impl NodeLoop {
             Effect::Install { install, store } => {
                 let files = self.snapshots.take_received(store);
                 let files = files.ok_or(ServerError::SnapshotLost)?;
-                self.log.install(install, self.snapshots.switch_to(store));
-                // The old ones end by themselves; what they still report is about a store that is no more.
+                let former = self.store.retire();
+                self.log.install(install, self.snapshots.switch_to(store, former));
+                // What the old ones still report is about a store that is no more.
                 self.store = StoreWorkers::start(files, &self.mailbox)?;
             }
             other => unreachable!("not about snapshots: {other:?}"),

@@ -145,7 +145,7 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
 
 /// Tells the node now and then how much room the disk has left.
 async fn measure_space(disk: RealDisk, inbox: Rc<Inbox>) {
-    const INTERVAL: Duration = Duration::from_millis(500);
+    const INTERVAL: Duration = Duration::from_millis(100);
     loop {
         match disk.free_bytes() {
             Ok(bytes) => inbox.push(Event::FreeSpace { bytes }),

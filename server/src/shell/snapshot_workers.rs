@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver as Queue, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use raftkv_raft::{EntryId, NodeId};
 
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
-use super::storage::base_directory;
+use super::storage::{base_directory, store_of_base};
 use super::store_workers::{StoreFiles, worker};
 use crate::disk::{RealDisk, RealFile};
 use crate::replica::{Event, PartTaken, ReceivedState, SnapshotNumber};
@@ -68,6 +69,7 @@ impl SnapshotWorkers {
         })?);
         let taker = Taker {
             place: place.clone(),
+            first: current,
             newest: current,
             current: None,
             received: received.clone(),
@@ -116,16 +118,25 @@ impl SnapshotWorkers {
         received.take_if(|files| files.number == store)
     }
 
-    /// What makes `store` the current one, and removes every other; for the log's thread.
+    /// What makes `store` the current one, and removes every other once the threads that work on them have ended; for the
+    /// log's thread.
     pub(super) fn switch_to(
         &self,
         store: StoreNumber,
+        former: Vec<JoinHandle<()>>,
     ) -> impl FnOnce() -> Result<(), String> + Send + 'static {
         let place = self.place.clone();
         move || {
             make_current(&place.disk, store).map_err(|error| error.to_string())?;
             // Large files take their time to go, and nobody needs to wait for it. The next start would remove them, too.
-            let clean = move || place.remove_all_but(store);
+            let clean = move || {
+                // A drain whose files go away under it would fail, and the node with it.
+                for thread in former {
+                    // A panic was told by the thread's guard.
+                    let _ = thread.join();
+                }
+                place.remove(|other| other < store);
+            };
             let _ = std::thread::Builder::new().name("clean".into()).spawn(clean);
             Ok(())
         }
@@ -134,20 +145,33 @@ impl SnapshotWorkers {
 
 impl Place {
     /// Removes whatever belongs to other stores than the current one: left by a snapshot that replaced it, or by one that
-    /// never arrived whole.
+    /// never arrived whole. At a start, when none comes in.
     pub(super) fn remove_all_but(&self, current: StoreNumber) {
-        if let Err(error) = remove_history_of(&self.disk, |store| store < current) {
-            tracing::warn!(%error, "files of a former state are left in the data directory");
+        self.remove(|store| store != current);
+    }
+
+    /// Removes the files of stores that are given up.
+    fn remove(&self, is_given_up: impl Fn(StoreNumber) -> bool) {
+        if let Err(error) = remove_history_of(&self.disk, &is_given_up) {
+            tracing::warn!(%error, "files of another state are left in the data directory");
         }
-        for number in (1..current.0).map(StoreNumber) {
+        for number in self.stores().into_iter().filter(|store| is_given_up(*store)) {
             let directory = self.directory.join(base_directory(number));
             match std::fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, directory = %directory.display(), "a former state is left in the data directory");
+                    tracing::warn!(%error, directory = %directory.display(), "another state is left in the data directory");
                 }
                 Ok(()) | Err(_) => {}
             }
         }
+    }
+
+    /// Stores whose base is there, finished or not.
+    fn stores(&self) -> Vec<StoreNumber> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| store_of_base(entry.file_name().to_str()?))
+            .collect()
     }
 }
 
@@ -187,6 +211,8 @@ struct Current {
 
 struct Taker {
     place: Place,
+    /// The store that was current at the start.
+    first: StoreNumber,
     /// The highest store number used so far.
     newest: StoreNumber,
     current: Option<Current>,
@@ -197,7 +223,7 @@ impl Taker {
     fn run(mut self, jobs: &Queue<TakeJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
         for job in jobs {
             match job {
-                TakeJob::Abandon => self.current = None,
+                TakeJob::Abandon => self.give_up(),
                 TakeJob::Part {
                     from,
                     snapshot,
@@ -225,13 +251,16 @@ impl Taker {
     ) -> Result<PartTaken, StoreError> {
         let is_known = |current: &Current| current.from == from && current.snapshot == snapshot;
         if !self.current.as_ref().is_some_and(is_known) {
+            if self.current.is_some() {
+                self.give_up();
+            }
             self.current = Some(self.begin(from, snapshot, last)?);
         }
         let current = self.current.as_mut().expect("it was begun just now");
         Ok(match current.receiver.take(part)? {
             Taken::Next(position) => PartTaken::Wanted(position.encode()),
             Taken::Broken(what) => {
-                self.current = None;
+                self.give_up();
                 PartTaken::Broken(what)
             }
             Taken::Whole(received) => {
@@ -249,6 +278,15 @@ impl Taker {
                 }))
             }
         })
+    }
+
+    /// What was begun last will never be installed: its files would lie there until another one is.
+    fn give_up(&mut self) {
+        self.current = None;
+        let given_up = self.newest;
+        if given_up > self.first {
+            self.place.remove(|store| store == given_up);
+        }
     }
 
     fn begin(
@@ -276,5 +314,28 @@ impl Taker {
             snapshot,
             receiver,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_leaves_the_current_store_alone_and_nothing_of_others() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in [1, 2, 3, 12] {
+            let base = directory.path().join(base_directory(StoreNumber(number)));
+            std::fs::create_dir_all(base.join("tables")).unwrap();
+        }
+        std::fs::create_dir(directory.path().join("base-of-something-else")).unwrap();
+        let place = Place {
+            disk: RealDisk::open(directory.path()).unwrap(),
+            directory: directory.path().to_owned(),
+            base: BaseConfig::default(),
+        };
+        place.remove_all_but(StoreNumber(2));
+        assert_eq!(place.stores(), [StoreNumber(2)]);
+        assert!(directory.path().join("base-of-something-else").exists());
     }
 }

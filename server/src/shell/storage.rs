@@ -146,6 +146,11 @@ pub(super) fn base_directory(store: StoreNumber) -> String {
     format!("base-{:04}", store.0)
 }
 
+/// The store whose base has this name.
+pub(super) fn store_of_base(name: &str) -> Option<StoreNumber> {
+    name.strip_prefix("base-")?.parse().ok().map(StoreNumber)
+}
+
 fn open_directory(config: &Config) -> Result<(RealDisk, NodeId), ServerError> {
     let disk = RealDisk::open(&config.data_dir)?;
     let fresh = NodeId(getrandom::u64().map_err(ServerError::Randomness)?);

@@ -164,6 +164,12 @@ impl StoreWorkers {
         self.pressure.set(filled, limit);
     }
 
+    /// Others take their place: the threads end by themselves once this is dropped. Until they have, they may still work on
+    /// their files.
+    pub(super) fn retire(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.threads)
+    }
+
     /// Ends the threads: a drain that is under way is finished, nothing waits for the next one.
     pub(super) fn stop(self) {
         let StoreWorkers {
@@ -269,15 +275,32 @@ impl Drainer {
     }
 }
 
-/// Compacts after each drain, until there is nothing left to do.
+/// Compacts after each drain, until there is nothing left to do. A disk that is too full for it loses nothing: the next
+/// drain brings the next attempt.
 fn compact(base: &LsmBase, rings: &Receiver<()>) -> Result<(), StoreError> {
+    let mut has_room = true;
     loop {
-        while base.needs_compaction() && base.compact_step()? == CompactionStep::Done {}
+        match compact_all_that_is_due(base) {
+            Err(StoreError::BaseFull { .. }) => {
+                if std::mem::take(&mut has_room) {
+                    tracing::warn!("the disk has no room to compact; it is tried again after each drain");
+                }
+            }
+            other => {
+                other?;
+                has_room = true;
+            }
+        }
         if rings.recv().is_err() {
             return Ok(());
         }
         while rings.try_recv().is_ok() {}
     }
+}
+
+fn compact_all_that_is_due(base: &LsmBase) -> Result<(), StoreError> {
+    while base.needs_compaction() && base.compact_step()? == CompactionStep::Done {}
+    Ok(())
 }
 
 fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Result<(), StoreError> {

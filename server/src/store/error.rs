@@ -22,6 +22,10 @@ pub enum StoreError {
     )]
     Engine { action: &'static str, what: String },
     #[error(
+        "the disk is full: the base engine failed while {action}; free room on the disk (--disk-reserve-mib says how much is kept) and start this node again"
+    )]
+    BaseFull { action: &'static str },
+    #[error(
         "{file} is damaged at byte {offset}: {what}. Replace this node (kvctl member replace NAME) or restore the file"
     )]
     Damaged { file: String, offset: u64, what: String },

@@ -57,6 +57,8 @@ pub struct Store {
     log_time_us: u64,
     effects: EffectsHash,
     events: EventBuffer,
+    /// Bytes of the values that the active generation's deletes took away: their before-images will be as large.
+    deleted_bytes: u64,
 }
 
 impl Store {
@@ -76,6 +78,7 @@ impl Store {
             log_time_us: 0,
             effects: EffectsHash::EMPTY,
             events: EventBuffer::default(),
+            deleted_bytes: 0,
         }
     }
 
@@ -242,7 +245,14 @@ impl Store {
             configurations,
             founding,
         };
+        self.deleted_bytes = 0;
         self.overlay.freeze(companions)
+    }
+
+    /// Bytes of the values that were deleted since the last generation was frozen.
+    #[must_use]
+    pub fn deleted_bytes(&self) -> u64 {
+        self.deleted_bytes
     }
 
     /// The base holds generation `number` now.
@@ -365,6 +375,9 @@ impl Store {
     fn remove(&mut self, kind: u64, key: &[u8]) {
         self.revision.0 += 1;
         self.forget_deadline(key);
+        if let Truth::Live(stored) = self.truth(key) {
+            self.deleted_bytes += stored.value.len() as u64;
+        }
         self.overlay.active_mut().delete(key, self.revision);
         self.cache.take(key);
         self.events.push(key, SlotRef::Deleted(self.revision));

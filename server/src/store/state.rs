@@ -9,6 +9,7 @@ use super::base::{BaseView, RowIter};
 use super::companions::{self, Companions};
 use super::error::StoreError;
 use super::generation::{Held, Map};
+use super::history::{Direction, KeyRange, Layers};
 use super::key::Key;
 use super::machine::Store;
 use super::record::{GenerationNumber, Slot, Stored};
@@ -212,6 +213,34 @@ impl<V: BaseView> State<V> {
     }
 }
 
+/// What reads in the past stand on.
+impl<V: BaseView> Layers for State<V> {
+    fn newest(&self, key: &[u8]) -> Result<Option<Slot>, StoreError> {
+        let newest = self.maps.iter().find_map(|map| map.get(key));
+        match newest.map(|held| &held.slot) {
+            Some(Slot::Deleted(revision)) => Ok(Some(Slot::Deleted(*revision))),
+            Some(Slot::Live(_)) | None => Ok(self.get(key)?.map(Slot::Live)),
+        }
+    }
+
+    fn newest_at_or_below(&self, key: &[u8], at: Revision) -> Result<Option<Slot>, StoreError> {
+        self.newest_up_to(key, at)
+    }
+
+    fn slots(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+    ) -> Box<dyn Iterator<Item = Result<(Bytes, Slot), StoreError>> + '_> {
+        let mut records = self.range(&range.from, range.to.as_deref());
+        let side = match direction {
+            Direction::Ascending => Side::Front,
+            Direction::Descending => Side::Back,
+        };
+        Box::new(std::iter::from_fn(move || records.next_slot(side)))
+    }
+}
+
 type MapIter<'s> = Box<dyn DoubleEndedIterator<Item = (&'s Key, &'s Held)> + Send + 's>;
 
 /// An iterator with one item looked at on each side.
@@ -300,9 +329,10 @@ impl Records<'_> {
     }
 
     /// Takes `key` out of every layer that is at it, and puts its slots on top of each other.
-    fn take_key(&mut self, side: Side, key: &Bytes) -> Result<Option<Stored>, StoreError> {
+    fn take_key(&mut self, side: Side, key: &Bytes) -> Result<Option<Slot>, StoreError> {
         let is_in_base = matches!(self.base.peek(side), Some(Ok((row, _))) if row[1..] == key[..]);
         let mut state = None;
+        let mut deleted = None;
         if is_in_base && let Some(row) = self.base.take(side) {
             state = Some(record_of_row(row?.1)?);
         }
@@ -311,21 +341,31 @@ impl Records<'_> {
                 && let Some((_, held)) = map.take(side)
             {
                 state = held.slot.on_top_of(state);
+                deleted = match held.slot {
+                    Slot::Deleted(revision) => Some(revision),
+                    Slot::Live(_) => None,
+                };
             }
         }
-        Ok(state)
+        Ok(state.map(Slot::Live).or(deleted.map(Slot::Deleted)))
+    }
+
+    /// The next key that any layer knows, deleted ones as well.
+    fn next_slot(&mut self, side: Side) -> Option<Result<(Bytes, Slot), StoreError>> {
+        let key = match self.nearest(side) {
+            Ok(key) => key?,
+            Err(error) => return Some(Err(error)),
+        };
+        let slot = self.take_key(side, &key).transpose()?;
+        Some(slot.map(|slot| (key, slot)))
     }
 
     fn step(&mut self, side: Side) -> Option<Result<(Bytes, Stored), StoreError>> {
         loop {
-            let key = match self.nearest(side) {
-                Ok(key) => key?,
-                Err(error) => return Some(Err(error)),
-            };
-            match self.take_key(side, &key) {
-                Ok(Some(stored)) => return Some(Ok((key, stored))),
+            match self.next_slot(side)? {
+                Ok((key, Slot::Live(stored))) => return Some(Ok((key, stored))),
                 // Deleted in a newer layer.
-                Ok(None) => {}
+                Ok((_, Slot::Deleted(_))) => {}
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -1,11 +1,11 @@
 //! A cluster of server processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use raftkv_protocol::NodeId;
 use tempfile::TempDir;
 
-use super::{Binaries, Deadline, Node, NodeFlags, PortBlock, Status, wait_for};
+use super::{Binaries, DataFiles, Deadline, Node, NodeFlags, PortBlock, Status, wait_for};
 use crate::proxy::Network;
 
 /// Names of the nodes, in order.
@@ -63,6 +63,15 @@ impl Cluster {
     /// When the system refuses ports or directories.
     #[must_use]
     pub fn prepare(count: usize, links: Links) -> Cluster {
+        Cluster::prepare_with(count, links, &[])
+    }
+
+    /// As [`Cluster::prepare`], each node with these flags as well.
+    ///
+    /// # Panics
+    /// When the system refuses ports or directories.
+    #[must_use]
+    pub fn prepare_with(count: usize, links: Links, more: &[&str]) -> Cluster {
         // Building them, if that is needed, must not count as the time that a node takes to start.
         let _ = Binaries::get();
         assert!(
@@ -88,7 +97,11 @@ impl Cluster {
                     .map_or(ports.port(native(node)), |network| network.port(node))
             })
             .collect();
-        let nodes = (0..count).map(|node| Node::new(flags(node, &ports, &reached_at), directory.path()));
+        let nodes = (0..count).map(|node| {
+            let mut flags = flags(node, &ports, &reached_at);
+            flags.arguments.extend(more.iter().map(|&flag| flag.to_owned()));
+            Node::new(flags, directory.path())
+        });
         Cluster {
             nodes: nodes.collect(),
             network,
@@ -134,6 +147,24 @@ impl Cluster {
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The data directory of a node.
+    #[must_use]
+    pub fn data_directory(&self, node: usize) -> PathBuf {
+        self.directory().join("data").join(self.nodes[node].name())
+    }
+
+    /// What is in it now.
+    #[must_use]
+    pub fn data_files(&self, node: usize) -> DataFiles {
+        DataFiles::of(&self.data_directory(node))
+    }
+
+    /// The native ports of all nodes.
+    #[must_use]
+    pub fn native_ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(Node::native_port).collect()
     }
 
     /// The links between the nodes.

@@ -10,6 +10,7 @@
 mod binaries;
 mod cluster;
 mod error;
+mod files;
 mod http;
 mod kvctl;
 mod node;
@@ -19,6 +20,7 @@ mod wait;
 pub use binaries::Binaries;
 pub use cluster::{Cluster, Links, NODE_NAMES};
 pub use error::HarnessError;
+pub use files::DataFiles;
 pub use http::{HttpClient, Reply, Status};
 pub use kvctl::{Kvctl, Printed};
 pub use node::{Exit, Node, NodeFlags};

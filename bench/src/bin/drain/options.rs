@@ -103,6 +103,7 @@ impl Options {
             level_zero_tables: self.level_zero_tables,
             table_size_bytes: self.table_mib << 20,
             level_ratio: self.level_ratio,
+            ..BaseConfig::default()
         }
     }
 }

@@ -170,3 +170,41 @@ fn a_nearly_full_disk_refuses_puts_and_takes_deletes_until_there_is_room_again()
     (0..3).for_each(|machine| cluster.measure(machine, 1250));
     assert!(cluster.call(0, put("more", "x")).outcome.is_ok());
 }
+
+#[test]
+fn a_disk_that_is_full_of_history_alone_is_not_full_for_ever() {
+    let lasting = |number| {
+        let mut config = tiny(number);
+        config.retention.history.max_bytes = 1 << 30;
+        config.retention.history.max_events = 1 << 30;
+        config
+    };
+    let mut cluster = Cluster::new((1..=3).map(lasting).collect(), 7);
+    (0..3).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    write_many(&mut cluster, &[0, 1, 2], 60);
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(cluster.node(0).store().unwrap().oldest_kept(), Revision(1));
+    // Nobody writes any more, nobody could: puts are refused.
+    for _ in 0..20 {
+        (0..3).for_each(|machine| cluster.measure(machine, 999));
+        cluster.run_for(Duration::from_millis(100));
+    }
+    for machine in 0..3 {
+        let store = cluster.node(machine).store().unwrap();
+        assert!(
+            store.oldest_kept() > Revision(40),
+            "{} of {}",
+            store.oldest_kept(),
+            store.revision()
+        );
+    }
+    let applied = cluster.node(0).store().unwrap().applied();
+    (0..3).for_each(|machine| cluster.measure(machine, 999));
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(
+        cluster.node(0).store().unwrap().applied(),
+        applied,
+        "there is nothing more to give up"
+    );
+}

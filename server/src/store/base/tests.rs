@@ -19,6 +19,7 @@ pub(super) fn tiny() -> BaseConfig {
         level_zero_tables: 2,
         table_size_bytes: 2048,
         level_ratio: 2,
+        compaction_reserve_bytes: 0,
     }
 }
 

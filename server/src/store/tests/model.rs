@@ -8,7 +8,8 @@ use raftkv_protocol::{Answer, Command, Condition, Revision};
 
 use super::rig::{Applier, delete, put};
 use crate::store::base::TwinView;
-use crate::store::{Looked, State, StoreError, Stored};
+use crate::store::history::{Direction, KeyRange, Layers, Past};
+use crate::store::{Looked, Slot, State, StoreError, Stored};
 
 /// What the store should be, told as simply as possible.
 #[derive(Default)]
@@ -162,6 +163,25 @@ fn listed_by(state: &State<TwinView>) -> Listed {
     forwards
 }
 
+/// Slots are the records, and the keys between them that some layer knows as deleted; each as a look at it alone says.
+fn check_slots(state: &State<TwinView>) {
+    let all = |direction| -> Vec<(Bytes, Slot)> {
+        let slots = state.slots(&KeyRange::all(), direction);
+        slots.map(|item| item.expect("the twin reads")).collect()
+    };
+    let forwards = all(Direction::Ascending);
+    let mut backwards = all(Direction::Descending);
+    backwards.reverse();
+    assert_eq!(forwards, backwards, "both directions");
+    for key in 0..6_u8 {
+        let listed = forwards.iter().find(|(at, _)| at[..] == [key]);
+        let newest = state.newest(&[key]).expect("the twin reads");
+        assert_eq!(listed.map(|(_, slot)| slot), newest.as_ref(), "key {key}");
+        let live = state.get(&[key]).expect("the twin reads");
+        assert_eq!(newest.as_ref().and_then(Slot::live), live.as_ref(), "key {key}");
+    }
+}
+
 fn check_against(model: &Model, a: &Applier) {
     assert_eq!(a.store.revision(), Revision(model.changes + 1), "revision");
     assert_eq!(listed_by(&a.hold()), listed(model));
@@ -237,6 +257,37 @@ proptest! {
         }
         for (state, expected) in &held {
             assert_eq!(&listed_by(state), expected, "a scan sees the state it began with");
+        }
+    }
+
+    #[test]
+    fn a_held_state_and_history_tell_what_was_at_every_revision(steps in steps(), overlay_bytes in 0..3000u64) {
+        let (mut a, mut model) = (Applier::with_overlay(overlay_bytes), Model::default());
+        // An entry that expires several keys leaves revisions that no model stood at.
+        let mut then = BTreeMap::from([(1, listed(&model))]);
+        for (log_time_ms, step) in &steps {
+            run_step(&mut a, &mut model, *log_time_ms, step);
+            then.insert(model.changes + 1, listed(&model));
+        }
+        check_slots(&a.hold());
+        let past = Past::new(a.history(), a.hold(), a.store.revision());
+        for (at, expected) in &then {
+            for direction in [Direction::Ascending, Direction::Descending] {
+                let range = past.range_at(&KeyRange::all(), Revision(*at), direction).expect("it is kept");
+                let mut found: Listed = range.map(|item| {
+                    let (key, r) = item.expect("the twin reads");
+                    (key.to_vec(), r.value.to_vec(), r.create_revision.0, r.mod_revision.0, r.version)
+                }).collect();
+                if direction == Direction::Descending {
+                    found.reverse();
+                }
+                prop_assert_eq!(&found, expected, "at {}, {:?}", at, direction);
+            }
+            for key in 0..6_u8 {
+                let found = past.record_at(&[key], Revision(*at)).expect("it is kept");
+                let wanted = expected.iter().find(|record| record.0 == [key]);
+                prop_assert_eq!(found.map(|r| r.mod_revision.0), wanted.map(|record| record.3));
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use lsm_tree::config::{
 };
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SequenceNumberCounter};
 
+use super::room::Rooms;
 use super::view::{Held, LsmView};
 use crate::store::base::{Base, Row};
 use crate::store::error::{StoreError, io_error};
@@ -37,6 +38,8 @@ pub struct BaseConfig {
     pub table_size_bytes: u64,
     /// How many times larger each level is than the one above.
     pub level_ratio: u16,
+    /// Compaction leaves so much of the disk free: log and drains must always have room.
+    pub compaction_reserve_bytes: u64,
 }
 
 impl Default for BaseConfig {
@@ -47,6 +50,7 @@ impl Default for BaseConfig {
             level_zero_tables: 4,
             table_size_bytes: 64 << 20,
             level_ratio: 10,
+            compaction_reserve_bytes: 128 << 20,
         }
     }
 }
@@ -94,11 +98,17 @@ struct Views {
 
 /// Names the action; engine errors are all alike to us.
 pub(super) fn engine_error(action: &'static str) -> impl FnOnce(lsm_tree::Error) -> StoreError {
-    move |error| StoreError::Engine {
-        action,
-        what: match error {
-            lsm_tree::Error::Io(error) => error.to_string(),
-            other => other.to_string(),
+    move |error| match error {
+        lsm_tree::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
+            StoreError::BaseFull { action }
+        }
+        lsm_tree::Error::Io(source) => StoreError::Engine {
+            action,
+            what: source.to_string(),
+        },
+        other => StoreError::Engine {
+            action,
+            what: other.to_string(),
         },
     }
 }
@@ -182,8 +192,17 @@ impl LsmBase {
     /// beside it. To be called again until it finds nothing.
     ///
     /// # Errors
-    /// Of the engine. What was there before is still there.
+    /// Of the engine. What was there before is still there: with [`StoreError::BaseFull`] it can be tried again later.
     pub fn compact_step(&self) -> Result<CompactionStep, StoreError> {
+        let step = self.compact_once();
+        if step.is_err() {
+            // What it had written takes room that the rest needs now.
+            self.shared.remove_leftovers()?;
+        }
+        step
+    }
+
+    fn compact_once(&self) -> Result<CompactionStep, StoreError> {
         let shared = &*self.shared;
         let _one = lock(&shared.compacting);
         // Before looking: an ingestion that comes meanwhile sets it again.
@@ -339,6 +358,10 @@ fn engine_config(directory: &Path, config: &BaseConfig, next_number: &SequenceNu
         .data_block_size_policy(BlockSizePolicy::all(config.block_size_bytes))
         .filter_policy(FilterPolicy::all(bloom))
         .expect_point_read_hits(false)
+        .with_compaction_filter_factory(Some(Arc::new(Rooms::new(
+            directory,
+            config.compaction_reserve_bytes,
+        ))))
         // Filters and indexes of compacted tables stay in memory, whole: a lookup then reads one block.
         .filter_block_pinning_policy(PinningPolicy::all(true))
         .index_block_pinning_policy(PinningPolicy::all(true))

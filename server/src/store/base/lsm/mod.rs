@@ -3,6 +3,7 @@
 //! ```text
 //! engine.rs      LsmBase: open, ingest, compaction, what abandoned work left behind
 //! view.rs        LsmView: a held version, its lookups and iterators
+//! room.rs        no compaction without room on the disk
 //! ascending.rs   lookups of many ascending keys: a walk through the tables beside them
 //! ```
 //! # What we rely on, read in the sources of lsm-tree 3.1.10
@@ -29,6 +30,7 @@
 
 mod ascending;
 mod engine;
+mod room;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -261,6 +261,31 @@ fn kill_at_any_moment_leaves_whole_ingests() {
     assert!(last > 0, "no child lived long enough to ingest once");
 }
 
+#[test]
+fn a_compaction_without_room_leaves_everything_as_it_was() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("base");
+    let without_room = BaseConfig {
+        compaction_reserve_bytes: u64::MAX,
+        ..small_tables()
+    };
+    let base = LsmBase::open(&directory, &without_room).unwrap();
+    for round in 0..6_u8 {
+        let rows = (0..200).map(|number| (key(number), Some(Bytes::from(vec![round; 100]))));
+        changes(&base, &rows.collect()).unwrap();
+    }
+    let (state, files) = (state_of(&base), table_files(&directory));
+    let step = base.compact_step();
+    assert!(matches!(step, Err(StoreError::BaseFull { .. })), "{step:?}");
+    assert_eq!(table_files(&directory), files, "nothing half done takes the room");
+    assert!(state_of(&base) == state);
+    drop(base);
+    let base = LsmBase::open(&directory, &small_tables()).unwrap();
+    while base.compact_step().unwrap() == CompactionStep::Done {}
+    assert!(table_files(&directory) < files);
+    assert!(state_of(&base) == state);
+}
+
 /// Does nothing but in a child of [`an_ingest_too_large_for_its_file_changes_nothing`].
 #[test]
 fn child_with_a_limit_on_files() {
