@@ -122,6 +122,7 @@ pub const MARKS: &[&str] = &[
     "snapshot arrived at a peer",
     "snapshot did not arrive",
     "snapshot wanted by a peer",
+    "snapshot: damaged file refused",
     "snapshot: damaged part dropped",
     "snapshot: part out of turn dropped",
     "snapshot: received whole",

@@ -7,7 +7,6 @@ use raftkv_raft::simulation as core;
 /// Marks that can not be reached yet, and the part that they wait for.
 pub const WAITING: &[(&str, &str)] = &[
     ("truncated a configuration entry", "membership changes"),
-    ("reply of another session dropped", "membership changes"),
     (
         "change refused before the term's first commit",
         "membership changes",
@@ -41,19 +40,15 @@ pub const WAITING: &[(&str, &str)] = &[
     ("lease read refused by the second check", "leader leases"),
     ("reset connection to a leader with a lease", "leader leases"),
     ("vote refused for a lease", "leader leases"),
-    ("configuration entries gave way to a snapshot", "snapshots"),
-    ("snapshot installed", "snapshots"),
-    ("snapshot of an older term refused", "snapshots"),
-    ("snapshot of what is committed refused", "snapshots"),
-    ("snapshot of what the log holds refused", "snapshots"),
-    ("snapshot refused as garbage", "snapshots"),
-    ("snapshot report of another session dropped", "snapshots"),
-    ("snapshot report of another term dropped", "snapshots"),
-    ("snapshot state left by an ack", "snapshots"),
     (
-        "fetched entries were gone",
-        "snapshots: only compaction takes entries from under a leader",
+        "configuration entries gave way to a snapshot",
+        "membership changes",
     ),
+    (
+        "snapshot refused as garbage",
+        "peers that are broken: correct ones never send it",
+    ),
+    ("snapshot report of another session dropped", "membership changes"),
     (
         "ack beyond the log dropped",
         "peers that are broken: correct ones never send it",
@@ -99,6 +94,56 @@ pub const WAITING: &[(&str, &str)] = &[
     (
         "expiry backlog",
         "a thousand keys with one deadline; the store's own tests have them",
+    ),
+    ("admission refused", "membership changes"),
+    ("change of members proposed", "membership changes"),
+    ("change of members refused", "membership changes"),
+    (
+        "consensus message dropped by a node that takes no part",
+        "membership changes",
+    ),
+    ("joint configuration left", "membership changes"),
+    ("leader hands over before it is removed", "membership changes"),
+    ("learner promoted", "membership changes"),
+    (
+        "leaving a joint configuration that is not the latest one was put off",
+        "membership changes",
+    ),
+    ("node let into a running cluster", "membership changes"),
+    ("removed identity knocked", "membership changes"),
+    (
+        "peer of a node that was formed alone let in",
+        "membership changes",
+    ),
+    ("admission ignored by a formed node", "membership changes"),
+    ("new address of a member stored", "addresses that change"),
+    ("node takes part after it asked", "addresses that change"),
+    ("node set aside", "a copied data directory"),
+    (
+        "our own identity spoke to us from another process",
+        "a copied data directory",
+    ),
+    (
+        "second process with a member's identity refused",
+        "a copied data directory",
+    ),
+    ("presence of another cluster ignored", "two clusters in one world"),
+    ("read served by leader lease", "leader leases"),
+    (
+        "replica quarantined",
+        "replicas that differ: correct ones never do",
+    ),
+    (
+        "state hashes differ",
+        "replicas that differ: correct ones never do",
+    ),
+    (
+        "snapshot: damaged part dropped",
+        "a sender that is broken: frames have checksums, files are verified before they are sent",
+    ),
+    (
+        "snapshot: damaged file refused",
+        "a sender that is broken: frames have checksums, files are verified before they are sent",
     ),
     ("log: foreign segment refused", "swapped disks"),
 ];

@@ -25,9 +25,8 @@
 //! run.rs shrink.rs sweep.rs               one run; a smaller failure; a crash at every effect
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
-//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; snapshots,
-//! membership changes, sessions, leases and watches, which come with those parts as further actions, invariants and
-//! mutants.
+//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes;
+//! membership changes, transfers and leader leases, which the core's scenarios and the replica's own tests check.
 
 mod clock;
 mod fault;

@@ -37,8 +37,10 @@ pub const WAITING: &[(&str, &str)] = &[
         "X18_phantom_configuration_kept_over_a_snapshot",
         "snapshots and membership changes",
     ),
-    ("X20_log_reset_counts_before_it_is_durable", "snapshots"),
-    ("X20_older_snapshot_accepted", "snapshots"),
+    (
+        "X20_older_snapshot_accepted",
+        "snapshots that come when the log has caught up meanwhile: three in 2500 seeds, so it shows in the core's own tests",
+    ),
     ("X27_transfer_flag_ignored", "transfer of leadership"),
     (
         "X29_proposal_stamped_with_a_newer_term",
