@@ -192,21 +192,27 @@ fn one_node_becomes_three_and_five_and_three_others_under_load() {
     assert_eq!(nodes[3].http().set("after", "v").expect("an answer").status, 200);
 }
 
-#[test]
-fn rolling_restart_fails_no_request() {
-    let ports = PortBlock::take().expect("ports");
-    let directory = tempfile::tempdir().expect("a temporary directory");
+/// Three nodes that were told of each other, ready.
+fn three_nodes(ports: &PortBlock, directory: &Path) -> Vec<Node> {
     let peers: Vec<String> = (1..=3)
         .map(|number| format!("n{number}=127.0.0.1:{}", ports.port(2 * number - 2)))
         .collect();
     let more = ["--peers".to_owned(), peers.join(",")];
     let mut nodes: Vec<Node> = (1..=3)
-        .map(|number| node(number, &ports, &more, directory.path()))
+        .map(|number| node(number, ports, &more, directory))
         .collect();
     nodes.iter_mut().for_each(Node::start);
     for node in &nodes {
         node.wait_until_ready(Deadline::seconds(GENEROUS));
     }
+    nodes
+}
+
+#[test]
+fn rolling_restart_fails_no_request() {
+    let ports = PortBlock::take().expect("ports");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut nodes = three_nodes(&ports, directory.path());
     let load = Load::start(&nodes.iter().collect::<Vec<_>>());
     std::thread::sleep(Duration::from_millis(300));
     for node in &mut nodes {
@@ -223,17 +229,7 @@ fn rolling_restart_fails_no_request() {
 fn lost_disk_is_refused_with_the_command_that_mends_it() {
     let ports = PortBlock::take().expect("ports");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let peers: Vec<String> = (1..=3)
-        .map(|number| format!("n{number}=127.0.0.1:{}", ports.port(2 * number - 2)))
-        .collect();
-    let more = ["--peers".to_owned(), peers.join(",")];
-    let mut nodes: Vec<Node> = (1..=3)
-        .map(|number| node(number, &ports, &more, directory.path()))
-        .collect();
-    nodes.iter_mut().for_each(Node::start);
-    for node in &nodes {
-        node.wait_until_ready(Deadline::seconds(GENEROUS));
-    }
+    let mut nodes = three_nodes(&ports, directory.path());
     assert_eq!(nodes[0].http().set("k", "v").expect("an answer").status, 200);
     nodes[2].kill9();
     let data = directory.path().join("data").join("n3");

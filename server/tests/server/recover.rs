@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::rig::{Cluster, delete, eventually, get};
+use crate::rig::{Cluster, delete, eventually, get, post};
 
 fn recover(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
@@ -92,6 +92,24 @@ fn a_survivor_becomes_a_new_cluster_with_all_that_was_acknowledged() {
     );
     cluster.restart(0, natives[0]);
     eventually("it serves again", || cluster.get(0, "after").status == 200);
+
+    // The new log begins behind what a newcomer has, so its state comes in a snapshot.
+    let k = cluster.start_joining(0);
+    let name = format!("node{}", k + 1);
+    eventually("it knocks", || {
+        get(&cluster.url(k, "/readyz")).json["error"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(&format!("kvctl member add {name}")))
+    });
+    let added = post(
+        &cluster.url(0, "/v1/members"),
+        &serde_json::json!({ "name": name }).to_string(),
+    );
+    assert_eq!(added.status, 200, "{added:?}");
+    eventually("it is ready", || get(&cluster.url(k, "/readyz")).status == 200);
+    assert_eq!(cluster.get(k, "k3").json["value"], "v3");
+    assert_eq!(cluster.get(k, "k3").json["revision"], 5);
+    assert_eq!(cluster.set(k, "later", "v").json["revision"], 54);
 }
 
 #[test]
