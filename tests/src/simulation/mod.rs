@@ -26,7 +26,7 @@
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
 //! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes;
-//! membership changes, transfers and leader leases, which the core's scenarios and the replica's own tests check.
+//! membership changes and transfers, which the core's scenarios and the replica's own tests check.
 
 mod clock;
 mod fault;

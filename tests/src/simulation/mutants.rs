@@ -27,10 +27,15 @@ pub const WAITING: &[(&str, &str)] = &[
     ("X15_change_before_own_term_commit", "membership changes"),
     ("X17_joint_left_before_it_is_committed", "membership changes"),
     ("X17_joint_left_by_its_own_leader_alone", "membership changes"),
-    ("X24_lease_counted_from_the_ack", "leader leases"),
-    ("X24_lease_forgotten_at_restart", "leader leases"),
-    ("X24_lease_kept_over_a_transfer", "leader leases"),
-    ("X24_no_check_after_the_read", "leader leases"),
+    (
+        "X24_lease_forgotten_at_restart",
+        "a restart, an election and a read within one lease: not met in 4000 seeds, so it shows in the core's own tests",
+    ),
+    ("X24_lease_kept_over_a_transfer", "transfer of leadership"),
+    (
+        "X24_no_check_after_the_read",
+        "a pause within a batch: the simulator's pauses come between them, so it shows in the core's own tests",
+    ),
     ("X16_joint_quorum_of_the_new_half", "membership changes"),
     ("X16_joint_quorum_of_the_union", "membership changes"),
     (

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use raftkv_raft::LeaderLeases;
 use raftkv_server::replica::RetentionConfig;
 use raftkv_server::store::StoreConfig;
 use raftkv_server::store::history::HistoryLimits;
@@ -36,6 +37,9 @@ pub struct RaftPlan {
     pub tail_bytes: usize,
     pub max_apply_bytes: usize,
     pub max_pending_reads: usize,
+    /// Leader leases are kept by this bound; `None`: they are off.
+    #[serde(default)]
+    pub lease_drift_ppm: Option<u32>,
 }
 
 impl RaftPlan {
@@ -54,7 +58,10 @@ impl RaftPlan {
             tail_bytes: self.tail_bytes,
             max_apply_bytes: self.max_apply_bytes,
             max_pending_reads: self.max_pending_reads,
-            leader_leases: raftkv_raft::LeaderLeases::Off,
+            leader_leases: match self.lease_drift_ppm {
+                None => LeaderLeases::Off,
+                Some(max_clock_drift_ppm) => LeaderLeases::On { max_clock_drift_ppm },
+            },
         }
     }
 }
@@ -268,6 +275,7 @@ impl Plan {
                 tail_bytes: 1 << 20,
                 max_apply_bytes: 4 << 20,
                 max_pending_reads: 4096,
+                lease_drift_ppm: None,
             },
             max_pending_requests: 4096,
             leader_wait_us: 1_000_000,

@@ -75,6 +75,8 @@ pub enum LeaderFault {
 pub enum Asked {
     /// A linearizable read.
     Get,
+    /// A linearizable read that the leader may serve by its lease.
+    LeaseGet,
     /// A local, possibly old read.
     StaleGet,
     /// A write.

@@ -64,6 +64,7 @@ fn draw_plan(seed: u64) -> Plan {
     for kind in plan.kinds.clone() {
         kind.tune(&mut plan, rng);
     }
+    draw_leases(&mut plan, rng);
     plan.ending = match style {
         Style::Calm => Ending::Calm,
         _ if rng.u32(..4) == 0 => Ending::Abrupt,
@@ -71,6 +72,14 @@ fn draw_plan(seed: u64) -> Plan {
     };
     plan.buggify = !matches!(style, Style::Calm) && rng.bool();
     plan
+}
+
+/// Leases promise something only while no clock runs beyond the bound.
+fn draw_leases(plan: &mut Plan, rng: &mut Rng) {
+    let lie = [FaultKind::ClockJump, FaultKind::ClockRate, FaultKind::LeaderStall];
+    if rng.bool() && !plan.kinds.iter().any(|kind| lie.contains(kind)) {
+        plan.raft.lease_drift_ppm = u32::try_from(plan.clock_drift_ppm).ok();
+    }
 }
 
 fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
@@ -223,7 +232,8 @@ fn draw_operations(plan: &Plan) -> Vec<Step> {
 fn draw_asked(rng: &mut Rng) -> Asked {
     match rng.u32(..100) {
         0..29 => Asked::Put,
-        29..54 => Asked::Get,
+        29..44 => Asked::Get,
+        44..54 => Asked::LeaseGet,
         54..64 => Asked::PutIf,
         64..69 => Asked::PutAbsent,
         69..77 => Asked::Delete,

@@ -149,6 +149,7 @@ impl World {
                 Some(None) | None => Condition::Absent,
             },
             Asked::Get
+            | Asked::LeaseGet
             | Asked::StaleGet
             | Asked::Put
             | Asked::Delete
@@ -179,7 +180,7 @@ impl World {
     fn record(&mut self, client: usize, invocation: &Invocation, attempt: Attempt) -> Option<OperationId> {
         let condition = invocation.condition;
         let action = match invocation.asked {
-            Asked::Get => Recorded::Get,
+            Asked::Get | Asked::LeaseGet => Recorded::Get,
             Asked::Put | Asked::PutIf | Asked::PutAbsent => {
                 let value = attempt.value(self.clients.plan.value_bytes);
                 Recorded::Put { value, condition }
@@ -268,6 +269,12 @@ impl World {
                 return Some(Request::Get {
                     key: key.clone(),
                     consistency: Consistency::Linearizable,
+                });
+            }
+            Asked::LeaseGet => {
+                return Some(Request::Get {
+                    key: key.clone(),
+                    consistency: Consistency::LeaderLease,
                 });
             }
             Asked::StaleGet => {
