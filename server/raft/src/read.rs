@@ -97,6 +97,12 @@ struct Forwarded {
     retry_at: Time,
 }
 
+impl Forwarded {
+    fn next_check(&self) -> Time {
+        self.retry_at.min(self.expires)
+    }
+}
+
 /// What became due.
 #[derive(Debug, Default)]
 pub(crate) struct DueReads {
@@ -130,7 +136,8 @@ impl ForwardedReads {
             expires: now.after(config.election_timeout),
             retry_at: now.after(retry_interval(config)),
         };
-        self.insert(sent_as, forwarded);
+        self.next_check = self.next_check.min(forwarded.next_check());
+        self.pending.insert(sent_as, forwarded);
     }
 
     /// The leader answered the request `sent_as`: the caller's name for it, unless it was answered before or given up.
@@ -148,35 +155,27 @@ impl ForwardedReads {
         if now < self.next_check {
             return due;
         }
-        self.next_check = Time::NEVER;
-        for (sent_as, forwarded) in std::mem::take(&mut self.pending) {
+        let retry_at = now.after(retry_interval(config));
+        let mut next_check = Time::NEVER;
+        self.pending.retain(|sent_as, forwarded| {
             if now >= forwarded.expires {
                 due.dropped.push(forwarded.caller);
-            } else if now >= forwarded.retry_at {
-                due.retried.push(sent_as);
-                let retry_at = now.after(retry_interval(config));
-                self.insert(
-                    sent_as,
-                    Forwarded {
-                        retry_at,
-                        ..forwarded
-                    },
-                );
-            } else {
-                self.insert(sent_as, forwarded);
+                return false;
             }
-        }
+            if now >= forwarded.retry_at {
+                due.retried.push(*sent_as);
+                forwarded.retry_at = retry_at;
+            }
+            next_check = next_check.min(forwarded.next_check());
+            true
+        });
+        self.next_check = next_check;
         due
     }
 
     /// The leader changed: everyone who waits.
     pub(crate) fn abandon(self) -> impl Iterator<Item = ReadId> {
         self.pending.into_values().map(|forwarded| forwarded.caller)
-    }
-
-    fn insert(&mut self, sent_as: ReadId, forwarded: Forwarded) {
-        self.next_check = self.next_check.min(forwarded.retry_at).min(forwarded.expires);
-        self.pending.insert(sent_as, forwarded);
     }
 }
 

@@ -221,8 +221,7 @@ impl Follower {
         if now < self.reads.next_check() {
             return;
         }
-        let config = shared.config.clone();
-        let due = self.reads.due(now, &config);
+        let due = self.reads.due(now, &shared.config);
         for id in due.dropped {
             mark("forwarded read given up");
             shared.read_outcome(ReadOutcome::Dropped { id });
