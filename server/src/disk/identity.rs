@@ -12,7 +12,7 @@ use std::io;
 use raftkv_protocol::{NodeId, NodeName};
 use thiserror::Error;
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, replace_file};
 
 const FILE: &str = "identity";
 /// Written first; takes the real name once it is durable.
@@ -138,17 +138,10 @@ fn refuse_log<D: Disk>(disk: &D) -> Result<(), IdentityError> {
 }
 
 fn create<D: Disk>(disk: &D, name: &NodeName, identity: NodeId) -> Result<(), IdentityError> {
-    let failed = |action| move |source| IdentityError::Io { action, source };
     let bytes = encode(identity, name)?;
-    match disk.remove(TEMPORARY_FILE) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replacing")(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let file = disk.create(TEMPORARY_FILE).map_err(failed("creating"))?;
-    file.write_all_at(&bytes, 0).map_err(failed("writing"))?;
-    file.sync_data().map_err(failed("syncing"))?;
-    disk.rename(TEMPORARY_FILE, FILE).map_err(failed("renaming"))?;
-    disk.sync_directory().map_err(failed("syncing the directory of"))
+    replace_file(disk, (FILE, TEMPORARY_FILE), &bytes, |action, _, source| {
+        IdentityError::Io { action, source }
+    })
 }
 
 fn read<F: DiskFile>(file: &F) -> Result<Vec<u8>, IdentityError> {

@@ -6,10 +6,12 @@ pub mod simulated;
 
 pub mod identity;
 mod real;
+mod replace;
 
 use std::io;
 
 pub use real::{DataDirectoryError, RealDisk, RealFile};
+pub(crate) use replace::replace_file;
 
 #[cfg(any(test, feature = "simulation"))]
 pub use simulated::{

@@ -16,7 +16,7 @@ use std::io;
 use raftkv_protocol::{ClusterId, NodeId};
 
 use super::ServerError;
-use crate::disk::{Disk, DiskFile, RealDisk};
+use crate::disk::{Disk, DiskFile, RealDisk, replace_file};
 
 const FILE: &str = "recovery.begun";
 const TEMPORARY_FILE: &str = "recovery.begun.new";
@@ -54,25 +54,19 @@ pub(super) fn read(disk: &RealDisk) -> Result<Option<RecoveryMark>, ServerError>
 
 /// Notes how far it is, durably.
 pub(super) fn write(disk: &RealDisk, mark: RecoveryMark) -> Result<(), ServerError> {
-    remove_file(disk, TEMPORARY_FILE)?;
-    let file = disk.create(TEMPORARY_FILE).map_err(failed("creating"))?;
-    file.write_all_at(&encode(mark), 0).map_err(failed("writing"))?;
-    file.sync_data().map_err(failed("syncing"))?;
-    disk.rename(TEMPORARY_FILE, FILE).map_err(failed("renaming"))?;
-    disk.sync_directory().map_err(failed("syncing the directory of"))
+    let bytes = encode(mark);
+    replace_file(disk, (FILE, TEMPORARY_FILE), &bytes, |action, _, source| {
+        failed(action)(source)
+    })
 }
 
 /// It is complete.
 pub(super) fn remove(disk: &RealDisk) -> Result<(), ServerError> {
-    remove_file(disk, FILE)?;
-    disk.sync_directory().map_err(failed("syncing the directory of"))
-}
-
-fn remove_file(disk: &RealDisk, name: &str) -> Result<(), ServerError> {
-    match disk.remove(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing")(error)),
-        Ok(()) | Err(_) => Ok(()),
+    match disk.remove(FILE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removing")(error)),
+        Ok(()) | Err(_) => {}
     }
+    disk.sync_directory().map_err(failed("syncing the directory of"))
 }
 
 fn failed(action: &'static str) -> impl Fn(io::Error) -> ServerError {

@@ -17,7 +17,7 @@ use std::io;
 
 use super::error::{StoreError, io_error};
 use super::record::StoreNumber;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, replace_file};
 
 const FILE: &str = "store.current";
 const TEMPORARY_FILE: &str = "store.current.unfinished";
@@ -49,22 +49,10 @@ pub fn current_store<D: Disk>(disk: &D) -> Result<StoreNumber, StoreError> {
 /// # Errors
 /// Of the disk; then it is not known which one is current, and the process must stop.
 pub fn make_current<D: Disk>(disk: &D, number: StoreNumber) -> Result<(), StoreError> {
-    match disk.remove(TEMPORARY_FILE) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("removing", TEMPORARY_FILE)(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let file = disk
-        .create(TEMPORARY_FILE)
-        .map_err(io_error("creating", TEMPORARY_FILE))?;
-    file.write_all_at(&encode(number), 0)
-        .map_err(io_error("writing", TEMPORARY_FILE))?;
-    file.sync_data().map_err(io_error("syncing", TEMPORARY_FILE))?;
-    disk.rename(TEMPORARY_FILE, FILE)
-        .map_err(io_error("renaming", TEMPORARY_FILE))?;
-    disk.sync_directory()
-        .map_err(io_error("syncing the directory of", FILE))
+    let bytes = encode(number);
+    replace_file(disk, (FILE, TEMPORARY_FILE), &bytes, |action, file, source| {
+        io_error(action, file)(source)
+    })
 }
 
 fn encode(number: StoreNumber) -> [u8; FILE_BYTES] {
