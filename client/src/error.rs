@@ -133,7 +133,13 @@ impl Error {
             | ErrorCode::NoSpace
             | ErrorCode::Compacted
             | ErrorCode::SessionExpired
-            | ErrorCode::MembershipRefused => Error::Rejected(failure),
+            | ErrorCode::MembershipRefused
+            | ErrorCode::LeaseNotFound
+            | ErrorCode::LeaseExists
+            | ErrorCode::NotANumber
+            | ErrorCode::IdempotencyConflict
+            | ErrorCode::FutureRevision
+            | ErrorCode::WatchTooSlow => Error::Rejected(failure),
         }
     }
 }

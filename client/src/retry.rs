@@ -31,7 +31,9 @@ impl Kind {
             Request::Write(_) | Request::Member(_) => Kind::Write,
             Request::Get { consistency, .. } if consistency.is_local() => Kind::Local,
             Request::Get { .. } => Kind::Read,
-            Request::Status => Kind::Local,
+            Request::Range(range) if range.consistency.is_local() => Kind::Local,
+            Request::Range(_) | Request::Lease(_) => Kind::Read,
+            Request::Watch(_) | Request::WatchControl(_) | Request::Status => Kind::Local,
         }
     }
 
@@ -124,7 +126,13 @@ fn judge_failure(kind: Kind, failure: Failure) -> Verdict {
         | ErrorCode::NoSpace
         | ErrorCode::Compacted
         | ErrorCode::SessionExpired
-        | ErrorCode::MembershipRefused => return Verdict::Done(Err(Error::from_failure(failure))),
+        | ErrorCode::MembershipRefused
+        | ErrorCode::LeaseNotFound
+        | ErrorCode::LeaseExists
+        | ErrorCode::NotANumber
+        | ErrorCode::IdempotencyConflict
+        | ErrorCode::FutureRevision
+        | ErrorCode::WatchTooSlow => return Verdict::Done(Err(Error::from_failure(failure))),
     };
     match (failure.code, kind) {
         (ErrorCode::OutcomeUnknown, Kind::Read | Kind::Local) => again(Error::NoLeader(failure), whom),
@@ -161,6 +169,16 @@ pub(crate) fn name(answer: &Answer) -> &'static str {
         Answer::Status(_) => "a status",
         Answer::Members(_) => "the members",
         Answer::Read { .. } => "a read with its basis",
+        Answer::Txn(_) => "the result of a transaction",
+        Answer::Range(_) => "a page of a range",
+        Answer::LeaseGranted { .. } => "a granted lease",
+        Answer::LeasesRenewed(_) => "renewed leases",
+        Answer::LeaseRevoked { .. } => "a revoked lease",
+        Answer::Lease(_) => "a lease",
+        Answer::Leases(_) => "leases",
+        Answer::SessionOpened { .. } => "an open session",
+        Answer::SessionDone => "the end of a session's command",
+        Answer::Watch(_) => "a part of a watch",
     }
 }
 

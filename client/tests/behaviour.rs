@@ -39,6 +39,7 @@ fn found(value: &[u8]) -> Result<Answer, Failure> {
         create_revision: Revision(2),
         mod_revision: Revision(3),
         version: 2,
+        lease: None,
     }))
 }
 
@@ -243,7 +244,7 @@ async fn the_leader_is_learnt_from_any_member_and_stale_reads_stay_where_they_we
         };
         let outcome = match request_kind {
             Request::Get { .. } => echo(request_kind),
-            Request::Write(_) | Request::Status | Request::Member(_) => put_at(8),
+            _ => put_at(8),
         };
         vec![Act::Answer(request.id, outcome)]
     })

@@ -56,7 +56,7 @@ impl Store {
                 } => Ok(self.put_if(key, value, condition)),
                 other => panic!("kvbench does not send {other:?}"),
             },
-            Request::Status | Request::Member(_) => unreachable!("the fake server answers this itself"),
+            _ => unreachable!("the fake server answers this itself, or it is not asked"),
         }
     }
 
@@ -86,6 +86,7 @@ impl Store {
                 create_revision: revision,
                 mod_revision: revision,
                 version: 1,
+                lease: None,
             };
             self.kvs.insert(Bytes::copy_from_slice(key), record);
         }

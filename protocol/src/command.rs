@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::wire::append;
-use crate::{ErrorCode, Failure, Limits, Revision};
+use crate::{ErrorCode, Failure, LeaseId, Limits, Once, Revision, SessionId, Txn};
+
+/// Longest `Idempotency-Key`, bytes.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// More than a command's encoding needs beside key and value, bytes.
 const COMMAND_OVERHEAD_BYTES: usize = 48;
@@ -54,12 +57,56 @@ pub enum Command<'a> {
         /// The oldest revision that can still be read.
         oldest: Revision,
     },
+    /// Several operations at once, under conditions.
+    Txn(#[serde(borrow)] Txn<'a>),
+    /// Executes a command unless one was executed under the same key lately; then answers what that one answered.
+    Once {
+        /// What the client named the request by (HTTP `Idempotency-Key`), 1 to [`MAX_IDEMPOTENCY_KEY_BYTES`] bytes.
+        #[serde(with = "serde_bytes")]
+        idempotency_key: &'a [u8],
+        /// The command, encoded; not another of this kind.
+        #[serde(with = "serde_bytes")]
+        command: &'a [u8],
+    },
+    /// Makes a lease.
+    GrantLease {
+        /// `None`: the store chooses. Clients choose below [`LeaseId::FIRST_OF_SERVER`].
+        id: Option<LeaseId>,
+        /// How long it lives without renewal, milliseconds of log time; at least 1.
+        ttl_ms: u64,
+    },
+    /// Lets leases live for their whole time again, from now on.
+    RenewLeases {
+        /// Which; those that are not there are passed over.
+        ids: Vec<LeaseId>,
+    },
+    /// Ends a lease and deletes the keys that hang on it, at one revision.
+    RevokeLease {
+        /// Which.
+        id: LeaseId,
+    },
+    /// Opens a session, within which a write that is sent again is applied once.
+    OpenSession {
+        /// How long it lives without a write or renewal, milliseconds of log time; at least 1.
+        ttl_ms: u64,
+    },
+    /// Lets a session live for its whole time again.
+    RenewSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Ends a session.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
 }
 
 /// A command that was decoded and checked against the limits: the only form in which one can be proposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedCommand {
     encoded: Bytes,
+    once: Option<Once>,
 }
 
 impl CheckedCommand {
@@ -77,7 +124,7 @@ impl CheckedCommand {
             )
         })?;
         check(&command, limits)?;
-        Ok(CheckedCommand { encoded })
+        Ok(CheckedCommand { encoded, once: None })
     }
 
     /// Checks and encodes.
@@ -88,6 +135,7 @@ impl CheckedCommand {
         check(command, limits)?;
         let checked = CheckedCommand {
             encoded: encode(command),
+            once: None,
         };
         limits.check_request(&checked.encoded)?;
         Ok(checked)
@@ -98,6 +146,7 @@ impl CheckedCommand {
     pub fn tick() -> CheckedCommand {
         CheckedCommand {
             encoded: encode(&Command::Tick),
+            once: None,
         }
     }
 
@@ -106,13 +155,27 @@ impl CheckedCommand {
     pub fn keep_history_from(oldest: Revision) -> CheckedCommand {
         CheckedCommand {
             encoded: encode(&Command::KeepHistoryFrom { oldest }),
+            once: None,
         }
     }
 
     /// Does it ask for more room on the disk, rather than give some back? Such commands are refused when there is none.
     #[must_use]
     pub fn grows_the_store(&self) -> bool {
-        matches!(decode_command(&self.encoded), Ok(Command::Put { .. }))
+        decode_command(&self.encoded).is_ok_and(|command| grows(&command))
+    }
+
+    /// The same, as one write of a session: sent again, it is applied once.
+    #[must_use]
+    pub fn within(mut self, once: Once) -> CheckedCommand {
+        self.once = Some(once);
+        self
+    }
+
+    /// Which write of a session it is; `None`: it is in no session.
+    #[must_use]
+    pub fn once(&self) -> Option<Once> {
+        self.once
     }
 
     /// The encoding that goes into the log.
@@ -126,17 +189,36 @@ fn encode(command: &Command<'_>) -> Bytes {
     let raw_bytes = match command {
         Command::Put { key, value, .. } => key.len() + value.len(),
         Command::Delete { key, .. } => key.len(),
-        Command::Tick | Command::KeepHistoryFrom { .. } => 0,
+        Command::Once {
+            idempotency_key,
+            command,
+        } => idempotency_key.len() + command.len(),
+        _ => 0,
     };
     let mut out = BytesMut::with_capacity(raw_bytes + COMMAND_OVERHEAD_BYTES);
     append(&mut out, command);
     out.freeze()
 }
 
+fn grows(command: &Command<'_>) -> bool {
+    match command {
+        Command::Put { .. } | Command::GrantLease { .. } | Command::OpenSession { .. } => true,
+        Command::Txn(txn) => txn.has_puts(),
+        Command::Once { command, .. } => decode_command(command).is_ok_and(|command| grows(&command)),
+        Command::Delete { .. }
+        | Command::Tick
+        | Command::KeepHistoryFrom { .. }
+        | Command::RenewLeases { .. }
+        | Command::RevokeLease { .. }
+        | Command::RenewSession { .. }
+        | Command::CloseSession { .. } => false,
+    }
+}
+
 /// What a client may ask for.
 fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
     let refused = |message: &str| Err(Failure::new(ErrorCode::BadRequest, message));
-    match *command {
+    match command {
         Command::Put {
             key, value, ttl_ms, ..
         } => {
@@ -150,6 +232,40 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         Command::Delete { key, .. } => limits.check_key(key),
         Command::Tick => refused("log time is carried forward by the leader alone, not by clients"),
         Command::KeepHistoryFrom { .. } => refused("history is given up by the leader alone, not by clients"),
+        Command::Txn(txn) => txn.check(limits),
+        Command::Once {
+            idempotency_key,
+            command,
+        } => check_once(idempotency_key, command, limits),
+        Command::GrantLease { id: Some(id), .. } if id.0 == 0 || *id >= LeaseId::FIRST_OF_SERVER => {
+            refused("the id of a lease is 1 to 2^62 - 1, or left to the server")
+        }
+        Command::GrantLease { ttl_ms: 0, .. } | Command::OpenSession { ttl_ms: 0 } => {
+            refused("the time to live is 0; it must be at least one millisecond")
+        }
+        Command::GrantLease { .. }
+        | Command::RenewLeases { .. }
+        | Command::RevokeLease { .. }
+        | Command::OpenSession { .. }
+        | Command::RenewSession { .. }
+        | Command::CloseSession { .. } => Ok(()),
+    }
+}
+
+fn check_once(idempotency_key: &[u8], command: &[u8], limits: &Limits) -> Result<(), Failure> {
+    let refused = |message: String| Err(Failure::new(ErrorCode::BadRequest, message));
+    if !(1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&idempotency_key.len()) {
+        return refused(format!(
+            "the idempotency key has {} bytes; it has 1 to {MAX_IDEMPOTENCY_KEY_BYTES}",
+            idempotency_key.len()
+        ));
+    }
+    match decode_command(command) {
+        Ok(Command::Once { .. }) => {
+            refused("a command is named by one idempotency key, not by two".to_owned())
+        }
+        Ok(command) => check(&command, limits),
+        Err(error) => refused(format!("the command is not valid: {error}")),
     }
 }
 

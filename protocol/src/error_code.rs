@@ -34,6 +34,18 @@ pub enum ErrorCode {
     NotServing,
     /// The change of members would harm the cluster, or does not fit it as it is; nothing was changed. HTTP 409.
     MembershipRefused,
+    /// There is no such lease (any more); nothing was changed. HTTP 404.
+    LeaseNotFound,
+    /// There is a lease of that id already. HTTP 409.
+    LeaseExists,
+    /// The value to be incremented is no number, or the sum would be none of 64 bits; nothing was changed. HTTP 409.
+    NotANumber,
+    /// Another request was executed under the same idempotency key; this one was not. HTTP 409.
+    IdempotencyConflict,
+    /// The store has not reached the revision asked for. HTTP 400.
+    FutureRevision,
+    /// The watch did not keep up, and asked to be ended then. HTTP 429.
+    WatchTooSlow,
 }
 
 /// What sending the same request again would mean.
@@ -49,7 +61,7 @@ pub enum Retry {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 13] = [
+    pub const ALL: [ErrorCode; 19] = [
         ErrorCode::BadRequest,
         ErrorCode::KeyNotFound,
         ErrorCode::RevisionMismatch,
@@ -63,17 +75,28 @@ impl ErrorCode {
         ErrorCode::NotLeader,
         ErrorCode::NotServing,
         ErrorCode::MembershipRefused,
+        ErrorCode::LeaseNotFound,
+        ErrorCode::LeaseExists,
+        ErrorCode::NotANumber,
+        ErrorCode::IdempotencyConflict,
+        ErrorCode::FutureRevision,
+        ErrorCode::WatchTooSlow,
     ];
 
     /// Its status at the HTTP door. 4xx, 429 and 503 promise: not applied, and never will be.
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            ErrorCode::BadRequest | ErrorCode::Compacted => 400,
-            ErrorCode::KeyNotFound => 404,
-            ErrorCode::RevisionMismatch | ErrorCode::SessionExpired | ErrorCode::MembershipRefused => 409,
+            ErrorCode::BadRequest | ErrorCode::Compacted | ErrorCode::FutureRevision => 400,
+            ErrorCode::KeyNotFound | ErrorCode::LeaseNotFound => 404,
+            ErrorCode::RevisionMismatch
+            | ErrorCode::SessionExpired
+            | ErrorCode::MembershipRefused
+            | ErrorCode::LeaseExists
+            | ErrorCode::NotANumber
+            | ErrorCode::IdempotencyConflict => 409,
             ErrorCode::TooLarge => 413,
-            ErrorCode::Overloaded => 429,
+            ErrorCode::Overloaded | ErrorCode::WatchTooSlow => 429,
             ErrorCode::NoLeader | ErrorCode::NoSpace | ErrorCode::NotLeader | ErrorCode::NotServing => 503,
             ErrorCode::OutcomeUnknown => 504,
         }
@@ -96,6 +119,12 @@ impl ErrorCode {
             ErrorCode::NotLeader => "not_leader",
             ErrorCode::NotServing => "not_serving",
             ErrorCode::MembershipRefused => "membership_refused",
+            ErrorCode::LeaseNotFound => "lease_not_found",
+            ErrorCode::LeaseExists => "lease_exists",
+            ErrorCode::NotANumber => "not_a_number",
+            ErrorCode::IdempotencyConflict => "idempotency_conflict",
+            ErrorCode::FutureRevision => "future_revision",
+            ErrorCode::WatchTooSlow => "watch_too_slow",
         }
     }
 
@@ -115,7 +144,13 @@ impl ErrorCode {
             | ErrorCode::TooLarge
             | ErrorCode::Compacted
             | ErrorCode::SessionExpired
-            | ErrorCode::MembershipRefused => Retry::Never,
+            | ErrorCode::MembershipRefused
+            | ErrorCode::LeaseNotFound
+            | ErrorCode::LeaseExists
+            | ErrorCode::NotANumber
+            | ErrorCode::IdempotencyConflict
+            | ErrorCode::FutureRevision
+            | ErrorCode::WatchTooSlow => Retry::Never,
         }
     }
 }
@@ -156,6 +191,17 @@ mod tests {
                 409,
                 Retry::Never,
             ),
+            (ErrorCode::LeaseNotFound, "lease_not_found", 404, Retry::Never),
+            (ErrorCode::LeaseExists, "lease_exists", 409, Retry::Never),
+            (ErrorCode::NotANumber, "not_a_number", 409, Retry::Never),
+            (
+                ErrorCode::IdempotencyConflict,
+                "idempotency_conflict",
+                409,
+                Retry::Never,
+            ),
+            (ErrorCode::FutureRevision, "future_revision", 400, Retry::Never),
+            (ErrorCode::WatchTooSlow, "watch_too_slow", 429, Retry::Never),
         ];
         let actual = ErrorCode::ALL.map(|code| (code, code.name(), code.http_status(), code.retry()));
         assert_eq!(actual, expected);

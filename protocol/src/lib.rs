@@ -40,15 +40,21 @@ mod error_code;
 mod foreign;
 mod frame;
 mod handshake;
+mod kv;
 mod limits;
 mod membership;
 mod negotiate;
 mod peer;
+mod range;
 mod request;
+mod txn;
 mod types;
+mod watch;
 mod wire;
 
-pub use command::{CheckedCommand, Command, CommandError, Condition, decode_command};
+pub use command::{
+    CheckedCommand, Command, CommandError, Condition, MAX_IDEMPOTENCY_KEY_BYTES, decode_command,
+};
 pub use error::{EntriesError, ProtocolError};
 pub use error_code::{ErrorCode, Retry};
 pub use foreign::Foreign;
@@ -59,6 +65,7 @@ pub use handshake::{
     HandshakeReply, Hello, KNOWN_FEATURES, MAGIC, PROTOCOL_VERSIONS, REQUIRED_FEATURES, Rejection,
     RejectionCode, Speaker, Welcome,
 };
+pub use kv::{KeySpan, KeyValue, LeaseId, Once, SESSION_WINDOW, SessionId, prefix_end};
 pub use limits::Limits;
 pub use membership::{
     Admission, Force, Knock, KnockWay, MemberCommand, MembershipMessage, Presence, Promotion, Standing,
@@ -69,11 +76,17 @@ pub use peer::{
     FormedIn, Founding, Introduction, PeerMessage, RaftBody, RaftMessage, SnapshotProgress, WireEntry,
     WireEntryId,
 };
+pub use range::{At, Cursor, MAX_PAGE_BYTES, MAX_PAGE_KEYS, Order, RangePage, RangeRequest};
 pub use request::{
-    Answer, Consistency, Failure, Header, LeaderHint, Member, ReadBasis, Record, Request, Response, RoleName,
-    Status,
+    Answer, Consistency, Failure, Header, LeaderHint, LeaseQuery, LeaseState, Member, ReadBasis, Record,
+    Request, Response, RoleName, Status, WatchControl,
+};
+pub use txn::{
+    Branch, Compare, Keys, Lifetime, MAX_TXN_ANSWER_BYTES, MAX_TXN_DEPTH, MAX_TXN_KEYS, Op, OpResult,
+    Previous, Relation, Shape, Test, Txn, TxnResult,
 };
 pub use types::{Address, ClusterId, GroupId, HistoryEpoch, NodeId, NodeName, RequestId, Revision};
+pub use watch::{EventFilter, PartKind, WatchEvent, WatchPart, WatchRequest, WatchStart, WhenSlow};
 pub use wire::{
     ClientRequest, ConnectionContext, decode_handshake_reply, decode_hello, decode_peer, decode_request,
     decode_response, encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,

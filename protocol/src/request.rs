@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Address, CheckedCommand, ClusterId, ErrorCode, HistoryEpoch, MemberCommand, NodeId, NodeName, Revision,
+    Address, CheckedCommand, ClusterId, ErrorCode, HistoryEpoch, LeaseId, MemberCommand, NodeId, NodeName,
+    RangePage, RangeRequest, Revision, SessionId, TxnResult, WatchPart, WatchRequest,
 };
 
 /// What a read promises.
@@ -69,10 +70,39 @@ pub enum Request {
     Status,
     /// Changes the members, or the leader.
     Member(MemberCommand),
+    /// Reads a page of a range of keys.
+    Range(RangeRequest),
+    /// Tells about leases.
+    Lease(LeaseQuery),
+    /// Tells about every change of some keys, in many answers. Only where answers can be many.
+    Watch(WatchRequest),
+    /// For the watch of the same id: more credit, or its end. Has no answer.
+    WatchControl(WatchControl),
+}
+
+/// What is asked about leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaseQuery {
+    /// One lease, with the keys that hang on it.
+    One(LeaseId),
+    /// All of them behind this one, in order, as many as fit an answer.
+    After(LeaseId),
+}
+
+/// What a client tells about a watch of its.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchControl {
+    /// It takes so many more bytes of keys and values.
+    Credit {
+        /// How many more.
+        bytes: u32,
+    },
+    /// It wants no more. Parts that are on their way still come.
+    Cancel,
 }
 
 /// A key's record as a read returns it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The value.
     pub value: Bytes,
@@ -82,6 +112,8 @@ pub struct Record {
     pub mod_revision: Revision,
     /// Count of writes since creation, from 1.
     pub version: u64,
+    /// The lease that the key hangs on.
+    pub lease: Option<LeaseId>,
 }
 
 /// What a request that was executed returns.
@@ -119,6 +151,56 @@ pub enum Answer {
         /// What the answer rests on.
         basis: ReadBasis,
     },
+    /// The transaction was applied.
+    Txn(TxnResult),
+    /// A page of a range.
+    Range(RangePage),
+    /// The lease is there.
+    LeaseGranted {
+        /// Its id.
+        id: LeaseId,
+        /// How long it lives without renewal, milliseconds.
+        ttl_ms: u64,
+    },
+    /// Of each lease that was to be renewed, in order: how long it lives now, milliseconds; `None`: it is not there.
+    LeasesRenewed(Vec<Option<u64>>),
+    /// The lease is not there any more.
+    LeaseRevoked {
+        /// How many keys hung on it.
+        deleted: u64,
+        /// The store's revision after it.
+        revision: Revision,
+    },
+    /// About one lease; `None`: it is not there.
+    Lease(Option<LeaseState>),
+    /// About leases, in the order of their ids; none: there is none behind the one that was named.
+    Leases(Vec<LeaseState>),
+    /// The session is open.
+    SessionOpened {
+        /// Its id.
+        session: SessionId,
+        /// How long it lives without a write or renewal, milliseconds.
+        ttl_ms: u64,
+    },
+    /// The session was renewed, or closed.
+    SessionDone,
+    /// A part of what a watch tells; more come.
+    Watch(WatchPart),
+}
+
+/// About a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseState {
+    /// Its id.
+    pub id: LeaseId,
+    /// How long it lives without renewal, milliseconds of log time.
+    pub ttl_ms: u64,
+    /// How long it still lives, milliseconds.
+    pub remaining_ms: u64,
+    /// How many keys hang on it.
+    pub key_count: u64,
+    /// Those keys, in order; only where one lease was asked about.
+    pub keys: Vec<Bytes>,
 }
 
 /// Why a request was not, or may not have been, executed.

@@ -3,6 +3,7 @@
 //! ```text
 //! request   RequestHeader, then raw:  Get: the key      Write: the encoded command
 //!                                     Status: nothing   Member: the encoded command
+//!                                     WriteOnce: the encoded command    Range, Watch: what is wanted
 //! answer    ResponseHeader, then raw: Found, Read: the value   Members: the list   all others: nothing
 //! ```
 //! Cluster, node and history epoch are the same for all answers on a connection: its [`Welcome`](crate::Welcome) told
@@ -14,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{append, expect_end, take};
 use crate::{
     Answer, CheckedCommand, ClusterId, Consistency, ErrorCode, Failure, GroupId, Header, HistoryEpoch,
-    Limits, Member, MemberCommand, NodeId, ProtocolError, ReadBasis, Record, Request, RequestId, Response,
-    Revision, Status, Welcome, write_frame,
+    LeaseId, LeaseQuery, LeaseState, Limits, Member, NodeId, Once, ProtocolError, RangePage, RangeRequest,
+    ReadBasis, Record, Request, RequestId, Response, Revision, SESSION_WINDOW, SessionId, Status, TxnResult,
+    WatchControl, WatchPart, WatchRequest, Welcome, write_frame,
 };
 
 /// The group of every client frame today.
@@ -38,26 +40,28 @@ enum RequestKind {
     Write,
     Status,
     Member,
+    WriteOnce(Once),
+    Range,
+    Lease(LeaseQuery),
+    Watch,
+    WatchControl(WatchControl),
 }
 
-/// `S` and `F` are references when written, and owned when read.
+/// `O` borrows when written, and owns when read.
 #[derive(Serialize, Deserialize)]
-struct ResponseHeader<S, F> {
+struct ResponseHeader<O> {
     group: GroupId,
     id: RequestId,
     term: u64,
     revision: Revision,
-    outcome: Outcome<S, F>,
+    outcome: O,
 }
 
+/// Type parameters are references when written, and owned when read.
 #[derive(Serialize, Deserialize)]
-enum Outcome<S, F> {
+enum Outcome<S, F, T, R, W> {
     Failed(F),
-    Found {
-        create_revision: Revision,
-        mod_revision: Revision,
-        version: u64,
-    },
+    Found(RecordHeader),
     NotFound,
     Put {
         revision: Revision,
@@ -75,6 +79,25 @@ enum Outcome<S, F> {
         basis: ReadBasis,
         record: Option<RecordHeader>,
     },
+    Txn(T),
+    Range(R),
+    LeaseGranted {
+        id: LeaseId,
+        ttl_ms: u64,
+    },
+    LeasesRenewed(Vec<Option<u64>>),
+    LeaseRevoked {
+        deleted: u64,
+        revision: Revision,
+    },
+    Lease(Option<LeaseState>),
+    Leases(Vec<LeaseState>),
+    SessionOpened {
+        session: SessionId,
+        ttl_ms: u64,
+    },
+    SessionDone,
+    Watch(W),
 }
 
 /// A record but for its value.
@@ -83,7 +106,11 @@ struct RecordHeader {
     create_revision: Revision,
     mod_revision: Revision,
     version: u64,
+    lease: Option<LeaseId>,
 }
+
+type OwnedOutcome = Outcome<Box<Status>, Failure, TxnResult, RangePage, WatchPart>;
+type BorrowedOutcome<'a> = Outcome<&'a Status, &'a Failure, &'a TxnResult, &'a RangePage, &'a WatchPart>;
 
 impl RecordHeader {
     fn of(record: &Record) -> RecordHeader {
@@ -91,6 +118,7 @@ impl RecordHeader {
             create_revision: record.create_revision,
             mod_revision: record.mod_revision,
             version: record.version,
+            lease: record.lease,
         }
     }
 
@@ -100,6 +128,7 @@ impl RecordHeader {
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
             version: self.version,
+            lease: self.lease,
         }
     }
 }
@@ -146,12 +175,25 @@ pub fn encode_request(out: &mut BytesMut, id: RequestId, timeout_ms: u32, reques
             },
             key,
         ),
-        Request::Write(command) => (RequestKind::Write, command.encoded()),
+        Request::Write(command) => (
+            command.once().map_or(RequestKind::Write, RequestKind::WriteOnce),
+            command.encoded(),
+        ),
         Request::Status => (RequestKind::Status, &[]),
         Request::Member(command) => {
             encoded = postcard::to_allocvec(command).expect("plain data always encodes");
             (RequestKind::Member, &encoded)
         }
+        Request::Range(range) => {
+            encoded = postcard::to_allocvec(range).expect("plain data always encodes");
+            (RequestKind::Range, &encoded)
+        }
+        Request::Lease(query) => (RequestKind::Lease(*query), &[]),
+        Request::Watch(watch) => {
+            encoded = postcard::to_allocvec(watch).expect("plain data always encodes");
+            (RequestKind::Watch, &encoded)
+        }
+        Request::WatchControl(control) => (RequestKind::WatchControl(*control), &[]),
     };
     let header = RequestHeader {
         group: GROUP,
@@ -178,7 +220,7 @@ pub fn encode_request(out: &mut BytesMut, id: RequestId, timeout_ms: u32, reques
 )]
 pub fn decode_request(body: Bytes, limits: &Limits) -> Result<ClientRequest, ProtocolError> {
     let (header, rest) = take::<RequestHeader>(EXPECTED_REQUEST, &body)?;
-    if let RequestKind::Status = header.kind {
+    if let RequestKind::Status | RequestKind::Lease(_) | RequestKind::WatchControl(_) = header.kind {
         expect_end(EXPECTED_REQUEST, rest)?;
     }
     let raw = body.slice_ref(rest);
@@ -208,16 +250,48 @@ fn request(kind: RequestKind, raw: Bytes, limits: &Limits) -> Result<Request, Fa
         }
         RequestKind::Write => CheckedCommand::from_client(raw, limits).map(Request::Write),
         RequestKind::Status => Ok(Request::Status),
-        RequestKind::Member => member_command(&raw).map(Request::Member),
+        RequestKind::Member => plain(&raw, "change of members").map(Request::Member),
+        RequestKind::WriteOnce(once) => {
+            let command = CheckedCommand::from_client(raw, limits)?;
+            Ok(Request::Write(command.within(checked_once(once)?)))
+        }
+        RequestKind::Range => {
+            limits.check_request(&raw)?;
+            let range: RangeRequest = plain(&raw, "range")?;
+            range.check(limits)?;
+            Ok(Request::Range(range))
+        }
+        RequestKind::Lease(query) => Ok(Request::Lease(query)),
+        RequestKind::Watch => {
+            limits.check_request(&raw)?;
+            let watch: WatchRequest = plain(&raw, "watch")?;
+            watch.check(limits)?;
+            Ok(Request::Watch(watch))
+        }
+        RequestKind::WatchControl(control) => Ok(Request::WatchControl(control)),
     }
 }
 
-fn member_command(raw: &[u8]) -> Result<MemberCommand, Failure> {
+fn checked_once(once: Once) -> Result<Once, Failure> {
+    let is_within = once.session.0 != 0
+        && (1..=once.sequence).contains(&once.first_unacknowledged)
+        && once.sequence - once.first_unacknowledged < SESSION_WINDOW;
+    if is_within {
+        return Ok(once);
+    }
+    let message = format!(
+        "{once:?} is no write of a session: sequences begin at 1, and run at most {SESSION_WINDOW} ahead of the first \
+         unacknowledged one"
+    );
+    Err(Failure::new(ErrorCode::BadRequest, message))
+}
+
+fn plain<T: serde::de::DeserializeOwned>(raw: &[u8], what: &str) -> Result<T, Failure> {
     match postcard::take_from_bytes(raw) {
-        Ok((command, [])) => Ok(command),
+        Ok((value, [])) => Ok(value),
         Ok(_) | Err(_) => Err(Failure::new(
             ErrorCode::BadRequest,
-            "the change of members does not decode: use a client of the server's version",
+            format!("the {what} does not decode: use a client of the server's version"),
         )),
     }
 }
@@ -252,14 +326,10 @@ pub fn encode_response(out: &mut BytesMut, id: RequestId, response: &Response) {
     });
 }
 
-fn outcome(response: &Response) -> Outcome<&Status, &Failure> {
+fn outcome(response: &Response) -> BorrowedOutcome<'_> {
     match &response.outcome {
         Err(failure) => Outcome::Failed(failure),
-        Ok(Answer::Found(record)) => Outcome::Found {
-            create_revision: record.create_revision,
-            mod_revision: record.mod_revision,
-            version: record.version,
-        },
+        Ok(Answer::Found(record)) => Outcome::Found(RecordHeader::of(record)),
         Ok(Answer::NotFound) => Outcome::NotFound,
         Ok(Answer::Put { revision }) => Outcome::Put { revision: *revision },
         Ok(Answer::Deleted { existed, revision }) => Outcome::Deleted {
@@ -273,6 +343,25 @@ fn outcome(response: &Response) -> Outcome<&Status, &Failure> {
             basis: *basis,
             record: record.as_ref().map(RecordHeader::of),
         },
+        Ok(Answer::Txn(result)) => Outcome::Txn(result),
+        Ok(Answer::Range(page)) => Outcome::Range(page),
+        Ok(Answer::LeaseGranted { id, ttl_ms }) => Outcome::LeaseGranted {
+            id: *id,
+            ttl_ms: *ttl_ms,
+        },
+        Ok(Answer::LeasesRenewed(remaining)) => Outcome::LeasesRenewed(remaining.clone()),
+        Ok(Answer::LeaseRevoked { deleted, revision }) => Outcome::LeaseRevoked {
+            deleted: *deleted,
+            revision: *revision,
+        },
+        Ok(Answer::Lease(lease)) => Outcome::Lease(lease.clone()),
+        Ok(Answer::Leases(leases)) => Outcome::Leases(leases.clone()),
+        Ok(Answer::SessionOpened { session, ttl_ms }) => Outcome::SessionOpened {
+            session: *session,
+            ttl_ms: *ttl_ms,
+        },
+        Ok(Answer::SessionDone) => Outcome::SessionDone,
+        Ok(Answer::Watch(part)) => Outcome::Watch(part),
     }
 }
 
@@ -288,7 +377,7 @@ pub fn decode_response(
     body: Bytes,
     context: &ConnectionContext,
 ) -> Result<(RequestId, Response), ProtocolError> {
-    let (header, rest) = take::<ResponseHeader<Box<Status>, Failure>>(EXPECTED_RESPONSE, &body)?;
+    let (header, rest) = take::<ResponseHeader<OwnedOutcome>>(EXPECTED_RESPONSE, &body)?;
     if header.group != GROUP {
         return Err(ProtocolError::UnknownGroup(header.group));
     }
@@ -307,23 +396,12 @@ pub fn decode_response(
 
 /// Turns an outcome's header, and what stands behind it in the frame, into the outcome.
 fn answer(
-    outcome: Outcome<Box<Status>, Failure>,
+    outcome: OwnedOutcome,
     frame: &Bytes,
     rest: &[u8],
 ) -> Result<Result<Answer, Failure>, ProtocolError> {
     let answer = match outcome {
-        Outcome::Found {
-            create_revision,
-            mod_revision,
-            version,
-        } => {
-            return Ok(Ok(Answer::Found(Record {
-                value: frame.slice_ref(rest),
-                create_revision,
-                mod_revision,
-                version,
-            })));
-        }
+        Outcome::Found(record) => return Ok(Ok(Answer::Found(record.with(frame.slice_ref(rest))))),
         Outcome::Failed(failure) => Err(failure),
         Outcome::NotFound => Ok(Answer::NotFound),
         Outcome::Put { revision } => Ok(Answer::Put { revision }),
@@ -343,6 +421,16 @@ fn answer(
             let record = Some(record.with(frame.slice_ref(rest)));
             return Ok(Ok(Answer::Read { record, basis }));
         }
+        Outcome::Txn(result) => Ok(Answer::Txn(result)),
+        Outcome::Range(page) => Ok(Answer::Range(page)),
+        Outcome::LeaseGranted { id, ttl_ms } => Ok(Answer::LeaseGranted { id, ttl_ms }),
+        Outcome::LeasesRenewed(remaining) => Ok(Answer::LeasesRenewed(remaining)),
+        Outcome::LeaseRevoked { deleted, revision } => Ok(Answer::LeaseRevoked { deleted, revision }),
+        Outcome::Lease(lease) => Ok(Answer::Lease(lease)),
+        Outcome::Leases(leases) => Ok(Answer::Leases(leases)),
+        Outcome::SessionOpened { session, ttl_ms } => Ok(Answer::SessionOpened { session, ttl_ms }),
+        Outcome::SessionDone => Ok(Answer::SessionDone),
+        Outcome::Watch(part) => Ok(Answer::Watch(part)),
     };
     expect_end(EXPECTED_RESPONSE, rest)?;
     Ok(answer)

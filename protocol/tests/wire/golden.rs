@@ -220,6 +220,7 @@ fn answers() -> Vec<Line> {
         create_revision: Revision(2),
         mod_revision: Revision(200),
         version: 4,
+        lease: None,
     };
     let found = Answer::Found(record.clone());
     let deleted = Answer::Deleted {

@@ -241,6 +241,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 create_revision,
                 mod_revision,
                 version,
+                lease: None,
             },
         )
     };

@@ -23,7 +23,12 @@ proptest! {
         match decode_request(frame.clone(), &Limits::default()).unwrap().request.unwrap() {
             Request::Get { key, .. } => prop_assert!(is_slice_of(&key, &frame)),
             Request::Write(command) => prop_assert!(is_slice_of(command.encoded(), &frame)),
-            Request::Status | Request::Member(_) => {}
+            Request::Status
+            | Request::Member(_)
+            | Request::Range(_)
+            | Request::Lease(_)
+            | Request::Watch(_)
+            | Request::WatchControl(_) => {}
         }
     }
 

@@ -105,6 +105,7 @@ fn record(value: &'static [u8]) -> Record {
         create_revision: Revision(2),
         mod_revision: Revision(5),
         version: 2,
+        lease: None,
     }
 }
 

@@ -164,6 +164,10 @@ impl Formed {
                 };
                 self.take_read(now, read, out);
             }
+            Request::Range(_) | Request::Lease(_) | Request::Watch(_) | Request::WatchControl(_) => {
+                let message = "this server does not serve that yet";
+                out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
+            }
             Request::Write(command) => {
                 out.take_request();
                 self.writes.push(WaitingWrite {

@@ -166,7 +166,9 @@ fn size_bytes(request: &Request) -> usize {
     match request {
         Request::Write(command) => command.encoded().len(),
         Request::Get { key, .. } => key.len(),
-        Request::Status | Request::Member(_) => 0,
+        Request::Range(range) => range.span.from.len() + range.cursor.as_ref().map_or(0, bytes::Bytes::len),
+        Request::Watch(watch) => watch.span.from.len(),
+        Request::Status | Request::Member(_) | Request::Lease(_) | Request::WatchControl(_) => 0,
     }
 }
 

@@ -252,6 +252,14 @@ fn depends_on<'a>(command: &Command<'a>) -> Option<&'a [u8]> {
         }
         | Command::Tick
         | Command::KeepHistoryFrom { .. } => None,
+        Command::Txn(_)
+        | Command::Once { .. }
+        | Command::GrantLease { .. }
+        | Command::RenewLeases { .. }
+        | Command::RevokeLease { .. }
+        | Command::OpenSession { .. }
+        | Command::RenewSession { .. }
+        | Command::CloseSession { .. } => None,
         Command::Put { key, .. } | Command::Delete { key, .. } => Some(key),
     }
 }

@@ -280,6 +280,14 @@ impl Store {
                 ttl_ms,
             } => Some(self.put(key, value, condition, ttl_ms)),
             Command::Delete { key, condition } => Some(self.delete(key, condition)),
+            Command::Txn(_)
+            | Command::Once { .. }
+            | Command::GrantLease { .. }
+            | Command::RenewLeases { .. }
+            | Command::RevokeLease { .. }
+            | Command::OpenSession { .. }
+            | Command::RenewSession { .. }
+            | Command::CloseSession { .. } => unimplemented!("comes with the commands of this kind"),
             Command::Tick => None,
             Command::KeepHistoryFrom { oldest } => {
                 self.keep_history_from(oldest);

@@ -97,6 +97,7 @@ impl Stored {
             create_revision,
             mod_revision: self.mod_revision,
             version,
+            lease: None,
         })
     }
 }

@@ -76,6 +76,7 @@ impl Story {
                     .map_or(write.revision, |record| record.create_revision),
                 mod_revision: write.revision,
                 version: record.map_or(0, |record| record.version) + 1,
+                lease: None,
             })
         })
     }
@@ -103,6 +104,7 @@ impl Story {
                     .map_or(found.mod_revision, |known| known.create_revision),
                 mod_revision: found.mod_revision,
                 version: known.as_ref().map_or(0, |known| known.version) + 1,
+                lease: None,
             };
             *found == expected && last < found.mod_revision && found.mod_revision <= at
         };
@@ -197,6 +199,7 @@ mod tests {
             create_revision: Revision(create),
             mod_revision: Revision(change),
             version,
+            lease: None,
         }
     }
 

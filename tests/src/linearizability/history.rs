@@ -83,7 +83,7 @@ impl Outcome {
                 revision: *revision,
             },
             Answer::ConditionFailed { current } => Outcome::ConditionFailed { current: *current },
-            Answer::Status(_) | Answer::Members(_) => return None,
+            _ => return None,
         })
     }
 }

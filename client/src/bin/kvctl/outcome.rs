@@ -89,11 +89,18 @@ fn exit_of(error: &Error) -> Exit {
 
 fn exit_of_code(code: ErrorCode) -> Exit {
     match code {
-        ErrorCode::BadRequest | ErrorCode::TooLarge | ErrorCode::Compacted => Exit::Usage,
-        ErrorCode::KeyNotFound => Exit::NotFound,
-        ErrorCode::RevisionMismatch | ErrorCode::MembershipRefused => Exit::ConditionFailed,
+        ErrorCode::BadRequest | ErrorCode::TooLarge | ErrorCode::Compacted | ErrorCode::FutureRevision => {
+            Exit::Usage
+        }
+        ErrorCode::KeyNotFound | ErrorCode::LeaseNotFound => Exit::NotFound,
+        ErrorCode::RevisionMismatch
+        | ErrorCode::MembershipRefused
+        | ErrorCode::LeaseExists
+        | ErrorCode::NotANumber
+        | ErrorCode::IdempotencyConflict => Exit::ConditionFailed,
         ErrorCode::OutcomeUnknown => Exit::OutcomeUnknown,
         ErrorCode::Overloaded
+        | ErrorCode::WatchTooSlow
         | ErrorCode::NoLeader
         | ErrorCode::NoSpace
         | ErrorCode::SessionExpired

@@ -132,6 +132,7 @@ mod tests {
             create_revision: Revision(2),
             mod_revision: Revision(3),
             version: 2,
+            lease: None,
         }
     }
 

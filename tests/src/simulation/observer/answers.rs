@@ -87,7 +87,7 @@ impl Observer {
                 self.condition_failed(slot, invocation, *current, shown);
                 None
             }
-            Answer::Status(_) | Answer::Members(_) => None,
+            _ => None,
         };
         self.shown_revision = self.shown_revision.max(place.unwrap_or(0));
     }

@@ -96,6 +96,7 @@ impl Model {
                         create_revision: old.as_ref().map_or(mod_revision, |old| old.create_revision),
                         mod_revision,
                         version: old.as_ref().map_or(0, |old| old.version) + 1,
+                        lease: None,
                     };
                     let deadline_us = ttl_ms.map(|ttl_ms| self.log_time_us + ttl_ms * 1000);
                     self.change(&key, Some(record), deadline_us);
@@ -122,6 +123,7 @@ impl Model {
                 None
             }
             Command::Tick => None,
+            _ => unimplemented!("the workload asks for no such command"),
         }
     }
 

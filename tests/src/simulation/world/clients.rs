@@ -377,7 +377,7 @@ impl World {
             Answer::Put { revision } => Some(Some(*revision)),
             Answer::NotFound | Answer::Read { record: None, .. } | Answer::Deleted { .. } => Some(None),
             Answer::ConditionFailed { current } => Some(*current),
-            Answer::Status(_) | Answer::Members(_) => None,
+            _ => None,
         };
         if let Some(seen) = seen {
             this.seen.insert(ongoing.invocation.key, seen);

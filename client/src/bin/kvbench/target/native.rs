@@ -158,9 +158,7 @@ fn answered(response: Response) -> Answered {
         })),
         Ok(Answer::Put { revision }) => Answered::Written(Some(revision)),
         Ok(Answer::ConditionFailed { .. }) => Answered::Conflict,
-        Ok(Answer::Deleted { .. } | Answer::Status(_) | Answer::Members(_)) => {
-            Answered::Unknown("unexpected_answer")
-        }
+        Ok(_) => Answered::Unknown("unexpected_answer"),
         Err(Failure {
             code: ErrorCode::OutcomeUnknown,
             ..

@@ -54,6 +54,7 @@ impl Model {
                 create_revision: old.as_ref().map_or(revision, |old| old.create_revision),
                 mod_revision: revision,
                 version: old.as_ref().map_or(0, |old| old.version) + 1,
+                lease: None,
             };
             state.insert(key.clone(), record);
         }

@@ -1,0 +1,337 @@
+//! Transactions: compare, then do one thing or the other, atomically and at one revision.
+//!
+//! Operations run in order, and see what those before them did. A key is written at most once per transaction; what writes
+//! one twice is refused as a whole, as is one that touches too many keys or answers too much. A transaction that is refused
+//! changes nothing.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::kv::check_end;
+use crate::{ErrorCode, Failure, KeyValue, LeaseId, Limits, Revision};
+
+/// Most keys that the ranges of one transaction may hold together. The same on every node: it decides what is applied.
+pub const MAX_TXN_KEYS: usize = 10_000;
+
+/// Most bytes of keys and values that one transaction may answer. The same on every node.
+pub const MAX_TXN_ANSWER_BYTES: usize = 4 << 20;
+
+/// How deep transactions may be nested, the outermost counted.
+pub const MAX_TXN_DEPTH: usize = 8;
+
+/// A transaction, borrowing from its encoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn<'a> {
+    /// What must hold, all of it, for `then` to happen.
+    #[serde(borrow)]
+    pub compare: Vec<Compare<'a>>,
+    /// What happens if all of it holds.
+    pub then: Vec<Op<'a>>,
+    /// What happens if not.
+    pub otherwise: Vec<Op<'a>>,
+}
+
+/// The key or the range of keys that something is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keys<'a> {
+    /// One key.
+    One(#[serde(with = "serde_bytes")] &'a [u8]),
+    /// All keys from `from`, inclusive, to `to`, exclusive.
+    Range {
+        /// The first; empty: of all.
+        #[serde(with = "serde_bytes")]
+        from: &'a [u8],
+        /// `None`: to the last of all.
+        #[serde(with = "serde_bytes")]
+        to: Option<&'a [u8]>,
+    },
+}
+
+/// A condition on a key. On a range: it must hold for each key that exists in it; where none does, it is judged as for one key
+/// that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare<'a> {
+    /// On which keys.
+    #[serde(borrow)]
+    pub keys: Keys<'a>,
+    /// What must hold.
+    pub test: Test<'a>,
+}
+
+/// What must hold for a key. Revisions and version of a key that does not exist are 0, and it has no value and no lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test<'a> {
+    /// It exists.
+    Exists,
+    /// It does not exist.
+    Absent,
+    /// Of its value, bytewise. Never holds for a key that does not exist.
+    Value(Relation, #[serde(with = "serde_bytes")] &'a [u8]),
+    /// Of its version.
+    Version(Relation, u64),
+    /// Of the revision that created it.
+    CreateRevision(Relation, Revision),
+    /// Of the revision that last changed it.
+    ModRevision(Relation, Revision),
+    /// Of the lease that it hangs on; none counts as 0.
+    Lease(Relation, Option<LeaseId>),
+}
+
+/// How the key's own (on the left) relates to what was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relation {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `>`
+    Greater,
+}
+
+impl Relation {
+    /// Does it hold between the two?
+    #[must_use]
+    pub fn holds<T: Ord + ?Sized>(self, left: &T, right: &T) -> bool {
+        match self {
+            Relation::Equal => left == right,
+            Relation::NotEqual => left != right,
+            Relation::Less => left < right,
+            Relation::Greater => left > right,
+        }
+    }
+}
+
+/// How long a key lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// Until it is deleted.
+    #[default]
+    Unlimited,
+    /// So many milliseconds of log time; at least 1.
+    Ttl {
+        /// Milliseconds.
+        ttl_ms: u64,
+    },
+    /// As long as the lease.
+    Lease(LeaseId),
+    /// As its record until now says; unlimited for a new key.
+    Kept,
+}
+
+/// Are the records from before a change wanted in the answer?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Previous {
+    /// No.
+    #[default]
+    Unwanted,
+    /// Yes.
+    Wanted,
+}
+
+/// What of each record is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Shape {
+    /// All of it.
+    #[default]
+    Records,
+    /// All but the value.
+    KeysOnly,
+    /// Only how many there are.
+    CountOnly,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op<'a> {
+    /// Sets a key.
+    Put {
+        /// The key.
+        #[serde(with = "serde_bytes")]
+        key: &'a [u8],
+        /// The value.
+        #[serde(with = "serde_bytes")]
+        value: &'a [u8],
+        /// How long it lives.
+        lifetime: Lifetime,
+        /// Is the old record wanted?
+        previous: Previous,
+    },
+    /// Adds to the number that a key's value is, in decimal ASCII digits; a key that does not exist counts as 0. Its lifetime
+    /// stays. A value that is no number, and a sum beyond 64 bits, refuse the transaction.
+    Increment {
+        /// The key.
+        #[serde(with = "serde_bytes")]
+        key: &'a [u8],
+        /// What is added.
+        by: i64,
+    },
+    /// Deletes keys.
+    Delete {
+        /// Which.
+        #[serde(borrow)]
+        keys: Keys<'a>,
+        /// Are the old records wanted?
+        previous: Previous,
+    },
+    /// Reads keys.
+    Get {
+        /// Which.
+        #[serde(borrow)]
+        keys: Keys<'a>,
+        /// What of them.
+        shape: Shape,
+        /// At most so many; `None`: all.
+        limit: Option<u32>,
+    },
+    /// A transaction within this one: [`Txn`], encoded by [`Txn::encode`], so that its depth is known before it is decoded.
+    Txn(#[serde(with = "serde_bytes")] &'a [u8]),
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxnResult {
+    /// The revision it made; the store's, when it changed nothing.
+    pub revision: Revision,
+    /// Which of the two happened.
+    pub branch: Branch,
+    /// Of each operation that ran, in order.
+    pub results: Vec<OpResult>,
+}
+
+/// Which operations of a transaction ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Branch {
+    /// All compares held.
+    Then,
+    /// One did not.
+    Otherwise,
+}
+
+/// What one operation did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpResult {
+    /// The key was set.
+    Put {
+        /// Its record before, if wanted and there was one.
+        previous: Option<KeyValue>,
+    },
+    /// The number is now this.
+    Incremented {
+        /// The sum.
+        value: i64,
+    },
+    /// So many keys were deleted.
+    Deleted {
+        /// How many.
+        count: u64,
+        /// Their records before, if wanted, in key order.
+        previous: Vec<KeyValue>,
+    },
+    /// What was there.
+    Got {
+        /// In key order.
+        kvs: Vec<KeyValue>,
+        /// How many keys there are, whatever the limit.
+        count: u64,
+    },
+    /// A transaction within this one.
+    Txn {
+        /// Which of the two happened.
+        branch: Branch,
+        /// Of each operation that ran.
+        results: Vec<OpResult>,
+    },
+}
+
+impl<'a> Txn<'a> {
+    /// Its encoding, as [`Op::Txn`] holds it.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        postcard::to_allocvec(self)
+            .expect("plain data always encodes")
+            .into()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one transaction.
+    pub fn decode(encoded: &'a [u8]) -> Result<Txn<'a>, postcard::Error> {
+        match postcard::take_from_bytes(encoded)? {
+            (txn, []) => Ok(txn),
+            (_, _) => Err(postcard::Error::DeserializeBadEncoding),
+        }
+    }
+
+    /// Does one of its branches write a key?
+    #[must_use]
+    pub fn has_puts(&self) -> bool {
+        self.then.iter().chain(&self.otherwise).any(|op| match op {
+            Op::Put { .. } | Op::Increment { .. } => true,
+            Op::Delete { .. } | Op::Get { .. } => false,
+            Op::Txn(encoded) => Txn::decode(encoded).is_ok_and(|txn| txn.has_puts()),
+        })
+    }
+
+    /// What a client may ask for.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), Failure> {
+        self.check_at(1, limits)
+    }
+
+    fn check_at(&self, depth: usize, limits: &Limits) -> Result<(), Failure> {
+        if depth > MAX_TXN_DEPTH {
+            return Err(refused(format!(
+                "transactions are nested more than {MAX_TXN_DEPTH} deep"
+            )));
+        }
+        for compare in &self.compare {
+            check_keys(&compare.keys, limits)?;
+            if let Test::Value(_, value) = compare.test {
+                limits.check_value(value)?;
+            }
+        }
+        self.then
+            .iter()
+            .chain(&self.otherwise)
+            .try_for_each(|op| check_op(op, depth, limits))
+    }
+}
+
+fn check_op(op: &Op<'_>, depth: usize, limits: &Limits) -> Result<(), Failure> {
+    match op {
+        Op::Put {
+            key, value, lifetime, ..
+        } => {
+            limits.check_key(key)?;
+            limits.check_value(value)?;
+            match lifetime {
+                Lifetime::Ttl { ttl_ms: 0 } => Err(refused(
+                    "the time to live is 0; it must be at least one millisecond".to_owned(),
+                )),
+                Lifetime::Lease(LeaseId(0)) => Err(refused("there is no lease 0".to_owned())),
+                _ => Ok(()),
+            }
+        }
+        Op::Increment { key, .. } => limits.check_key(key),
+        Op::Delete { keys, .. } | Op::Get { keys, .. } => check_keys(keys, limits),
+        Op::Txn(encoded) => Txn::decode(encoded)
+            .map_err(|error| refused(format!("a nested transaction is not valid: {error}")))?
+            .check_at(depth + 1, limits),
+    }
+}
+
+fn check_keys(keys: &Keys<'_>, limits: &Limits) -> Result<(), Failure> {
+    match keys {
+        Keys::One(key) => limits.check_key(key),
+        Keys::Range { from, to } => {
+            check_end(from, limits)?;
+            to.map_or(Ok(()), |to| check_end(to, limits))
+        }
+    }
+}
+
+fn refused(message: String) -> Failure {
+    Failure::new(ErrorCode::BadRequest, message)
+}
