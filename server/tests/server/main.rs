@@ -8,3 +8,4 @@ mod process;
 mod recover;
 mod rig;
 mod serving;
+mod watch;
