@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use raftkv_protocol::{ErrorCode, Failure, Request, RequestId, Response, WatchControl, WatchRequest};
@@ -41,15 +42,12 @@ pub(crate) enum CallAnswer {
 }
 
 impl CallAnswer {
-    /// Gives the answer, or one of many.
-    ///
-    /// # Errors
-    /// The answer, when nobody waits any more.
+    /// Gives the answer, or one of many; `false`: nobody waits any more.
     #[cfg(test)]
-    pub(crate) fn send(self, response: Response) -> Result<(), Response> {
+    pub(crate) fn send(self, response: Response) -> bool {
         match self {
-            CallAnswer::Call(answer) => answer.send(response),
-            CallAnswer::Watch(watcher) => watcher.answers.send(response).map_err(|unsent| unsent.0),
+            CallAnswer::Call(answer) => answer.send(response).is_ok(),
+            CallAnswer::Watch(watcher) => watcher.answers.send(response).is_ok(),
         }
     }
 }
@@ -76,6 +74,11 @@ impl WatchCall {
     /// What comes next; `None`: the node is gone. Cancelling it loses nothing.
     pub(crate) async fn next(&mut self) -> Option<Response> {
         self.answers.recv().await
+    }
+
+    /// As [`WatchCall::next`], for who polls.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Response>> {
+        self.answers.poll_recv(context)
     }
 
     /// So many more bytes of keys and values may come.

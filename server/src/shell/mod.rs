@@ -42,7 +42,7 @@ pub use logging::init_logging;
 pub use server::{Server, ServerHandle, run, run_command, run_flags};
 
 pub(crate) use clock::Clock;
-pub(crate) use door::Door;
+pub(crate) use door::{Door, WatchCall, stopping};
 pub(crate) use inbox::{Asked, Inbox};
 pub(crate) use node_context::{NodeContext, Open};
 pub(crate) use pending::Origin;

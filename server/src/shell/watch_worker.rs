@@ -197,7 +197,7 @@ impl Worker {
         } = beginning;
         self.header = header;
         let state = snapshot.map(|(pinned, base)| pinned.over(base)).transpose()?;
-        let id = self.hub.begin(self.clock.now(), begin, &mut self.output);
+        let id = self.hub.begin(self.clock.now(), &begin, &mut self.output);
         if let Some(state) = state {
             let state = state.expect("the base was held at the moment when memory was");
             self.states.insert(id, state);

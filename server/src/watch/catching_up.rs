@@ -6,6 +6,7 @@ use raftkv_raft::Time;
 use raftkv_raft::simulation::{mark, mutant};
 
 use super::WatchId;
+use super::delivery::Round;
 use super::groups::Side;
 use super::hub::{Effect, Hub, Output};
 use super::parts::{EVENT_OVERHEAD_BYTES, Made};
@@ -103,7 +104,12 @@ impl Hub {
             WindowRead::Events { events, through } => {
                 assert!(through <= window.to, "a window ends where it was to end");
                 mark("watch: window of history read");
-                self.deliver(now, Side::Behind, &events, through, records, out)?;
+                let round = Round {
+                    now,
+                    side: Side::Behind,
+                    through,
+                };
+                self.deliver(round, &events, records, out)?;
                 self.reading = None;
                 self.sweep = Revision(through.0 + 1);
             }

@@ -15,6 +15,15 @@ use super::reader::Records;
 use crate::store::StoreError;
 use crate::store::history::Event;
 
+/// What holds for some events that are delivered together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) now: Time,
+    pub(super) side: Side,
+    /// All events up to here are among them.
+    pub(super) through: Revision,
+}
+
 /// Of each group, the events that its range holds, by their place.
 type Matches = BTreeMap<GroupNumber, Vec<u32>>;
 
@@ -41,7 +50,12 @@ impl Hub {
         );
         // What lies between was not told: whoever was live reads it.
         self.jump(Revision(first.0 - 1));
-        self.deliver(now, Side::Live, events, last, records, out)?;
+        let round = Round {
+            now,
+            side: Side::Live,
+            through: last,
+        };
+        self.deliver(round, events, records, out)?;
         self.head = last;
         self.wake_future();
         Ok(())
@@ -73,13 +87,11 @@ impl Hub {
         }
     }
 
-    /// Delivers events to one side, in pieces that are bounded in memory; `through`: all up to there are among them.
+    /// Delivers events to one side, in pieces that are bounded in memory.
     pub(super) fn deliver(
         &mut self,
-        now: Time,
-        side: Side,
+        round: Round,
         events: &[Event],
-        through: Revision,
         records: &impl Records,
         out: &mut Output,
     ) -> Result<(), StoreError> {
@@ -90,42 +102,44 @@ impl Hub {
             if count > self.settings.max_matches
                 && let Some(last) = last.filter(|last| *last < event.revision)
             {
-                self.hand_out(now, side, &looked, std::mem::take(&mut matches), last, out)?;
+                let piece = Round {
+                    through: last,
+                    ..round
+                };
+                self.hand_out(piece, &looked, std::mem::take(&mut matches), out)?;
                 count = 0;
             }
             let place = u32::try_from(place).expect("a batch has far fewer events");
-            self.groups.concerned(side, &event.key, &mut |group| {
+            self.groups.concerned(round.side, &event.key, &mut |group| {
                 matches.entry(group).or_default().push(place);
                 count += 1;
             });
         }
-        self.hand_out(now, side, &looked, matches, through, out)
+        self.hand_out(round, &looked, matches, out)
     }
 
     fn hand_out<R: Records>(
         &mut self,
-        now: Time,
-        side: Side,
+        round: Round,
         looked: &Looked<'_, R>,
         matches: Matches,
-        through: Revision,
         out: &mut Output,
     ) -> Result<(), StoreError> {
         for (group, places) in matches {
-            for ((skipped, conflation), members) in self.alike(group, side, looked.events, &places, through) {
+            for ((skipped, conflation), members) in self.alike(group, round, looked.events, &places) {
                 let wish = self.groups.wish(group);
                 let bounds = Bounds {
-                    through,
+                    through: round.through,
                     part_bytes: self.settings.part_bytes,
                 };
                 let parts = looked.parts(wish, &places[skipped..], conflation, bounds)?;
                 if !parts.is_empty() {
-                    self.offer(now, side, members, parts, out);
+                    self.offer(round, members, parts, out);
                 }
             }
         }
-        if side == Side::Behind {
-            self.advance_ready(through);
+        if round.side == Side::Behind {
+            self.advance_ready(round.through);
         }
         Ok(())
     }
@@ -135,14 +149,13 @@ impl Hub {
     fn alike(
         &self,
         group: GroupNumber,
-        side: Side,
+        round: Round,
         events: &[Event],
         places: &[u32],
-        through: Revision,
     ) -> BTreeMap<(usize, Conflation), Vec<WatchId>> {
-        let members = self.groups.members(group, side);
+        let members = self.groups.members(group, round.side);
         let mut alike: BTreeMap<_, Vec<WatchId>> = BTreeMap::new();
-        if side == Side::Live {
+        if round.side == Side::Live {
             alike.insert((0, Conflation::Off), members.to_vec());
             return alike;
         }
@@ -154,7 +167,7 @@ impl Hub {
                 continue;
             };
             // It joined while the window was read, and lacks what is before it, or begins behind it.
-            if next > through || self.reading.is_some_and(|window| next < window.from) {
+            if next > round.through || self.reading.is_some_and(|window| next < window.from) {
                 continue;
             }
             let is_far = self.head.0 - next.0 >= self.settings.conflate_after;
@@ -172,14 +185,7 @@ impl Hub {
     }
 
     /// Sends the parts, in turn, to each watch for as long as it can take them.
-    fn offer(
-        &mut self,
-        now: Time,
-        side: Side,
-        mut members: Vec<WatchId>,
-        parts: Vec<Made>,
-        out: &mut Output,
-    ) {
+    fn offer(&mut self, round: Round, mut members: Vec<WatchId>, parts: Vec<Made>, out: &mut Output) {
         // What the parts before told.
         let mut told = None;
         for made in parts {
@@ -191,10 +197,10 @@ impl Hub {
             }
             let mut able = Vec::with_capacity(members.len());
             for id in members {
-                if self.charge(now, id, &made) {
+                if self.charge(round.now, id, &made) {
                     able.push(id);
                 } else {
-                    self.starve(side, id, told, made.first, out);
+                    self.starve(round.side, id, told, made.first, out);
                 }
             }
             if able.is_empty() {

@@ -149,7 +149,7 @@ impl Hub {
     ///
     /// # Panics
     /// When the head is older than what the hub was told already.
-    pub fn begin(&mut self, now: Time, begin: Begin, out: &mut Output) -> WatchId {
+    pub fn begin(&mut self, now: Time, begin: &Begin, out: &mut Output) -> WatchId {
         assert!(
             begin.head >= self.head,
             "a watch begins at {}, events up to {} were applied before",

@@ -9,3 +9,4 @@ mod recover;
 mod rig;
 mod serving;
 mod watch;
+mod watch_http;

@@ -189,6 +189,8 @@ fn a_watch_goes_on_at_another_node_exactly_where_it_was() {
             cluster.stop(stopped);
             cluster.restart(stopped, native);
             cluster.wait_ready();
+            // The connections' tasks hear now that theirs has ended, before a write is sent on it.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         while expected < 150 {
             assert_eq!(change(&mut watch).await, put("k", &expected.to_string()));

@@ -225,7 +225,7 @@ impl World {
             connection,
         };
         let mut out = Output::new();
-        let id = self.hub.begin(self.now, begin, &mut out);
+        let id = self.hub.begin(self.now, &begin, &mut out);
         let next = match start {
             Start::From(from) => from.0,
             Start::Snapshot(at) => at.0 + 1,
