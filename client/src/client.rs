@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::{Address, Answer, ErrorCode, Member, MemberCommand, Request, Response, Status};
+use raftkv_protocol::{
+    Address, Answer, ErrorCode, KeySpan, Member, MemberCommand, Request, Response, Status,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::Backoff;
@@ -15,6 +17,7 @@ use crate::endpoints::{Endpoint, Endpoints};
 use crate::error::{Applied, Error};
 use crate::request::{Delete, Get, Set};
 use crate::retry::{Again, Kind, Verdict, Whom, judge, name};
+use crate::watch::WatchBuilder;
 
 /// The wait before asking again a cluster that can not serve now, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -74,6 +77,32 @@ impl Client {
     /// Deletes a key.
     pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
         Delete::new(self, key.into())
+    }
+
+    /// Watches the changes of some keys: a stream that goes on over failures of nodes and of connections, without a gap and
+    /// without a duplicate.
+    ///
+    /// ```no_run
+    /// use raftkv_client::{Client, KeySpan, WatchItem};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// let mut watch = client.watch(KeySpan::prefix(b"service/")).from_snapshot().stream();
+    /// while let Some(item) = watch.next().await {
+    ///     match item? {
+    ///         WatchItem::SnapshotBegin => println!("forget what was known"),
+    ///         WatchItem::Current(kv) => println!("{:?} is {:?}", kv.key, kv.record.value),
+    ///         WatchItem::SnapshotEnd(revision) => println!("that was all, as of revision {revision}"),
+    ///         WatchItem::Change(event) => println!("{:?} changed at {}", event.key(), event.revision()),
+    ///         WatchItem::Gap | WatchItem::Progress(_) => unreachable!("not asked for"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, span: KeySpan) -> WatchBuilder {
+        WatchBuilder::new(self.clone(), span)
     }
 
     /// Asks a node about itself and its cluster: the first of the given endpoints that can be reached.
@@ -190,6 +219,31 @@ impl Client {
         {
             self.endpoints(|endpoints| endpoints.learn(&status));
         }
+    }
+
+    /// Whom to ask now; learns who there is beside it, if that is not known.
+    pub(crate) fn endpoint_for(&self, kind: Kind) -> Arc<Endpoint> {
+        let now = Instant::now();
+        let (endpoint, ask) = self.endpoints(|endpoints| {
+            (
+                endpoints.choose(kind.preference(), now),
+                endpoints.should_ask(now),
+            )
+        });
+        if ask {
+            tokio::spawn(self.clone().ask_who_leads(Arc::clone(&endpoint)));
+        }
+        endpoint
+    }
+
+    /// The node there does not go on with a watch.
+    pub(crate) fn watch_failed(&self, endpoint: &Endpoint) {
+        self.endpoints(|endpoints| endpoints.failed(endpoint.address(), Instant::now()));
+    }
+
+    /// How long a request may take.
+    pub(crate) fn time_out(&self) -> Duration {
+        self.shared.timeout
     }
 
     fn endpoints<T>(&self, action: impl FnOnce(&mut Endpoints) -> T) -> T {

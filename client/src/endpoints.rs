@@ -10,7 +10,7 @@ use raftkv_protocol::{Address, Status};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::call::{Call, Delivery, Undelivered};
+use crate::call::{Call, Delivery, Undelivered, Waiter};
 use crate::lane;
 
 /// An endpoint that failed is passed over for so long while there are others; twice as long after each further failure,
@@ -49,7 +49,7 @@ impl Endpoint {
         let call = Call {
             request,
             deadline,
-            answer,
+            waiter: Waiter::One(answer),
         };
         let lane = self.lane();
         if let Err(full) = lane.try_send(call) {
@@ -66,7 +66,7 @@ impl Endpoint {
     }
 
     /// The connections take turns.
-    fn lane(&self) -> &mpsc::Sender<Call> {
+    pub(crate) fn lane(&self) -> &mpsc::Sender<Call> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         self.lanes[turn].get_or_init(|| {
             let (sender, calls) = mpsc::channel(lane::QUEUE_LIMIT);

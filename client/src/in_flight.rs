@@ -61,7 +61,8 @@ impl<T> InFlight<T> {
             place.waiting.is_none(),
             "a free place of the in-flight table was occupied"
         );
-        place.uses = place.uses.wrapping_add(1);
+        // Never 0: ids below 2^32 are those of watches.
+        place.uses = place.uses.wrapping_add(1).max(1);
         place.waiting = Some(waiting);
         Ok(RequestId(u64::from(place.uses) << 32 | u64::from(index)))
     }

@@ -5,16 +5,17 @@
 //! A caller that drops its future leaves a closed channel behind: its request is skipped if it was not sent yet, and
 //! else its place is freed by the answer or the deadline.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftkv_protocol::Address;
+use raftkv_protocol::{Address, Request, Response, WatchControl};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::call::{Call, Delivery, Undelivered};
+use crate::call::{Call, Delivery, Undelivered, Waiter, WatchNumber};
 use crate::connection::{Connection, ConnectionError};
 use crate::in_flight::InFlight;
 
@@ -45,6 +46,9 @@ struct Sent {
     answer: oneshot::Sender<Delivery>,
 }
 
+/// The watches on a connection: beside the requests that wait for one answer, which cost no more for it.
+type Watches = BTreeMap<WatchNumber, mpsc::UnboundedSender<Delivery>>;
+
 /// Runs until the last sender of `calls` is gone.
 pub(crate) async fn run(address: Address, calls: mpsc::Receiver<Call>) {
     let lane = Lane {
@@ -52,6 +56,7 @@ pub(crate) async fn run(address: Address, calls: mpsc::Receiver<Call>) {
         calls,
         waiting: Vec::new(),
         in_flight: InFlight::new(IN_FLIGHT_LIMIT),
+        watches: Watches::new(),
         next_deadline: None,
         last_answer: None,
         not_before: Instant::now(),
@@ -66,6 +71,7 @@ struct Lane {
     /// Taken from `calls`, not sent yet.
     waiting: Vec<Call>,
     in_flight: InFlight<Sent>,
+    watches: Watches,
     /// No request that waits or is in flight has an earlier deadline. Answers do not move it: most requests are
     /// answered long before, so that looking through all of them once per time-out is enough.
     next_deadline: Option<Instant>,
@@ -159,22 +165,37 @@ impl Lane {
         }
         let now = Instant::now();
         for call in self.waiting.drain(..) {
-            if call.answer.is_closed() {
+            if call.waiter.is_closed() {
                 continue;
             }
             if call.deadline <= now {
-                deliver(call.answer, Err(Undelivered::ExpiredUnsent));
+                call.waiter.deliver(Err(Undelivered::ExpiredUnsent));
                 continue;
             }
+            let timeout = call.deadline.saturating_duration_since(now);
+            let answer = match call.waiter {
+                Waiter::One(answer) => answer,
+                Waiter::Many(number, answers) => {
+                    match connection.enqueue(number.id(), timeout, &call.request) {
+                        Ok(()) => drop(self.watches.insert(number, answers)),
+                        Err(failure) => drop(answers.send(Err(Undelivered::Refused(failure)))),
+                    }
+                    continue;
+                }
+                Waiter::Nobody(number) => {
+                    // No control is too large for any server.
+                    let _ = connection.enqueue(number.id(), timeout, &call.request);
+                    continue;
+                }
+            };
             let sent = Sent {
                 at: now,
                 deadline: call.deadline,
-                answer: call.answer,
+                answer,
             };
             let Ok(id) = self.in_flight.insert(sent) else {
                 unreachable!("no more is gathered than there is room for in flight");
             };
-            let timeout = call.deadline.saturating_duration_since(now);
             if let Err(failure) = connection.enqueue(id, timeout, &call.request) {
                 let refused = self.in_flight.remove(id).expect("it was inserted just now");
                 deliver(refused.answer, Err(Undelivered::Refused(failure)));
@@ -186,6 +207,10 @@ impl Lane {
     fn hand_out(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
         while let Some((id, response)) = connection.next_response()? {
             self.last_answer = Some(Instant::now());
+            if let Some(number) = WatchNumber::of(id) {
+                self.hand_out_part(number, response, connection);
+                continue;
+            }
             // No one waits for an answer whose deadline has passed.
             if let Some(sent) = self.in_flight.remove(id) {
                 deliver(sent.answer, Ok(response));
@@ -194,12 +219,29 @@ impl Lane {
         Ok(())
     }
 
+    /// A part of a watch, or its end. One that nobody reads any more is cancelled: its own cancellation may have found no
+    /// room in the queue.
+    fn hand_out_part(&mut self, number: WatchNumber, response: Response, connection: &mut Connection) {
+        let is_over = response.outcome.is_err();
+        let Some(answers) = self.watches.get(&number) else {
+            return;
+        };
+        let is_unread = answers.send(Ok(response)).is_err();
+        if is_unread && !is_over {
+            let cancel = Request::WatchControl(WatchControl::Cancel);
+            let _ = connection.enqueue(number.id(), CONNECT_TIMEOUT, &cancel);
+        }
+        if is_unread || is_over {
+            self.watches.remove(&number);
+        }
+    }
+
     /// Ends what is past its deadline. Breaks when a request met its deadline on a connection that has been silent ever
     /// since it was sent: such a connection is dead, whatever the system thinks of it.
     fn expire(&mut self) -> ControlFlow<ConnectionError> {
         let now = Instant::now();
         for call in self.waiting.extract_if(.., |call| call.deadline <= now) {
-            deliver(call.answer, Err(Undelivered::ExpiredUnsent));
+            call.waiter.deliver(Err(Undelivered::ExpiredUnsent));
         }
         let expired = self.in_flight.remove_where(|sent| sent.deadline <= now);
         let silent_since = expired.iter().map(|sent| sent.at).min().max(self.last_answer);
@@ -227,11 +269,14 @@ impl Lane {
         for sent in self.in_flight.remove_where(|_| true) {
             deliver(sent.answer, Err(Undelivered::Unanswered(Arc::clone(&error))));
         }
+        for (_, answers) in std::mem::take(&mut self.watches) {
+            let _ = answers.send(Err(Undelivered::Unanswered(Arc::clone(&error))));
+        }
         while let Ok(call) = self.calls.try_recv() {
             self.waiting.push(call);
         }
         for call in self.waiting.drain(..) {
-            deliver(call.answer, Err(Undelivered::NotSent(Arc::clone(&error))));
+            call.waiter.deliver(Err(Undelivered::NotSent(Arc::clone(&error))));
         }
         self.next_deadline = None;
     }

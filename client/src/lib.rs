@@ -39,8 +39,12 @@
 //! [`Error::OutcomeUnknown`], and never tried again by itself: it may have happened. [`Error::applied`] tells the two
 //! apart for every error.
 //!
+//! # Watches
+//! [`Client::watch`] is a stream of the changes of some keys. What is not taken out of it the server does not send, beyond
+//! [`WatchBuilder::buffer_bytes`]; it is tried again for ever, at one node after the other, once it has begun.
+//!
 //! # What is not here
-//! Sessions that make retries exactly-once, transactions, scans and watches.
+//! Sessions that make retries exactly-once, transactions and scans.
 
 mod backoff;
 mod builder;
@@ -56,12 +60,15 @@ mod in_flight;
 mod lane;
 mod request;
 mod retry;
+mod watch;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{Applied, Error, UnknownReason};
 pub use raftkv_protocol::{
-    Address, Consistency, ErrorCode, Failure, Force, LeaderHint, Member, MemberCommand, NodeName, Promotion,
-    ReadBasis, Record, Revision, RoleName, Status,
+    Address, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan, KeyValue,
+    LeaderHint, Member, MemberCommand, NodeName, Promotion, ReadBasis, Record, Revision, RoleName, Status,
+    WatchEvent, WhenSlow,
 };
 pub use request::{Delete, Deleted, Get, Set};
+pub use watch::{Watch, WatchBuilder, WatchItem, WatchPosition};

@@ -88,6 +88,7 @@ pub use txn::{
 pub use types::{Address, ClusterId, GroupId, HistoryEpoch, NodeId, NodeName, RequestId, Revision};
 pub use watch::{EventFilter, PartKind, WatchEvent, WatchPart, WatchRequest, WatchStart, WhenSlow};
 pub use wire::{
-    ClientRequest, ConnectionContext, decode_handshake_reply, decode_hello, decode_peer, decode_request,
-    decode_response, encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
+    ClientRequest, ConnectionContext, EncodedWatchPart, decode_handshake_reply, decode_hello, decode_peer,
+    decode_request, decode_response, encode_handshake_reply, encode_hello, encode_peer, encode_request,
+    encode_response, encode_watch_response,
 };

@@ -101,6 +101,14 @@ pub struct WatchPart {
     pub events: Vec<WatchEvent>,
 }
 
+impl WatchPart {
+    /// What it takes of a watch's credit, bytes.
+    #[must_use]
+    pub fn credit_bytes(&self) -> u64 {
+        self.events.iter().map(WatchEvent::credit_bytes).sum()
+    }
+}
+
 /// What the events of a part are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartKind {
@@ -146,6 +154,17 @@ impl WatchEvent {
             WatchEvent::Put { kv, .. } => &kv.key,
             WatchEvent::Delete { key, .. } => key,
         }
+    }
+
+    /// What it takes of a watch's credit: bytes of its key and of its values.
+    #[must_use]
+    pub fn credit_bytes(&self) -> u64 {
+        let (key, value, previous) = match self {
+            WatchEvent::Put { kv, previous } => (&kv.key, kv.record.value.len(), previous),
+            WatchEvent::Delete { key, previous, .. } => (key, 0, previous),
+        };
+        let previous = previous.as_ref().map_or(0, |record| record.value.len());
+        (key.len() + value + previous) as u64
     }
 
     /// The revision of the change.

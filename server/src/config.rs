@@ -70,6 +70,10 @@ pub struct Bounds {
     pub max_connection_requests: usize,
     /// Unsent answers of one native connection, bytes; beyond, answers wait unencoded and nothing more is read from it.
     pub max_connection_unsent_bytes: usize,
+    /// Most watches of this node. Each costs about half a kilobyte.
+    pub max_watches: usize,
+    /// Most watches of one native connection.
+    pub max_connection_watches: usize,
     /// Messages that wait for one peer, bytes; beyond, the oldest are dropped, heartbeats first.
     pub max_peer_unsent_bytes: usize,
     /// Largest frame accepted from a peer, bytes.
@@ -97,6 +101,8 @@ impl Default for Bounds {
             max_http_connections: 1024,
             max_connection_requests: 4096,
             max_connection_unsent_bytes: 4 << 20,
+            max_watches: 100_000,
+            max_connection_watches: 20_000,
             max_peer_unsent_bytes: 32 << 20,
             max_peer_frame_bytes: 64 << 20,
             max_pending_requests: 65_536,

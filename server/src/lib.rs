@@ -13,6 +13,7 @@ pub mod replica;
 mod shell;
 pub mod store;
 mod transport;
+pub mod watch;
 
 pub use shell::{
     Listeners, Server, ServerError, ServerHandle, complain, end_process_on_panic, init_logging, run,

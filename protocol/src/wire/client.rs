@@ -326,6 +326,45 @@ pub fn encode_response(out: &mut BytesMut, id: RequestId, response: &Response) {
     });
 }
 
+/// A part of a watch, encoded once for all watches that get it.
+#[derive(Clone, Debug)]
+pub struct EncodedWatchPart(Bytes);
+
+impl EncodedWatchPart {
+    /// Encodes a part.
+    #[must_use]
+    pub fn new(part: &WatchPart) -> EncodedWatchPart {
+        EncodedWatchPart(
+            postcard::to_allocvec(part)
+                .expect("plain data always encodes")
+                .into(),
+        )
+    }
+
+    /// Bytes it adds to an answer.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Appends the same frame as [`encode_response`] does of an answer that is this part.
+pub fn encode_watch_response(out: &mut BytesMut, id: RequestId, header: &Header, part: &EncodedWatchPart) {
+    // An outcome's content follows its number, and nothing follows the outcome: so the content can be put behind it.
+    let outcome: Outcome<(), (), (), (), ()> = Outcome::Watch(());
+    let header = ResponseHeader {
+        group: GROUP,
+        id,
+        term: header.term,
+        revision: header.revision,
+        outcome,
+    };
+    write_frame(out, |out| {
+        append(out, &header);
+        out.extend_from_slice(&part.0);
+    });
+}
+
 fn outcome(response: &Response) -> BorrowedOutcome<'_> {
     match &response.outcome {
         Err(failure) => Outcome::Failed(failure),
@@ -434,4 +473,43 @@ fn answer(
     };
     expect_end(EXPECTED_RESPONSE, rest)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KeyValue, PartKind, WatchEvent};
+
+    #[test]
+    fn a_part_that_was_encoded_once_makes_the_same_frame_as_its_answer() {
+        let record = Record {
+            value: Bytes::from_static(b"value"),
+            create_revision: Revision(2),
+            mod_revision: Revision(9),
+            version: 3,
+            lease: None,
+        };
+        let kv = KeyValue {
+            key: Bytes::from_static(b"key"),
+            record,
+        };
+        let part = WatchPart {
+            kind: PartKind::Changes,
+            through: Revision(9),
+            events: vec![WatchEvent::Put { kv, previous: None }],
+        };
+        let header = Header {
+            cluster: None,
+            node: NodeId(1),
+            term: 4,
+            revision: Revision(300),
+            epoch: HistoryEpoch(1),
+        };
+        let (mut plain, mut shared) = (BytesMut::new(), BytesMut::new());
+        let encoded = EncodedWatchPart::new(&part);
+        encode_watch_response(&mut shared, RequestId(70_000), &header, &encoded);
+        let outcome = Ok(Answer::Watch(part));
+        encode_response(&mut plain, RequestId(70_000), &Response { header, outcome });
+        assert_eq!(plain, shared);
+    }
 }

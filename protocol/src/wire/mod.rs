@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::ProtocolError;
 
 pub use client::{
-    ClientRequest, ConnectionContext, decode_request, decode_response, encode_request, encode_response,
+    ClientRequest, ConnectionContext, EncodedWatchPart, decode_request, decode_response, encode_request,
+    encode_response, encode_watch_response,
 };
 pub use handshake::{decode_handshake_reply, decode_hello, encode_handshake_reply, encode_hello};
 pub use peer::{decode_peer, encode_peer};

@@ -40,7 +40,7 @@ impl HttpError {
     /// No such path: the request is wrong, and the status says in which way.
     pub(super) fn unknown_path(path: &str) -> HttpError {
         let mut error = HttpError::bad_request(format!(
-            "there is nothing at {path}; known are /get, /set, /delete, /status, /v1/members, /readyz and /healthz"
+            "there is nothing at {path}; known are /get, /set, /delete, /status, /v1/members, /v1/watch, /readyz and /healthz"
         ));
         error.status = StatusCode::NOT_FOUND;
         error
@@ -99,6 +99,11 @@ impl HttpError {
     pub(super) fn given_by(mut self, header: Header) -> HttpError {
         self.header = Some(header);
         self
+    }
+
+    /// Its body, where it is not an answer of its own.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(&self.body).expect("plain data")
     }
 
     #[cfg(test)]

@@ -18,6 +18,7 @@ use super::error::HttpError;
 use super::members;
 use super::query::{self, Accepts};
 use super::set_body;
+use super::watch;
 use crate::shell::Door;
 
 /// What every handler needs.
@@ -50,6 +51,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/members/{name}", delete(members::remove))
         .route("/v1/members/{name}/promote", post(members::promote))
         .route("/v1/members/{name}/replace", post(members::replace))
+        .route("/v1/watch", get(watch::watch))
         .route("/readyz", get(ready))
         .route("/healthz", get(healthy))
         .fallback(unknown_path)

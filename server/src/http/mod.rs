@@ -10,6 +10,7 @@
 //! | `POST /v1/members` `{"name"}`, optional `address`, `learner` | lets a node in that knocks |
 //! | `DELETE /v1/members/N`, `POST /v1/members/N/promote`, `/v1/members/N/replace`, optional `?force=true` | |
 //! | `POST /v1/members/transfer-leader`, optional `{"to"}` | hands leadership over |
+//! | `GET /v1/watch?prefix=P` and more, see [`watch`] | server-sent events |
 //!
 //! - Errors are JSON with `error` (a sentence), a stable `code`, and the status that goes with it ([`error`]).
 //! - A value or key that is not UTF-8 stands as `value_base64` or `key_base64` (standard alphabet, padded).
@@ -28,6 +29,7 @@ mod members;
 mod query;
 mod server;
 mod set_body;
+mod watch;
 
 pub(crate) use server::{HttpServer, HttpSettings};
 

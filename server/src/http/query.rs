@@ -132,7 +132,8 @@ fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), HttpError> 
     }
 }
 
-fn decode(text: &str) -> Result<Cow<'_, [u8]>, HttpError> {
+/// What a part of a query stands for.
+pub(super) fn decode(text: &str) -> Result<Cow<'_, [u8]>, HttpError> {
     let is_escape =
         |rest: &[u8]| matches!(rest, [b'%', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     let bytes = text.as_bytes();

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{client, peer};
 use crate::replica::Hop;
-use crate::shell::{Inbox, NodeContext, Open};
+use crate::shell::{Inbox, NodeContext, Open, WatchDesk};
 use crate::transport::PeerLinks;
 use crate::transport::handshake::{self, HandshakeError, Speaks};
 use crate::transport::socket;
@@ -28,6 +28,7 @@ pub(crate) struct Doorway {
     pub(crate) context: Rc<NodeContext>,
     pub(crate) inbox: Rc<Inbox>,
     pub(crate) peers: Rc<PeerLinks>,
+    pub(crate) watches: Rc<WatchDesk>,
 }
 
 /// Accepts for as long as the node's thread lives.

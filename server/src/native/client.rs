@@ -4,14 +4,15 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use raftkv_protocol::{ClientRequest, decode_request};
+use raftkv_protocol::{ClientRequest, Request, decode_request};
 use tokio::net::TcpStream;
 
 use super::{ClientOutbox, Doorway};
 use crate::replica::Hop;
-use crate::shell::{Asked, Origin};
+use crate::shell::{Asked, Origin, WatchKey};
 use crate::transport::handshake::{self, Incoming};
 use crate::transport::socket::Read;
+use crate::watch::ConnectionId;
 
 /// What a request may ask for at most: places for waiting requests are few, and nobody waits for weeks.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
@@ -24,7 +25,10 @@ pub(super) async fn serve(
     doorway: &Rc<Doorway>,
 ) -> io::Result<()> {
     let stream = Rc::new(stream);
-    let outbox = Rc::new(ClientOutbox::new(stream.clone(), doorway.context.bounds));
+    let desk = &doorway.watches;
+    let watches = (desk.name_connection(), desk.feed().clone());
+    let outbox = Rc::new(ClientOutbox::new(stream.clone(), doorway.context.bounds, watches));
+    let _watches_end = EndsWatches(doorway, outbox.connection());
     doorway.context.note_client(&outbox);
     let reader = Reader {
         stream,
@@ -37,6 +41,15 @@ pub(super) async fn serve(
         ended = reader.read_requests() => ended,
         failed = outbox.write_rest() => failed.map(|never| match never {}),
         () = outbox.finished() => Ok(()),
+    }
+}
+
+/// However the connection ends, its watches do.
+struct EndsWatches<'a>(&'a Doorway, ConnectionId);
+
+impl Drop for EndsWatches<'_> {
+    fn drop(&mut self) {
+        self.0.watches.closed(self.1);
     }
 }
 
@@ -67,15 +80,29 @@ impl Reader<'_> {
     }
 
     fn take(&self, request: ClientRequest) {
+        if let Ok(Request::WatchControl(control)) = request.request {
+            let key = WatchKey {
+                connection: self.outbox.connection(),
+                request: request.id,
+            };
+            self.doorway.watches.control(key, control);
+            return;
+        }
         self.outbox.note_request();
         let timeout = match request.timeout_ms {
             0 => self.doorway.context.bounds.request_timeout,
             timeout_ms => Duration::from_millis(timeout_ms.into()).min(LONGEST_TIMEOUT),
         };
-        let origin = Origin::Native {
-            outbox: self.outbox.clone(),
-            request: request.id,
-        };
+        let is_watch = matches!(request.request, Ok(Request::Watch(_)));
+        let (outbox, id) = (self.outbox.clone(), request.id);
+        let mut origin = Origin::Native { outbox, request: id };
+        if is_watch {
+            if let Err(failure) = self.doorway.watches.ask(&self.outbox, id) {
+                return self.doorway.inbox.refuse(failure, origin);
+            }
+            let outbox = self.outbox.clone();
+            origin = Origin::NativeWatch { outbox, request: id };
+        }
         match request.request {
             Ok(request) => {
                 let hop = self.hop;

@@ -11,7 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::config::Bounds;
+use crate::shell::WatchFeed;
 use crate::transport::socket::{self, Flushed};
+use crate::watch::ConnectionId;
 
 /// The write side of a client's connection, shared by its task and the loop.
 ///
@@ -22,6 +24,9 @@ use crate::transport::socket::{self, Flushed};
 pub(crate) struct ClientOutbox {
     stream: Rc<TcpStream>,
     bounds: Bounds,
+    connection: ConnectionId,
+    /// Who wants to know when frames of watches have left.
+    feed: WatchFeed,
     state: RefCell<State>,
     /// Rings when the socket did not take everything.
     stalled: Notify,
@@ -35,6 +40,11 @@ pub(crate) struct ClientOutbox {
 struct State {
     unsent: BytesMut,
     waiting: VecDeque<(RequestId, Response)>,
+    /// Bytes that were put into `unsent` so far, and that left it.
+    put_bytes: u64,
+    sent_bytes: u64,
+    /// Frames of watches that have not left: where they end, and how many bytes they are.
+    of_watches: VecDeque<(u64, u64)>,
     /// Requests read whose answer has not come yet.
     unanswered: usize,
     is_listed_for_flush: bool,
@@ -52,10 +62,16 @@ pub(crate) enum Listing {
 }
 
 impl ClientOutbox {
-    pub(crate) fn new(stream: Rc<TcpStream>, bounds: Bounds) -> ClientOutbox {
+    pub(crate) fn new(
+        stream: Rc<TcpStream>,
+        bounds: Bounds,
+        (connection, feed): (ConnectionId, WatchFeed),
+    ) -> ClientOutbox {
         ClientOutbox {
             stream,
             bounds,
+            connection,
+            feed,
             state: RefCell::default(),
             stalled: Notify::new(),
             room: Notify::new(),
@@ -68,20 +84,47 @@ impl ClientOutbox {
         self.state.borrow_mut().unanswered += 1;
     }
 
-    /// Takes the answer of a request that was noted.
-    pub(crate) fn answer(&self, request: RequestId, response: Response) -> Listing {
+    /// Its connection's name.
+    pub(crate) fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// A request that was noted is a watch, which goes on: nothing waits for it.
+    pub(crate) fn note_begun(&self) {
         let state = &mut *self.state.borrow_mut();
         state.unanswered = state.unanswered.saturating_sub(1);
-        if state.waiting.is_empty() && state.unsent.len() < self.bounds.max_connection_unsent_bytes {
-            encode_response(&mut state.unsent, request, &response);
-        } else {
-            state.waiting.push_back((request, response));
-        }
-        if std::mem::replace(&mut state.is_listed_for_flush, true) {
+    }
+
+    /// Takes whole frames of watches. The watch thread keeps to a bound of its own on what is in here.
+    pub(crate) fn take_frames(&self, frames: &[u8]) {
+        let state = &mut *self.state.borrow_mut();
+        state.unsent.extend_from_slice(frames);
+        let bytes = frames.len() as u64;
+        state.put_bytes += bytes;
+        state.of_watches.push_back((state.put_bytes, bytes));
+    }
+
+    /// Must the loop be told to flush it?
+    pub(crate) fn list(&self) -> Listing {
+        if std::mem::replace(&mut self.state.borrow_mut().is_listed_for_flush, true) {
             Listing::Known
         } else {
             Listing::New
         }
+    }
+
+    /// Takes the answer of a request that was noted.
+    pub(crate) fn answer(&self, request: RequestId, response: Response) -> Listing {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        state.unanswered = state.unanswered.saturating_sub(1);
+        if state.waiting.is_empty() && state.unsent.len() < self.bounds.max_connection_unsent_bytes {
+            state.encode(request, &response);
+        } else {
+            state.waiting.push_back((request, response));
+        }
+        drop(guard);
+        self.list()
     }
 
     /// Writes what the socket takes; leaves the rest to the connection's task. The loop calls it once per batch.
@@ -95,6 +138,10 @@ impl ClientOutbox {
                 state.failed = Some(error);
                 self.stalled.notify_one();
             }
+        }
+        let passed_on = state.watch_bytes_that_left();
+        if passed_on > 0 {
+            self.feed.drained(self.connection, passed_on);
         }
         if state.is_finishing {
             self.idle.notify_one();
@@ -156,16 +203,33 @@ impl ClientOutbox {
 impl State {
     fn write(&mut self, stream: &TcpStream, limit: usize) -> io::Result<Flushed> {
         loop {
+            let before = self.unsent.len();
             let flushed = socket::flush(stream, &mut self.unsent)?;
+            self.sent_bytes += (before - self.unsent.len()) as u64;
             if flushed == Flushed::Part || self.waiting.is_empty() {
                 return Ok(flushed);
             }
             while self.unsent.len() < limit
                 && let Some((request, response)) = self.waiting.pop_front()
             {
-                encode_response(&mut self.unsent, request, &response);
+                self.encode(request, &response);
             }
         }
+    }
+
+    fn encode(&mut self, request: RequestId, response: &Response) {
+        let before = self.unsent.len();
+        encode_response(&mut self.unsent, request, response);
+        self.put_bytes += (self.unsent.len() - before) as u64;
+    }
+
+    /// Bytes of watches that have left since the last call.
+    fn watch_bytes_that_left(&mut self) -> u64 {
+        let mut left = 0;
+        while let Some((_, bytes)) = self.of_watches.pop_front_if(|(end, _)| *end <= self.sent_bytes) {
+            left += bytes;
+        }
+        left
     }
 
     fn has_room(&self, bounds: &Bounds) -> bool {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftkv_protocol::{Address, PeerMessage, Request, Response, Revision};
+use raftkv_protocol::{Address, Failure, PeerMessage, Request, Response, Revision};
 use raftkv_raft::{self as raft, Entry, EntryId, Fetch, Index, Time, Write, WriteNumber};
 
-use super::Notice;
+use super::{Notice, WatchBegin};
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
 use crate::store::{BaseRecords, Companions, Frozen, GenerationNumber, Key, StoreNumber};
@@ -148,6 +148,10 @@ pub enum Effect {
     },
     /// The end of a request.
     Answer { token: Token, response: Response },
+    /// The end of a request that is a watch: parts follow, made of what was recorded before and is recorded behind.
+    BeginWatch(Box<WatchBegin>),
+    /// No watch is served any more; what they are told.
+    EndWatches(Failure),
     /// Send this request to the leader's node on the forwarding connection; then [`Event::Forwarded`].
     Forward {
         token: Token,

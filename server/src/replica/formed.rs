@@ -17,6 +17,7 @@ use super::receiving::Receiving;
 use super::sending::Sendings;
 use super::space::Space;
 use super::throttle::Throttle;
+use super::watches::Watches;
 
 use super::forwarding::Forwards;
 use super::log_clock::LogClock;
@@ -55,6 +56,7 @@ pub(super) struct Formed {
     pub(super) sendings: Sendings,
     pub(super) receiving: Receiving,
     pub(super) divergence: Divergence,
+    pub(super) watches: Watches,
 }
 
 impl Formed {
@@ -116,6 +118,7 @@ impl Formed {
             sendings: Sendings::new(fastrand::Rng::with_seed(seed).u64(..)),
             receiving: Receiving::default(),
             divergence: Divergence::new(),
+            watches: Watches::default(),
             writes: Writes::new(),
             forwards: Forwards::new(),
             reads: Reads::new(),
@@ -164,7 +167,12 @@ impl Formed {
                 };
                 self.take_read(now, read, out);
             }
-            Request::Range(_) | Request::Lease(_) | Request::Watch(_) | Request::WatchControl(_) => {
+            Request::Watch(watch) => self.take_watch((token, deadline, leader_deadline), watch, out),
+            Request::WatchControl(_) => {
+                let message = "there is no watch of this id on this connection";
+                out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
+            }
+            Request::Range(_) | Request::Lease(_) => {
                 let message = "this server does not serve that yet";
                 out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
             }

@@ -10,6 +10,7 @@ use raftkv_raft::{Index, Time};
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
+use super::promises::Promise;
 use super::reads::PendingRead;
 use super::{Effect, LookupNumber, Token};
 use crate::store::{BaseRecords, Looked};
@@ -86,6 +87,10 @@ impl Lookups {
 impl Formed {
     /// Answers a read from memory, or keeps it for the next lookup. It may be served from any state from now on.
     pub(super) fn answer_read(&mut self, now: Time, read: PendingRead, out: &mut Outbox) {
+        if matches!(read.promise, Promise::Watch) {
+            self.begin_watch(read.token, out);
+            return;
+        }
         let record = match self.store.look(&read.key) {
             Looked::Found(record) => Some(record),
             Looked::Absent => None,

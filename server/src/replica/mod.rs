@@ -41,6 +41,7 @@
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
+//! watches.rs       how a watch begins
 //! divergence.rs   have all replicas made the same of the log?
 //! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
@@ -80,6 +81,7 @@ mod status;
 mod tests;
 mod throttle;
 mod translate;
+mod watches;
 mod writes;
 
 pub use config::{NodeConfig, Restored, RestoredLog, RestoredState, RetentionConfig};
@@ -90,3 +92,4 @@ pub use node::Node;
 pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]
 pub use planted::{MARKS, MUTANTS};
+pub use watches::WatchBegin;

@@ -123,7 +123,12 @@ impl Node {
                 };
                 self.request(now, asked);
             }
-            Event::Drain => self.admission = Admission::Draining,
+            Event::Drain => {
+                self.admission = Admission::Draining;
+                let message = "this node is shutting down; ask another one";
+                let failure = Failure::new(ErrorCode::NotServing, message);
+                self.out.push(Effect::EndWatches(failure));
+            }
             Event::LogCreated => self.log_created(now),
             event => match &mut self.phase {
                 Phase::Forming(_) => self.handle_unformed(now, event),

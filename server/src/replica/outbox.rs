@@ -33,11 +33,16 @@ impl Outbox {
 
     /// Answers a request that was taken.
     pub(super) fn finish(&mut self, token: Token, response: Response) {
+        self.finish_by(Effect::Answer { token, response });
+    }
+
+    /// Ends a request that was taken, with another effect than an answer.
+    pub(super) fn finish_by(&mut self, effect: Effect) {
         self.waiting = self
             .waiting
             .checked_sub(1)
             .expect("each request taken is answered exactly once");
-        self.effects.push(Effect::Answer { token, response });
+        self.effects.push(effect);
     }
 
     /// Requests taken and not answered yet.

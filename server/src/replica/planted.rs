@@ -135,5 +135,7 @@ pub const MARKS: &[&str] = &[
     "waiting write cut by our own later election",
     "waiting write displaced by another term",
     "waiting write vanished under a snapshot",
+    "watch begun",
+    "watch refused, its begin is not kept",
     "writes slowed",
 ];

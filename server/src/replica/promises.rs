@@ -46,6 +46,8 @@ pub(super) enum Promise {
     Local { leader_contact_ms: Option<u64> },
     /// A lease that held when the read began.
     Leased(LeaderLease),
+    /// No read: a watch that begins with all that was acknowledged before.
+    Watch,
 }
 
 /// A record that was read by lease, and is given out once the lease was checked again.
@@ -71,7 +73,7 @@ impl Formed {
             promise,
         };
         match promise {
-            Promise::Linearizable | Promise::ByReadIndex => self.reads.push(read),
+            Promise::Linearizable | Promise::ByReadIndex | Promise::Watch => self.reads.push(read),
             Promise::Local { .. } | Promise::Leased(_) => self.answer_read(now, read, out),
         }
     }
@@ -134,6 +136,7 @@ impl Formed {
                     leader_contact_ms,
                 },
             },
+            Promise::Watch => unreachable!("a watch begins, it is not looked up"),
             Promise::Leased(lease) => {
                 // The revision that the answer tells is that of the state which was read.
                 self.reads.leased.push(Leased {

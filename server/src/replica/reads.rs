@@ -7,15 +7,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::ErrorCode;
+use raftkv_protocol::{ErrorCode, Failure};
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Index, ReadError, ReadId, ReadOutcome, Time};
 
-use super::Token;
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::promises::{Leased, Promise};
+use super::{Effect, Token};
 
 /// A batch that found no confirmation is asked for again after this, or when a leader becomes known.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
@@ -254,9 +254,12 @@ impl Formed {
         }
     }
 
-    /// Ends the reads that wait for a leader: this node has none any more.
+    /// Ends the reads that wait for a leader, and all watches: this node has none any more.
     pub(super) fn refuse_reads(&mut self, explanation: &str, out: &mut Outbox) {
+        let failure = Failure::new(ErrorCode::NotServing, explanation);
+        out.push(Effect::EndWatches(failure));
         for token in self.reads.take_all() {
+            self.watches.forget(token);
             out.finish(token, self.refusal(ErrorCode::NotServing, explanation));
         }
     }
@@ -264,6 +267,7 @@ impl Formed {
     /// Ends the reads whose time is over.
     pub(super) fn expire_reads(&mut self, now: Time, out: &mut Outbox) {
         for token in self.reads.take_expired(now) {
+            self.watches.forget(token);
             let message =
                 "no leader confirmed in time that this node is up to date; reads change nothing, retry";
             out.finish(token, self.refusal(ErrorCode::NoLeader, message));

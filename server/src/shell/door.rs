@@ -1,11 +1,15 @@
 //! The way into the node for other threads: a bounded queue of requests, each with a place for its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use raftkv_protocol::{ErrorCode, Failure, Request, Response};
+use raftkv_protocol::{ErrorCode, Failure, Request, RequestId, Response, WatchControl, WatchRequest};
 use tokio::sync::{mpsc, oneshot};
+
+use super::watch_feed::{WatchFeed, WatchKey};
+use crate::watch::ConnectionId;
 
 /// Requests that may wait in front of the node thread. It takes all that wait at once, so a queue that is full means
 /// that the node can not keep up, not that it has not looked yet.
@@ -17,7 +21,7 @@ pub(crate) struct Call {
     pub(crate) request: Request,
     /// Give up after this.
     pub(crate) timeout: Duration,
-    pub(crate) answer: oneshot::Sender<Response>,
+    pub(crate) answer: CallAnswer,
     is_taken: Arc<AtomicBool>,
 }
 
@@ -28,17 +32,91 @@ impl Call {
     }
 }
 
+/// Who waits for the answer of a call.
+#[derive(Debug)]
+pub(crate) enum CallAnswer {
+    /// For one answer.
+    Call(oneshot::Sender<Response>),
+    /// For the parts of a watch.
+    Watch(Watcher),
+}
+
+impl CallAnswer {
+    /// Gives the answer, or one of many; `false`: nobody waits any more.
+    #[cfg(test)]
+    pub(crate) fn send(self, response: Response) -> bool {
+        match self {
+            CallAnswer::Call(answer) => answer.send(response).is_ok(),
+            CallAnswer::Watch(watcher) => watcher.answers.send(response).is_ok(),
+        }
+    }
+}
+
+/// Where the parts of a watch go that another thread asked for.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(super) connection: ConnectionId,
+    pub(super) answers: mpsc::UnboundedSender<Response>,
+    /// Tells how more credit is given.
+    pub(super) feed: oneshot::Sender<WatchFeed>,
+}
+
+/// A watch as another thread has it.
+#[derive(Debug)]
+pub(crate) struct WatchCall {
+    answers: mpsc::UnboundedReceiver<Response>,
+    key: WatchKey,
+    told: oneshot::Receiver<WatchFeed>,
+    feed: Option<WatchFeed>,
+}
+
+impl WatchCall {
+    /// What comes next; `None`: the node is gone. Cancelling it loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Response> {
+        self.answers.recv().await
+    }
+
+    /// As [`WatchCall::next`], for who polls.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Response>> {
+        self.answers.poll_recv(context)
+    }
+
+    /// So many more bytes of keys and values may come.
+    pub(crate) fn give_credit(&mut self, bytes: u32) {
+        self.tell(WatchControl::Credit { bytes });
+    }
+
+    fn tell(&mut self, control: WatchControl) {
+        if self.feed.is_none() {
+            self.feed = self.told.try_recv().ok();
+        }
+        if let Some(feed) = &self.feed {
+            feed.control(self.key, control);
+        }
+    }
+}
+
+impl Drop for WatchCall {
+    fn drop(&mut self) {
+        // Where it has not begun yet, its first part finds nobody.
+        self.tell(WatchControl::Cancel);
+    }
+}
+
 /// Hands requests to the node thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     calls: mpsc::Sender<Call>,
+    /// How many watches came through it.
+    watches: Arc<AtomicU64>,
 }
 
 impl Door {
     /// A door, and the end at which the node thread takes the calls.
     pub(crate) fn new() -> (Door, mpsc::Receiver<Call>) {
         let (calls, taken) = mpsc::channel(MAX_WAITING);
-        (Door { calls }, taken)
+        let watches = Arc::default();
+        (Door { calls, watches }, taken)
     }
 
     /// Asks the node and waits for its answer; the node itself keeps to the time-out.
@@ -50,18 +128,11 @@ impl Door {
         let (answer, answered) = oneshot::channel();
         let is_write = matches!(request, Request::Write(_) | Request::Member(_));
         let is_taken = Arc::new(AtomicBool::new(false));
-        let call = Call {
+        self.send(Call {
             request,
             timeout,
-            answer,
+            answer: CallAnswer::Call(answer),
             is_taken: is_taken.clone(),
-        };
-        self.calls.try_send(call).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::new(
-                ErrorCode::Overloaded,
-                "this node has more requests waiting than it can take; nothing was done, try again later",
-            ),
-            mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
         answered.await.map_err(|_| {
             if is_write && is_taken.load(Ordering::Acquire) {
@@ -69,6 +140,46 @@ impl Door {
             } else {
                 stopping()
             }
+        })
+    }
+
+    fn send(&self, call: Call) -> Result<(), Failure> {
+        self.calls.try_send(call).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::new(
+                ErrorCode::Overloaded,
+                "this node has more requests waiting than it can take; nothing was done, try again later",
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })
+    }
+
+    /// Begins a watch. Its first answer is a part of it, or why there is none. Dropping it ends the watch.
+    ///
+    /// # Errors
+    /// As [`Door::call`].
+    pub(crate) fn watch(&self, request: WatchRequest, timeout: Duration) -> Result<WatchCall, Failure> {
+        let (sender, answers) = mpsc::unbounded_channel();
+        // Names of native connections count from 1, these down from the highest.
+        let connection = ConnectionId(u64::MAX - self.watches.fetch_add(1, Ordering::Relaxed));
+        let (feed, told) = oneshot::channel();
+        self.send(Call {
+            request: Request::Watch(request),
+            timeout,
+            answer: CallAnswer::Watch(Watcher {
+                connection,
+                answers: sender,
+                feed,
+            }),
+            is_taken: Arc::default(),
+        })?;
+        Ok(WatchCall {
+            answers,
+            key: WatchKey {
+                connection,
+                request: RequestId(0),
+            },
+            told,
+            feed: None,
         })
     }
 
@@ -115,7 +226,7 @@ mod tests {
                 let call = Call {
                     request,
                     timeout: TIMEOUT,
-                    answer,
+                    answer: CallAnswer::Call(answer),
                     is_taken: Arc::default(),
                 };
                 door.calls.try_send(call).expect("there is room");

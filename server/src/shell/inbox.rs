@@ -10,10 +10,12 @@ use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::pending::{Origin, Pending};
+use super::watch_worker::Bundle;
 use crate::disk::RealDisk;
 use crate::log::{Log, LogError};
 use crate::replica::{Event, Hop};
 use crate::store::StoreError;
+use crate::watch::ConnectionId;
 
 /// What another thread tells the loop.
 pub(crate) enum Letter {
@@ -25,6 +27,11 @@ pub(crate) enum Letter {
     LogFailed(LogError),
     /// The store's files can not be used any more: the node stops now, with no further answer.
     StoreFailed(StoreError),
+    /// Parts of watches, for a connection.
+    Watch {
+        connection: ConnectionId,
+        bundle: Bundle,
+    },
     /// A thread that the node can not do without is gone: the node stops now, with no further answer.
     Panicked {
         /// Which.

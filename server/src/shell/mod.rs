@@ -4,6 +4,7 @@
 //! connection tasks --+                                  +--> log thread, reader thread
 //! door (HTTP) -------+--> inbox --> loop around Node ---+--> links to peers and to the leader
 //! log and store threads --> mailbox ^                    +--> each client's outbox
+//! watch thread -----------> mailbox ^                    +--> watch thread: what was recorded
 //! ```
 //! One batch of the loop: take all that waits, let the node act once, carry its effects out, write once per connection.
 //! Nothing here decides anything about keys, terms or revisions.
@@ -30,6 +31,9 @@ mod signals;
 mod snapshot_workers;
 mod storage;
 mod store_workers;
+mod watch_desk;
+mod watch_feed;
+mod watch_worker;
 
 pub use console::{complain, end_process_on_panic};
 pub use error::ServerError;
@@ -38,7 +42,9 @@ pub use logging::init_logging;
 pub use server::{Server, ServerHandle, run, run_command, run_flags};
 
 pub(crate) use clock::Clock;
-pub(crate) use door::Door;
+pub(crate) use door::{Door, WatchCall, stopping};
 pub(crate) use inbox::{Asked, Inbox};
 pub(crate) use node_context::{NodeContext, Open};
 pub(crate) use pending::Origin;
+pub(crate) use watch_desk::WatchDesk;
+pub(crate) use watch_feed::{WatchFeed, WatchKey};

@@ -3,8 +3,11 @@
 //! Connection tasks run before the loop does (the runtime is first come, first served, and the loop is woken by the
 //! first of them), so one batch holds what all readable sockets brought.
 
+mod watches;
+
 use std::pin::Pin;
 use std::rc::Rc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use raftkv_protocol::{Header, Response};
@@ -21,6 +24,8 @@ use super::notice::Notices;
 use super::pending::Origin;
 use super::snapshot_workers::SnapshotWorkers;
 use super::store_workers::StoreWorkers;
+use super::watch_desk::WatchDesk;
+use super::watch_feed::WatchKey;
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
@@ -43,6 +48,8 @@ pub(super) struct NodeLoop {
     bulk: Rc<PeerLinks>,
     notices: Notices,
     alarm: Alarm,
+    watches: Rc<WatchDesk>,
+    watch_thread: JoinHandle<()>,
     drain: Option<Time>,
     /// When the last request came.
     last_request: Time,
@@ -67,6 +74,8 @@ pub(super) struct Parts {
     pub(super) snapshots: SnapshotWorkers,
     pub(super) bulk: Rc<PeerLinks>,
     pub(super) notices: Notices,
+    pub(super) watches: Rc<WatchDesk>,
+    pub(super) watch_thread: JoinHandle<()>,
 }
 
 impl NodeLoop {
@@ -84,6 +93,8 @@ impl NodeLoop {
             snapshots: parts.snapshots,
             bulk: parts.bulk,
             notices: parts.notices,
+            watches: parts.watches,
+            watch_thread: parts.watch_thread,
             alarm: Alarm::new(),
             drain: None,
             last_request: Time(0),
@@ -113,6 +124,9 @@ impl NodeLoop {
         }
         self.refuse_unhandled();
         self.store.stop();
+        self.watches.feed().stop();
+        // A panic was told by the thread's guard.
+        let _ = self.watch_thread.join();
         self.log.stop()
     }
 
@@ -158,6 +172,12 @@ impl NodeLoop {
                 }
                 Letter::LogFailed(error) => return Err(error.into()),
                 Letter::StoreFailed(error) => return Err(error.into()),
+                Letter::Watch { connection, bundle } => {
+                    let outbox = self.watches.deliver(connection, bundle);
+                    if let Some(outbox) = outbox.filter(|outbox| outbox.list() == Listing::New) {
+                        self.to_flush.push(outbox);
+                    }
+                }
                 Letter::Panicked { part } => return Err(ServerError::Panicked { part }),
                 Letter::Stop if self.drain.is_none() => {
                     tracing::info!("stopping: no more requests are taken, those under way are answered");
@@ -185,6 +205,8 @@ impl NodeLoop {
                 self.log.create(membership.cluster, founding, hard_state);
             }
             Effect::Answer { token, response } => self.answer(token, response),
+            Effect::BeginWatch(begin) => self.begin_watch(*begin)?,
+            Effect::EndWatches(failure) => self.watches.feed().end_all(failure),
             Effect::Forward {
                 token,
                 to,
@@ -222,7 +244,7 @@ impl NodeLoop {
     fn carry_out_for_store(&mut self, effect: Effect) {
         match effect {
             Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
-            Effect::Record(events) => self.store.record(events),
+            Effect::Record(events) => self.record(events),
             Effect::Seal { generation, .. } => self.store.seal(generation),
             Effect::Drain { frozen, .. } => self.store.drain(frozen),
             Effect::Discard(released) => self.store.discard(released),
@@ -251,6 +273,7 @@ impl NodeLoop {
                 let former = self.store.retire();
                 self.log.install(install, self.snapshots.switch_to(store, former));
                 // What the old ones still report is about a store that is no more.
+                self.watches.feed().replaced(files.clone());
                 self.store = StoreWorkers::start(files, &self.mailbox)?;
             }
             other => unreachable!("not about snapshots: {other:?}"),
@@ -276,8 +299,16 @@ impl NodeLoop {
                     self.to_flush.push(outbox);
                 }
             }
+            Origin::NativeWatch { outbox, request } => {
+                self.watches.ended(WatchKey {
+                    connection: outbox.connection(),
+                    request,
+                });
+                self.deliver(Origin::Native { outbox, request }, response);
+            }
             // A caller that has gone away needs no answer.
             Origin::Call(answer) => drop(answer.send(response)),
+            Origin::Watch(watcher) => drop(watcher.answers.send(response)),
         }
     }
 
@@ -332,7 +363,8 @@ impl NodeLoop {
 
     fn is_drained(&self) -> bool {
         let Some(until) = self.drain else { return false };
-        let is_idle = self.inbox.pending().is_empty() && self.context.are_answers_sent();
+        let is_idle =
+            self.inbox.pending().is_empty() && self.watches.is_empty() && self.context.are_answers_sent();
         let is_done = is_idle && !self.node.is_handing_over() && !self.is_farewell();
         is_done || self.clock.now() >= until
     }

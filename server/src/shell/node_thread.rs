@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use raftkv_protocol::Limits;
+use raftkv_protocol::{Header, Limits, Revision};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::ServerError;
 use super::clock::Clock;
-use super::door::Call;
+use super::door::{Call, CallAnswer};
 use super::inbox::{Asked, Inbox, Mailbox};
 use super::log_workers::{LogSetup, LogWorkers};
 use super::node_context::{Identity, NodeContext};
@@ -22,6 +22,8 @@ use super::pending::Origin;
 use super::snapshot_workers::SnapshotWorkers;
 use super::storage::Storage;
 use super::store_workers::StoreWorkers;
+use super::watch_desk::WatchDesk;
+use super::watch_worker;
 use crate::config::Bounds;
 use crate::disk::{Disk, RealDisk};
 use crate::log::LogConfig;
@@ -111,6 +113,15 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
     if let Some(opened) = storage.log {
         log.start(opened)?;
     }
+    let header = Header {
+        cluster: context.cluster(),
+        node: context.identity,
+        term: 0,
+        revision: Revision(1),
+        epoch: context.epoch(),
+    };
+    let (feed, watch_thread) = watch_worker::start(storage.store.clone(), header, clock, &setup.mailbox)?;
+    let desk = Rc::new(WatchDesk::new(feed, setup.bounds));
     let snapshots = SnapshotWorkers::start(storage.place, storage.store.number, &setup.mailbox)?;
     let store = StoreWorkers::start(storage.store, &setup.mailbox)?;
     tokio::task::spawn_local(measure_space(disk, inbox.clone()));
@@ -118,6 +129,7 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         context: context.clone(),
         inbox: inbox.clone(),
         peers: peers.clone(),
+        watches: desk.clone(),
     };
     setup
         .listener
@@ -139,6 +151,8 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         snapshots,
         bulk,
         notices,
+        watches: desk,
+        watch_thread,
     });
     node_loop.run(setup.bounds.drain_timeout).await
 }
@@ -174,7 +188,11 @@ async fn take_calls(mut calls: mpsc::Receiver<Call>, inbox: Rc<Inbox>) {
                 hop: Hop::First,
                 timeout: call.timeout,
             };
-            inbox.ask(asked, Origin::Call(call.answer));
+            let origin = match call.answer {
+                CallAnswer::Call(answer) => Origin::Call(answer),
+                CallAnswer::Watch(watcher) => Origin::Watch(watcher),
+            };
+            inbox.ask(asked, origin);
         }
     }
 }

@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 use crate::native::ClientOutbox;
 use crate::replica::Token;
 
+use super::door::Watcher;
+
 /// Where an answer goes.
 #[derive(Debug)]
 pub(crate) enum Origin {
@@ -16,8 +18,15 @@ pub(crate) enum Origin {
         outbox: Rc<ClientOutbox>,
         request: RequestId,
     },
+    /// A native connection that asked for a watch.
+    NativeWatch {
+        outbox: Rc<ClientOutbox>,
+        request: RequestId,
+    },
     /// A call from another thread.
     Call(oneshot::Sender<Response>),
+    /// A watch of another thread: all its parts, or why there is none.
+    Watch(Watcher),
 }
 
 /// Waiting requests in reused slots; each token carries its slot's generation, so that no token ever comes twice.

@@ -8,3 +8,5 @@ mod process;
 mod recover;
 mod rig;
 mod serving;
+mod watch;
+mod watch_http;

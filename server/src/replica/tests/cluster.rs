@@ -718,6 +718,7 @@ impl Cluster {
             | Effect::TakePart { .. }
             | Effect::AbandonSnapshot
             | Effect::Install { .. } => self.carry_out_for_snapshot(machine, effect),
+            Effect::BeginWatch(_) | Effect::EndWatches(_) => {}
         }
     }
 

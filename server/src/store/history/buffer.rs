@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use raftkv_protocol::Revision;
 
+use super::events::Event;
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Entry, key_hash, short};
 use super::index::Pointer;
-use crate::store::{GenerationNumber, SlotRef};
+use crate::store::{GenerationNumber, Slot, SlotRef};
 
 /// Collects the events of one applied batch. Nothing is allocated per event; a batch costs two allocations.
 #[derive(Debug)]
@@ -108,6 +109,27 @@ impl EventBlock {
     #[must_use]
     pub fn revisions(&self) -> (Revision, Revision) {
         (self.header.first, self.header.last)
+    }
+
+    /// What it holds, in order; slices of it.
+    ///
+    /// # Panics
+    /// When its bytes are not what apply wrote just now.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        let mut rest = self.bytes.slice(BLOCK_HEADER_BYTES..);
+        let mut events = Vec::with_capacity(self.pointers.len());
+        while !rest.is_empty() {
+            let length = Entry::length(&rest).expect("apply wrote it");
+            let entry = Entry::decode(rest.split_to(length)).expect("apply wrote it");
+            events.push(Event {
+                revision: entry.revision,
+                key: entry.key,
+                slot: Slot::decode(entry.record).expect("apply wrote it"),
+                log_time_us: self.header.log_time_us,
+            });
+        }
+        events
     }
 
     /// Bytes it takes in the file.

@@ -1,5 +1,7 @@
 //! What a reader holds of history: the generations as of one moment.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use raftkv_protocol::Revision;
 
@@ -7,6 +9,7 @@ use super::error::HistoryError;
 use super::events::Events;
 use super::file::Sealed;
 use super::format::Bad;
+use super::generation::Generation;
 use super::images::{ImageKeys, decode_image};
 use super::index::newest;
 use super::names::Content;
@@ -62,17 +65,23 @@ impl<F: DiskFile> HistoryView<F> {
     /// # Errors
     /// Of the disk, or damage.
     pub fn newest_event(&self, key: &[u8], at: Revision) -> Result<Option<Slot>, StoreError> {
-        let end = self.generations.partition_point(|g| g.span().before < at);
-        for generation in self.generations[..end].iter().rev() {
-            let Some(entry) = generation.newest(key, at)? else {
-                continue;
-            };
-            let id = generation.file_id(Content::Events);
-            let slot = Slot::decode(entry.record)
-                .map_err(|what| super::file::bad_file(id, 0, Bad::Damaged(what)))?;
-            return Ok(Some(slot));
-        }
-        Ok(None)
+        newest_of(&self.generations, key, at)
+    }
+
+    /// As [`HistoryView::newest_event`], of the generations behind `drained` alone: what the base that holds that one lacks.
+    ///
+    /// # Errors
+    /// Of the disk, or damage.
+    pub fn newest_undrained_event(
+        &self,
+        key: &[u8],
+        at: Revision,
+        drained: Option<GenerationNumber>,
+    ) -> Result<Option<Slot>, StoreError> {
+        let begin = self
+            .generations
+            .partition_point(|generation| Some(generation.number) <= drained);
+        newest_of(&self.generations[begin..], key, at)
     }
 
     /// What the first image of `key` says whose generation changed it first behind `at`: `Some(None)` when there was no
@@ -94,7 +103,7 @@ impl<F: DiskFile> HistoryView<F> {
         Ok(None)
     }
 
-    fn changed_after(&self, at: Revision) -> &[std::sync::Arc<super::generation::Generation<F>>] {
+    fn changed_after(&self, at: Revision) -> &[Arc<Generation<F>>] {
         let start = self.generations.partition_point(|g| g.span().last <= at);
         &self.generations[start..]
     }
@@ -129,6 +138,25 @@ impl<F: DiskFile> HistoryView<F> {
             .map(|images| ImageKeys::new(images.clone(), range.clone(), direction))
             .collect()
     }
+}
+
+/// The newest event of `key` at or below `at` in these.
+fn newest_of<F: DiskFile>(
+    generations: &[Arc<Generation<F>>],
+    key: &[u8],
+    at: Revision,
+) -> Result<Option<Slot>, StoreError> {
+    let end = generations.partition_point(|g| g.span().before < at);
+    for generation in generations[..end].iter().rev() {
+        let Some(entry) = generation.newest(key, at)? else {
+            continue;
+        };
+        let id = generation.file_id(Content::Events);
+        let slot =
+            Slot::decode(entry.record).map_err(|what| super::file::bad_file(id, 0, Bad::Damaged(what)))?;
+        return Ok(Some(slot));
+    }
+    Ok(None)
 }
 
 fn image_of<F: DiskFile>(images: &Sealed<F>, key: &[u8]) -> Result<Option<super::format::Entry>, StoreError> {

@@ -1,0 +1,231 @@
+//! What the hub has read: windows of history, pages of a held state, and the records behind events.
+
+use std::cell::OnceCell;
+
+use raftkv_protocol::{KeyValue, Record, Revision};
+
+use super::catching_up::{Page, PageWanted, Window, WindowRead};
+use crate::disk::Disk;
+use crate::store::base::{Base, BaseView};
+use crate::store::history::{History, HistoryError, HistoryView, KeyRange};
+use crate::store::{
+    Companions, GenerationNumber, Lineage, Slot, State, StoreError, Stored, companions_in, record_in,
+};
+
+/// A window holds no more than this, bytes of keys and values; but always a whole revision.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// The records that events say too little about.
+pub trait Records {
+    /// The record of a blind put, whose creation and version what was before it decides.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError>;
+
+    /// The record of a key as of a revision; whoever has the event behind it may ask for it.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError>;
+}
+
+/// Reads history and base of one store.
+pub struct Reader<D: Disk, B: Base> {
+    history: History<D>,
+    base: B,
+}
+
+/// History and base as of one moment, the base's first: then history has the image of all that it has written over.
+struct Views<D: Disk, B: Base> {
+    base: B::View,
+    companions: Option<Companions>,
+    history: HistoryView<D::File>,
+}
+
+/// What a reader finds from now on until it is dropped.
+pub struct Now<'a, D: Disk, B: Base> {
+    reader: &'a Reader<D, B>,
+    /// Taken when something is asked for: mostly nothing is.
+    views: OnceCell<Views<D, B>>,
+}
+
+impl<D: Disk, B: Base> Reader<D, B> {
+    /// Of a store's history and base.
+    pub fn new(history: History<D>, base: B) -> Reader<D, B> {
+        Reader { history, base }
+    }
+
+    /// Records as of now.
+    pub fn now(&self) -> Now<'_, D, B> {
+        Now {
+            reader: self,
+            views: OnceCell::new(),
+        }
+    }
+
+    /// The revision that the base holds; that of an empty store before the first drain.
+    ///
+    /// # Errors
+    /// Of the base.
+    pub fn base_revision(&self) -> Result<Revision, StoreError> {
+        let companions = companions_in(&self.base.view()?)?;
+        Ok(companions.map_or(Revision(1), |companions| companions.revision))
+    }
+
+    /// The events of a window, as many as fit; at least all of one revision.
+    ///
+    /// # Errors
+    /// Of the disk, or damage.
+    pub fn read(&self, window: Window) -> Result<WindowRead, StoreError> {
+        let view = self.history.view();
+        let events = match view.events(window.from, window.to, KeyRange::all()) {
+            Ok(events) => events,
+            Err(HistoryError::Compacted { oldest_kept }) => return Ok(WindowRead::Compacted { oldest_kept }),
+            Err(HistoryError::Future { .. }) => unreachable!("events are asked for, not a state"),
+            Err(HistoryError::Store(error)) => return Err(error),
+        };
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        for event in events {
+            let event = event?;
+            let last = read
+                .last()
+                .map(|event: &crate::store::history::Event| event.revision);
+            if bytes > WINDOW_BYTES && last.is_some_and(|last| last < event.revision) {
+                let through = last.unwrap_or(window.from);
+                return Ok(WindowRead::Events {
+                    events: read,
+                    through,
+                });
+            }
+            bytes += event.key.len() + event.slot.live().map_or(0, |stored| stored.value.len());
+            read.push(event);
+        }
+        Ok(WindowRead::Events {
+            events: read,
+            through: window.to,
+        })
+    }
+}
+
+/// A page of a held state.
+///
+/// # Errors
+/// Of the base.
+pub(super) fn page_of<V: BaseView>(state: &State<V>, wanted: &PageWanted) -> Result<Page, StoreError> {
+    let mut from = wanted.span.from.to_vec();
+    if let Some(after) = &wanted.after {
+        from = [&after[..], &[0]].concat();
+    }
+    let mut page = Page {
+        kvs: Vec::new(),
+        is_last: true,
+    };
+    let mut bytes = 0;
+    for found in state.range(&from, wanted.span.to.as_deref()) {
+        let (key, stored) = found?;
+        if bytes >= wanted.bytes {
+            page.is_last = false;
+            break;
+        }
+        bytes += (key.len() + stored.value.len()) as u64;
+        let record = stored.record().expect("a held state resolves what it tells");
+        page.kvs.push(KeyValue { key, record });
+    }
+    Ok(page)
+}
+
+impl<V: BaseView> State<V> {
+    /// A page for a watch that begins with this state.
+    ///
+    /// # Errors
+    /// Of the base.
+    pub fn watch_page(&self, wanted: &PageWanted) -> Result<Page, StoreError> {
+        page_of(self, wanted)
+    }
+}
+
+impl<D: Disk, B: Base> Views<D, B> {
+    fn of(reader: &Reader<D, B>) -> Result<Views<D, B>, StoreError> {
+        let base = reader.base.view()?;
+        let companions = companions_in(&base)?;
+        Ok(Views {
+            base,
+            companions,
+            history: reader.history.view(),
+        })
+    }
+
+    fn drained(&self) -> Option<GenerationNumber> {
+        self.companions.as_ref().map(|companions| companions.generation)
+    }
+
+    /// What the key was at `at`; a blind put's lineage may be open.
+    fn state_at(&self, key: &[u8], at: Revision) -> Result<Option<Slot>, StoreError> {
+        let drained = self
+            .companions
+            .as_ref()
+            .map_or(Revision(1), |companions| companions.revision);
+        // The base holds all up to some revision: behind it only events of generations that it lacks count.
+        if drained <= at {
+            if let Some(slot) = self.history.newest_undrained_event(key, at, self.drained())? {
+                return Ok(Some(slot));
+            }
+            return Ok(record_in(&self.base, key)?.map(Slot::Live));
+        }
+        if let Some(slot) = self.history.newest_event(key, at)? {
+            return Ok(Some(slot));
+        }
+        if let Some(image) = self.history.first_image_after(key, at)? {
+            return Ok(image.map(Slot::Live));
+        }
+        let base = record_in(&self.base, key)?;
+        Ok(base.filter(|stored| stored.mod_revision <= at).map(Slot::Live))
+    }
+
+    /// Adds up blind puts over blind puts, generation by generation, down to what is known.
+    fn resolved(&self, key: &[u8], mut stored: Stored) -> Result<Record, StoreError> {
+        let mut open = stored.lineage;
+        while let Lineage::Over { first, writes } = open {
+            let beneath = match self.state_at(key, Revision(first.0 - 1))? {
+                Some(Slot::Live(beneath)) => Some(beneath),
+                Some(Slot::Deleted(_)) | None => None,
+            };
+            open = match beneath.as_ref().map(|beneath| beneath.lineage) {
+                Some(Lineage::Over { first, writes: more }) => Lineage::Over {
+                    first,
+                    writes: writes + more,
+                },
+                Some(Lineage::Known { .. }) | None => open.over(beneath.as_ref()),
+            };
+        }
+        stored.lineage = open;
+        Ok(stored.record().expect("its lineage is known now"))
+    }
+}
+
+impl<D: Disk, B: Base> Now<'_, D, B> {
+    fn views(&self) -> Result<&Views<D, B>, StoreError> {
+        match self.views.get() {
+            Some(views) => Ok(views),
+            None => {
+                let views = Views::of(self.reader)?;
+                Ok(self.views.get_or_init(|| views))
+            }
+        }
+    }
+}
+
+impl<D: Disk, B: Base> Records for Now<'_, D, B> {
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError> {
+        self.views()?.resolved(key, stored.clone())
+    }
+
+    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError> {
+        let views = self.views()?;
+        match views.state_at(key, at)? {
+            Some(Slot::Live(stored)) => views.resolved(key, stored).map(Some),
+            Some(Slot::Deleted(_)) | None => Ok(None),
+        }
+    }
+}

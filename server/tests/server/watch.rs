@@ -1,0 +1,223 @@
+//! Watches over the native protocol, with the client library.
+
+use std::time::Duration;
+
+use raftkv_client::{
+    Client, Error, ErrorCode, EventFilter, KeySpan, Revision, Watch, WatchEvent, WatchItem, WhenSlow,
+};
+
+use crate::rig::{Cluster, PATIENCE};
+
+fn client(cluster: &Cluster) -> Client {
+    let client = Client::builder().endpoints(cluster.endpoints());
+    client.build().expect("valid endpoints")
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+async fn next(watch: &mut Watch) -> Result<WatchItem, Error> {
+    let next = tokio::time::timeout(PATIENCE, watch.next()).await;
+    next.expect("an item in time").expect("not the end")
+}
+
+/// The next change: its key, its value unless it was deleted, and the value before.
+async fn change(watch: &mut Watch) -> (String, Option<String>, Option<String>) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    match next(watch).await.expect("a change") {
+        WatchItem::Change(WatchEvent::Put { kv, previous }) => (
+            text(&kv.key),
+            Some(text(&kv.record.value)),
+            previous.map(|record| text(&record.value)),
+        ),
+        WatchItem::Change(WatchEvent::Delete { key, previous, .. }) => {
+            (text(&key), None, previous.map(|record| text(&record.value)))
+        }
+        other => panic!("expected a change, got {other:?}"),
+    }
+}
+
+fn put(key: &str, value: &str) -> (String, Option<String>, Option<String>) {
+    (key.to_owned(), Some(value.to_owned()), None)
+}
+
+#[test]
+fn a_watch_tells_every_change_of_its_range_with_what_was_before() {
+    let cluster = Cluster::single();
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        client.set("a/1", "old").await.expect("set");
+        let mut watch = client
+            .watch(KeySpan::prefix(b"a/"))
+            .with_previous()
+            .progress(Duration::from_secs(1))
+            .stream();
+        assert!(matches!(next(&mut watch).await, Ok(WatchItem::Progress(_))));
+        client.set("b", "other").await.expect("set");
+        client.set("a/1", "new").await.expect("set");
+        client.delete("a/1").await.expect("deleted");
+        let (key, value) = ("a/1".to_owned(), Some("new".to_owned()));
+        let before = |value: &str| Some(value.to_owned());
+        assert_eq!(
+            change(&mut watch).await,
+            (key.clone(), value.clone(), before("old"))
+        );
+        assert_eq!(change(&mut watch).await, (key, None, value));
+        assert_eq!(watch.position().expect("it began").revision, Revision(5));
+    });
+}
+
+#[test]
+fn a_watch_begins_with_a_snapshot_or_with_any_kept_revision() {
+    let cluster = Cluster::single();
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        for number in 0..3 {
+            client.set(format!("k{number}"), "value").await.expect("set");
+        }
+        let mut from_snapshot = client.watch(KeySpan::prefix(b"k")).from_snapshot().stream();
+        let mut from_two = client
+            .watch(KeySpan::prefix(b"k"))
+            .from_revision(Revision(3))
+            .stream();
+        let mut deletes = client
+            .watch(KeySpan::all())
+            .from_revision(Revision(1))
+            .filter(EventFilter::Deletes)
+            .stream();
+        assert_eq!(
+            next(&mut from_snapshot).await.expect("it"),
+            WatchItem::SnapshotBegin
+        );
+        for number in 0..3 {
+            match next(&mut from_snapshot).await.expect("a key") {
+                WatchItem::Current(kv) => assert_eq!(kv.key, format!("k{number}")),
+                other => panic!("expected a key, got {other:?}"),
+            }
+        }
+        let end = WatchItem::SnapshotEnd(Revision(4));
+        assert_eq!(next(&mut from_snapshot).await.expect("it"), end);
+        client.delete("k0").await.expect("deleted");
+        let deleted = ("k0".to_owned(), None, None);
+        assert_eq!(change(&mut from_snapshot).await, deleted);
+        assert_eq!(change(&mut from_two).await, put("k1", "value"));
+        assert_eq!(change(&mut from_two).await, put("k2", "value"));
+        assert_eq!(change(&mut from_two).await, deleted);
+        assert_eq!(change(&mut deletes).await, deleted);
+    });
+}
+
+#[test]
+fn more_than_the_credit_comes_as_it_is_taken_and_who_asked_for_it_is_dropped() {
+    let cluster = Cluster::single();
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        let slow = |when_slow| {
+            let watch = client.watch(KeySpan::prefix(b"k")).buffer_bytes(2_000);
+            watch.when_slow(when_slow).from_revision(Revision(2)).stream()
+        };
+        let mut patient = slow(WhenSlow::EveryEvent);
+        let mut dropped = slow(WhenSlow::Drop);
+        let mut latest = slow(WhenSlow::LatestPerKey);
+        // They begin with the first look at them.
+        client.set("k", "0").await.expect("set");
+        for watch in [&mut patient, &mut dropped, &mut latest] {
+            assert_eq!(change(watch).await, put("k", "0"));
+        }
+        for number in 1..3_000 {
+            client.set("k", format!("{number:0100}")).await.expect("set");
+        }
+        for number in 1..3_000 {
+            assert_eq!(change(&mut patient).await, put("k", &format!("{number:0100}")));
+        }
+        let mut told = 0;
+        let failure = loop {
+            match next(&mut dropped).await {
+                Ok(_) => told += 1,
+                Err(Error::Rejected(failure)) => break failure,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(failure.code, ErrorCode::WatchTooSlow);
+        assert!(told < 100, "{told}");
+        assert!(dropped.next().await.is_none());
+        let (mut gaps, mut told) = (0, 0);
+        loop {
+            match next(&mut latest).await.expect("it goes on") {
+                WatchItem::Gap => gaps += 1,
+                WatchItem::Change(event) => {
+                    told += 1;
+                    if event.revision() == Revision(3_001) {
+                        break;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(gaps > 0 && told < 2_000, "{gaps} gaps, {told} changes");
+    });
+}
+
+#[test]
+fn a_watch_goes_on_at_another_node_exactly_where_it_was() {
+    let mut cluster = Cluster::of(3);
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        let mut watch = client
+            .watch(KeySpan::prefix(b"k"))
+            .from_revision(Revision(2))
+            .stream();
+        let mut expected = 0;
+        for stopped in 0..3 {
+            for number in 0..50 {
+                client
+                    .set("k", format!("{}", stopped * 50 + number))
+                    .await
+                    .expect("set");
+            }
+            for _ in 0..25 {
+                assert_eq!(change(&mut watch).await, put("k", &expected.to_string()));
+                expected += 1;
+            }
+            let native = cluster.node(stopped).native_address();
+            cluster.stop(stopped);
+            cluster.restart(stopped, native);
+            cluster.wait_ready();
+            // The connections' tasks hear now that theirs has ended, before a write is sent on it.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        while expected < 150 {
+            assert_eq!(change(&mut watch).await, put("k", &expected.to_string()));
+            expected += 1;
+        }
+    });
+}
+
+#[test]
+fn a_watch_that_is_dropped_ends_on_the_server_and_a_stop_does_not_wait_for_one_that_is_not() {
+    let cluster = Cluster::single();
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        for _ in 0..100 {
+            let mut watch = client
+                .watch(KeySpan::all())
+                .progress(Duration::from_secs(1))
+                .stream();
+            assert!(matches!(next(&mut watch).await, Ok(WatchItem::Progress(_))));
+        }
+        let mut kept = client.watch(KeySpan::all()).stream();
+        client.set("k", "value").await.expect("set");
+        let begun = std::time::Instant::now();
+        let told = tokio::time::timeout(Duration::from_millis(100), kept.next()).await;
+        drop(told);
+        drop(cluster);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    });
+}
