@@ -3,71 +3,57 @@
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use raftkv_protocol::{Header, LeaderHint, Member, ReadBasis, Record, Revision, RoleName, Status};
-use serde::Serialize;
+use raftkv_protocol::{
+    Header, LeaderHint, Member, Previous, ReadBasis, Record, Revision, RoleName, Shape, Status,
+};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Bytes that stand as text where they are UTF-8, and as base64 under another name where they are not.
-struct Text<'a>(&'a [u8]);
+use super::records::{KvBody, put_bytes};
+use super::write::Written;
 
-impl<'a> Text<'a> {
-    fn plain(&self) -> Option<&'a str> {
-        std::str::from_utf8(self.0).ok()
-    }
-
-    fn base64(&self) -> Option<String> {
-        self.plain().is_none().then(|| STANDARD.encode(self.0))
-    }
-}
-
-#[derive(Serialize)]
+/// What `/get` answers.
 struct GetBody<'a> {
-    #[serde(flatten)]
-    key: KeyBody<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
-    revision: u64,
+    key: &'a [u8],
+    record: &'a Record,
 }
 
-#[derive(Serialize)]
-struct SetBody<'a> {
-    #[serde(flatten)]
-    key: KeyBody<'a>,
-    revision: u64,
+impl Serialize for GetBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        put_bytes(&mut map, ["key", "key_base64"], self.key)?;
+        put_bytes(&mut map, ["value", "value_base64"], &self.record.value)?;
+        map.serialize_entry("revision", &self.record.mod_revision.0)?;
+        map.end()
+    }
 }
 
-#[derive(Serialize)]
-struct DeleteBody<'a> {
-    #[serde(flatten)]
-    key: KeyBody<'a>,
-    deleted: bool,
-    revision: u64,
+/// What a write of one key did.
+struct WrittenBody<'a> {
+    key: &'a [u8],
+    deleted: Option<bool>,
+    revision: Revision,
+    /// `None`: not asked for.
+    previous: Option<Option<KvBody<'a>>>,
 }
 
-#[derive(Serialize)]
-struct KeyBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-}
-
-impl<'a> From<&'a Bytes> for KeyBody<'a> {
-    fn from(key: &'a Bytes) -> KeyBody<'a> {
-        let text = Text(key);
-        KeyBody {
-            key: text.plain(),
-            key_base64: text.base64(),
+impl Serialize for WrittenBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        put_bytes(&mut map, ["key", "key_base64"], self.key)?;
+        if let Some(deleted) = self.deleted {
+            map.serialize_entry("deleted", &deleted)?;
         }
+        map.serialize_entry("revision", &self.revision.0)?;
+        if let Some(previous) = &self.previous {
+            map.serialize_entry("previous", previous)?;
+        }
+        map.end()
     }
 }
 
 /// Where the leader is, as far as known.
-#[derive(Debug, Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub(super) struct LeaderBody {
     id: String,
     address: String,
@@ -84,7 +70,7 @@ impl From<&LeaderHint> for LeaderBody {
     }
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct StatusBody {
     id: String,
     role: &'static str,
@@ -98,7 +84,7 @@ struct StatusBody {
     members: Vec<MemberBody>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct MemberBody {
     id: String,
     address: String,
@@ -144,64 +130,69 @@ fn role(role: RoleName) -> &'static str {
 }
 
 pub(super) fn found(header: &Header, key: &Bytes, record: &Record) -> Response {
-    let value = Text(&record.value);
-    answer(
-        header,
-        &GetBody {
-            key: key.into(),
-            value: value.plain(),
-            value_base64: value.base64(),
-            revision: record.mod_revision.0,
-        },
-    )
+    json(header, &GetBody { key, record })
 }
 
-pub(super) fn put(header: &Header, key: &Bytes, revision: Revision) -> Response {
-    let revision = revision.0;
-    answer(
-        header,
-        &SetBody {
-            key: key.into(),
-            revision,
-        },
-    )
+pub(super) fn put(header: &Header, key: &[u8], written: &Written, previous: Previous) -> Response {
+    let body = WrittenBody {
+        key,
+        deleted: None,
+        revision: written.revision,
+        previous: before(written, previous),
+    };
+    json(header, &body)
 }
 
-/// What a delete did.
-#[derive(Clone, Copy)]
-pub(super) struct Deletion {
-    pub(super) existed: bool,
-    pub(super) revision: Revision,
+pub(super) fn deleted(header: &Header, key: &[u8], written: &Written, previous: Previous) -> Response {
+    let body = WrittenBody {
+        key,
+        deleted: Some(written.is_change),
+        revision: written.revision,
+        previous: before(written, previous),
+    };
+    json(header, &body)
 }
 
-pub(super) fn deleted(header: &Header, key: &Bytes, deletion: Deletion) -> Response {
-    answer(
-        header,
-        &DeleteBody {
-            key: key.into(),
-            deleted: deletion.existed,
-            revision: deletion.revision.0,
-        },
-    )
+fn before(written: &Written, previous: Previous) -> Option<Option<KvBody<'_>>> {
+    let body = |kv| KvBody {
+        kv,
+        shape: Shape::Records,
+    };
+    match previous {
+        Previous::Unwanted => None,
+        Previous::Wanted => Some(written.previous.as_ref().map(body)),
+    }
 }
 
 pub(super) fn status(header: &Header, status: &Status) -> Response {
-    answer(header, &StatusBody::from(status))
+    json(header, &StatusBody::from(status))
 }
 
 /// The members, as in a status.
 pub(super) fn members(header: &Header, members: &[Member]) -> Response {
     let members: Vec<MemberBody> = members.iter().map(MemberBody::from).collect();
-    answer(header, &serde_json::json!({ "members": members }))
+    json(header, &serde_json::json!({ "members": members }))
 }
 
-/// Adds what a read rests on, as header fields.
-pub(super) fn with_basis(mut response: Response, basis: ReadBasis) -> Response {
+/// Adds what a read rests on, and which state it is of, as header fields.
+pub(super) fn with_state(mut response: Response, basis: Option<ReadBasis>, at: Option<Revision>) -> Response {
+    let fields = response.headers_mut();
+    if let Some(basis) = basis {
+        add_basis(fields, basis);
+    }
+    if let Some(at) = at {
+        fields.insert(
+            HeaderName::from_static("raftkv-read-revision"),
+            HeaderValue::from(at.0),
+        );
+    }
+    response
+}
+
+fn add_basis(fields: &mut HeaderMap, basis: ReadBasis) {
     let mut add = |name: &'static str, text: String| {
         let value = HeaderValue::try_from(text).expect("words and digits are a header value");
-        response
-            .headers_mut()
-            .insert(HeaderName::from_static(name), value);
+        fields.insert(HeaderName::from_static(name), value);
     };
     match basis {
         ReadBasis::ReadIndex => add("raftkv-read-basis", "read_index".to_owned()),
@@ -217,14 +208,14 @@ pub(super) fn with_basis(mut response: Response, basis: ReadBasis) -> Response {
             }
         }
     }
-    response
 }
 
 pub(super) fn ready(header: &Header) -> Response {
-    answer(header, &serde_json::json!({ "ready": true }))
+    json(header, &serde_json::json!({ "ready": true }))
 }
 
-fn answer(header: &Header, body: &impl Serialize) -> Response {
+/// A JSON body, with where and when in history it was given.
+pub(super) fn json(header: &Header, body: &impl Serialize) -> Response {
     (header_fields(header), Json(body)).into_response()
 }
 
@@ -247,51 +238,49 @@ pub(super) fn header_fields(header: &Header) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::tests::kv;
     use super::*;
 
-    fn get_body(key: &'static [u8], value: &'static [u8]) -> String {
-        let key = Bytes::from_static(key);
-        let value = Text(value);
-        let body = GetBody {
-            key: (&key).into(),
-            value: value.plain(),
-            value_base64: value.base64(),
-            revision: 4,
+    fn body(deleted: Option<bool>, previous: Option<Option<KvBody<'_>>>) -> String {
+        let body = WrittenBody {
+            key: b"k",
+            deleted,
+            revision: Revision(2),
+            previous,
         };
         serde_json::to_string(&body).expect("plain data")
     }
 
     #[test]
-    fn text_stands_as_text() {
-        assert_eq!(
-            get_body(b"k", "v\u{e9}\"".as_bytes()),
-            "{\"key\":\"k\",\"value\":\"v\u{e9}\\\"\",\"revision\":4}"
-        );
-    }
-
-    #[test]
-    fn bytes_that_are_not_utf8_stand_as_base64() {
-        assert_eq!(
-            get_body(b"k", b"\xff\x00"),
-            r#"{"key":"k","value_base64":"/wA=","revision":4}"#
-        );
-        assert_eq!(
-            get_body(b"\xfe", b""),
-            r#"{"key_base64":"/g==","value":"","revision":4}"#
-        );
-    }
-
-    #[test]
-    fn a_delete_tells_whether_there_was_something() {
-        let key = Bytes::from_static(b"k");
-        let body = DeleteBody {
-            key: (&key).into(),
-            deleted: false,
-            revision: 2,
+    fn a_get_tells_exactly_three_fields() {
+        let body = |key: &'static [u8], value: &'static [u8]| {
+            let record = &kv(key, value).record;
+            serde_json::to_string(&GetBody { key, record }).expect("plain data")
         };
         assert_eq!(
-            serde_json::to_string(&body).unwrap(),
+            body(b"k", "v\u{e9}\"".as_bytes()),
+            "{\"key\":\"k\",\"value\":\"v\u{e9}\\\"\",\"revision\":5}"
+        );
+        assert_eq!(
+            body(b"k", b"\xff\x00"),
+            r#"{"key":"k","value_base64":"/wA=","revision":5}"#
+        );
+        assert_eq!(
+            body(b"\xfe", b""),
+            r#"{"key_base64":"/g==","value":"","revision":5}"#
+        );
+    }
+
+    #[test]
+    fn a_write_tells_what_it_did_and_more_only_when_asked() {
+        assert_eq!(body(None, None), r#"{"key":"k","revision":2}"#);
+        assert_eq!(
+            body(Some(false), None),
             r#"{"key":"k","deleted":false,"revision":2}"#
+        );
+        assert_eq!(
+            body(None, Some(None)),
+            r#"{"key":"k","revision":2,"previous":null}"#
         );
     }
 }

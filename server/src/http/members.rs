@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::answer;
+use super::api::{Api, Outcome, Shared, unexpected};
 use super::error::HttpError;
-use super::handlers::{Api, Outcome, Shared, unexpected};
 
 type Named = Result<Path<String>, PathRejection>;
 
@@ -37,7 +37,8 @@ pub(super) async fn list(State(api): Shared) -> Outcome {
 }
 
 pub(super) async fn add(State(api): Shared, request: HttpRequest) -> Outcome {
-    let body: AddBody = parse(&api.read_body(request).await?)?;
+    let (parts, body) = request.into_parts();
+    let body: AddBody = parse(&api.read_body(&parts.headers, body).await?)?;
     api.change(MemberCommand::Add {
         name: name(&body.name)?,
         address: body.address.as_deref().map(Address::from),
@@ -65,7 +66,8 @@ pub(super) async fn replace(State(api): Shared, named: Named, uri: Uri) -> Outco
 }
 
 pub(super) async fn transfer_leader(State(api): Shared, request: HttpRequest) -> Outcome {
-    let body = api.read_body(request).await?;
+    let (parts, body) = request.into_parts();
+    let body = api.read_body(&parts.headers, body).await?;
     let body: TransferBody = if body.is_empty() {
         TransferBody::default()
     } else {

@@ -23,13 +23,27 @@
 //! It has a thread and a runtime of its own, so that parsing JSON never delays consensus.
 
 mod answer;
+mod api;
 mod error;
 mod handlers;
+mod idempotency;
+mod json;
+mod kv;
+mod leases;
+mod list;
+mod listing;
 mod members;
+mod parameter;
 mod query;
+mod read;
+mod records;
+mod routes;
 mod server;
 mod set_body;
+mod txn;
+mod txn_body;
 mod watch;
+mod write;
 
 pub(crate) use server::{HttpServer, HttpSettings};
 

@@ -14,7 +14,8 @@ use raftkv_protocol::Limits;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::handlers::{Api, router};
+use super::api::Api;
+use super::routes::router;
 use crate::shell::Door;
 use crate::transport::socket;
 

@@ -5,12 +5,13 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use raftkv_protocol::Condition;
+use raftkv_protocol::{Condition, LeaseId, Lifetime};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::error::HttpError;
-use super::query::condition;
+use super::kv::whole_ms;
+use super::write::condition;
 
 /// What `POST /set` asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,11 +19,8 @@ pub(super) struct SetRequest {
     pub(super) key: Bytes,
     pub(super) value: Bytes,
     pub(super) condition: Condition,
-    pub(super) ttl_ms: Option<u64>,
+    pub(super) lifetime: Lifetime,
 }
-
-/// Longest time to live, in seconds: a hundred years, so that no sum with a clock can overflow.
-const MAX_TTL_SECONDS: f64 = 100.0 * 365.0 * 86_400.0;
 
 /// Reads the body; any content type is taken, because what it says is checked here anyway.
 pub(super) fn parse(body: &[u8]) -> Result<SetRequest, HttpError> {
@@ -43,6 +41,7 @@ struct Fields {
     value: Option<Value>,
     value_base64: Option<Value>,
     ttl_seconds: Option<Value>,
+    lease: Option<Value>,
     if_revision: Option<Value>,
 }
 
@@ -53,6 +52,7 @@ impl Fields {
         "value",
         "value_base64",
         "ttl_seconds",
+        "lease",
         "if_revision",
     ];
 
@@ -63,6 +63,7 @@ impl Fields {
             "value" => &mut self.value,
             "value_base64" => &mut self.value_base64,
             "ttl_seconds" => &mut self.ttl_seconds,
+            "lease" => &mut self.lease,
             "if_revision" => &mut self.if_revision,
             _ => return None,
         })
@@ -75,7 +76,7 @@ impl Fields {
             condition: self
                 .if_revision
                 .map_or(Ok(Condition::Always), |value| parse_condition(&value))?,
-            ttl_ms: self.ttl_seconds.map(|value| parse_ttl(&value)).transpose()?,
+            lifetime: lifetime(self.ttl_seconds.as_ref(), self.lease.as_ref())?,
         })
     }
 }
@@ -129,19 +130,33 @@ fn parse_condition(value: &Value) -> Result<Condition, String> {
     })
 }
 
+fn lifetime(ttl_seconds: Option<&Value>, lease: Option<&Value>) -> Result<Lifetime, String> {
+    match (ttl_seconds, lease) {
+        (None, None) => Ok(Lifetime::Unlimited),
+        (Some(ttl_seconds), None) => parse_ttl(ttl_seconds).map(|ttl_ms| Lifetime::Ttl { ttl_ms }),
+        (None, Some(lease)) => parse_lease(lease).map(Lifetime::Lease),
+        (Some(_), Some(_)) => Err("ttl_seconds and lease exclude each other: give one".to_owned()),
+    }
+}
+
 /// Seconds, fractions allowed down to a millisecond.
 fn parse_ttl(value: &Value) -> Result<u64, String> {
     let seconds = value
         .as_f64()
         .ok_or_else(|| format!("ttl_seconds is {}; it must be a number", kind(value)))?;
-    if !(0.001..=MAX_TTL_SECONDS).contains(&seconds) {
-        return Err(format!(
-            "ttl_seconds is {seconds}; it must be between 0.001 and {MAX_TTL_SECONDS}"
-        ));
-    }
-    // In range: at least 1, far below 2^53.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok((seconds * 1000.0).round() as u64)
+    whole_ms(seconds).ok_or_else(|| {
+        format!("ttl_seconds is {seconds}; it must be between 0.001 and a hundred years, 3153600000")
+    })
+}
+
+fn parse_lease(value: &Value) -> Result<LeaseId, String> {
+    let id = value.as_str().and_then(|text| text.parse().ok());
+    id.ok_or_else(|| {
+        format!(
+            "lease is {}; it must be the id of a lease, a string of hexadecimal digits",
+            kind(value)
+        )
+    })
 }
 
 fn kind(value: &Value) -> String {
@@ -169,7 +184,10 @@ mod tests {
     fn key_and_value_are_enough() {
         let request = accepted(r#" {"key":"k","value":"v\n"} "#);
         assert_eq!((&request.key[..], &request.value[..]), (&b"k"[..], &b"v\n"[..]));
-        assert_eq!((request.condition, request.ttl_ms), (Condition::Always, None));
+        assert_eq!(
+            (request.condition, request.lifetime),
+            (Condition::Always, Lifetime::Unlimited)
+        );
     }
 
     #[test]
@@ -184,7 +202,9 @@ mod tests {
     #[test]
     fn options_are_understood() {
         let request = accepted(r#"{"key":"k","value":"","ttl_seconds":1.5,"if_revision":3}"#);
-        assert_eq!(request.ttl_ms, Some(1500));
+        assert_eq!(request.lifetime, Lifetime::Ttl { ttl_ms: 1500 });
+        let leased = accepted(r#"{"key":"k","value":"","lease":"ff"}"#);
+        assert_eq!(leased.lifetime, Lifetime::Lease(LeaseId(255)));
         assert_eq!(request.condition, Condition::ModRevision(Revision(3)));
         assert_eq!(
             accepted(r#"{"key":"k","value":"","if_revision":0}"#).condition,
@@ -217,6 +237,11 @@ mod tests {
             (
                 r#"{"key":"k","value":"v","ttl_seconds":"1"}"#,
                 "ttl_seconds is a string",
+            ),
+            (r#"{"key":"k","value":"v","lease":5}"#, "lease is the number 5"),
+            (
+                r#"{"key":"k","value":"v","lease":"5","ttl_seconds":1}"#,
+                "exclude each other",
             ),
             (
                 r#"{"key":"k","value":"v","if_revision":-1}"#,

@@ -32,8 +32,8 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer::header_fields;
+use super::api::{Outcome, Shared, unexpected};
 use super::error::HttpError;
-use super::handlers::{Outcome, Shared, unexpected};
 use super::query::decode;
 use crate::shell::{WatchCall, stopping};
 
