@@ -162,13 +162,10 @@ impl Client {
     /// One attempt, at whoever is preferred now.
     async fn attempt(&self, kind: Kind, request: Request, deadline: Instant) -> Delivery {
         let now = Instant::now();
-        let (endpoint, ask) = self.endpoints(|endpoints| {
-            let ask = kind != Kind::Local && endpoints.should_ask(now);
-            (endpoints.choose(kind.preference(), now), ask)
-        });
-        if ask {
-            tokio::spawn(self.clone().ask_who_leads(Arc::clone(&endpoint)));
-        }
+        let endpoint = match kind {
+            Kind::Local => self.endpoints(|endpoints| endpoints.choose(kind.preference(), now)),
+            Kind::Write | Kind::Read => self.endpoint_and_learn(kind, now),
+        };
         let left = deadline.saturating_duration_since(now);
         let delivery = endpoint.call(request, now + kind.attempt_time(left)).await;
         self.note(endpoint.address(), &delivery);
@@ -222,8 +219,7 @@ impl Client {
     }
 
     /// Whom to ask now; learns who there is beside it, if that is not known.
-    pub(crate) fn endpoint_for(&self, kind: Kind) -> Arc<Endpoint> {
-        let now = Instant::now();
+    pub(crate) fn endpoint_and_learn(&self, kind: Kind, now: Instant) -> Arc<Endpoint> {
         let (endpoint, ask) = self.endpoints(|endpoints| {
             (
                 endpoints.choose(kind.preference(), now),

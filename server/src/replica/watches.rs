@@ -61,12 +61,12 @@ impl Formed {
             return;
         }
         out.take_request();
-        if let WatchStart::Revision(_) = request.start {
-            self.watches.asked.insert(token, request);
+        let needs_proof = !matches!(request.start, WatchStart::Revision(_));
+        self.watches.asked.insert(token, request);
+        if !needs_proof {
             self.begin_watch(token, out);
             return;
         }
-        self.watches.asked.insert(token, request);
         self.reads.push(PendingRead {
             token,
             key: bytes::Bytes::new(),

@@ -103,6 +103,19 @@ impl<F: DiskFile> HistoryView<F> {
         Ok(None)
     }
 
+    /// What `key` was at `at`, as far as history alone explains it: its newest event, else the first image behind. `None`: it
+    /// does not, the layers know.
+    ///
+    /// # Errors
+    /// Of the disk, or damage.
+    pub fn explained(&self, key: &[u8], at: Revision) -> Result<Option<Option<Slot>>, StoreError> {
+        if let Some(slot) = self.newest_event(key, at)? {
+            return Ok(Some(Some(slot)));
+        }
+        let image = self.first_image_after(key, at)?;
+        Ok(image.map(|image| image.map(Slot::Live)))
+    }
+
     fn changed_after(&self, at: Revision) -> &[Arc<Generation<F>>] {
         let start = self.generations.partition_point(|g| g.span().last <= at);
         &self.generations[start..]
