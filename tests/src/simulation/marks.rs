@@ -159,6 +159,7 @@ pub fn all() -> Vec<&'static str> {
         raftkv_server::replica::MARKS,
         raftkv_server::log::simulation::MARKS,
         raftkv_server::store::history::simulation::MARKS,
+        raftkv_server::watch::MARKS,
     ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|mark| !WAITING.iter().any(|(waiting, _)| waiting == mark));

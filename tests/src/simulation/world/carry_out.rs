@@ -5,6 +5,8 @@ use raftkv_server::replica::{Effect, Token};
 
 use super::clients::Reply;
 use super::machine::Waiting;
+use super::watch_threads::Order;
+use super::watchers::Told;
 use super::{Arrival, Happening, LogRequest, ProcessId, World, answer_words, fingerprint};
 use crate::simulation::random::mix_bytes;
 use crate::simulation::trace::Traced;
@@ -134,6 +136,8 @@ impl World {
                 self.arrange_making(id, request);
             }
             Effect::Answer { token, response } => self.answer(id, token, response),
+            Effect::BeginWatch(begin) => self.begin_watch(id, *begin),
+            Effect::EndWatches(failure) => self.order(id, Order::EndAll(failure)),
             Effect::Forward {
                 token,
                 to,
@@ -228,6 +232,10 @@ impl World {
                         response,
                     },
                 );
+            }
+            Some(Waiting::Watcher(name)) => {
+                let by = id;
+                self.watcher_hears(id, name, Told { by, response });
             }
             Some(Waiting::Node { origin, token }) => self.answer_forwarded(id.slot, origin, token, response),
             None => {
