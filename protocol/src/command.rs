@@ -249,6 +249,18 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         | Command::OpenSession { .. }
         | Command::RenewSession { .. }
         | Command::CloseSession { .. } => Ok(()),
+    }?;
+    check_executed(command)
+}
+
+/// Commands have their place on the wire before the state machine executes them; until then none gets into a log.
+fn check_executed(command: &Command<'_>) -> Result<(), Failure> {
+    match command {
+        Command::Put { .. } | Command::Delete { .. } => Ok(()),
+        _ => Err(Failure::new(
+            ErrorCode::BadRequest,
+            "this version does not execute transactions, leases, sessions and idempotency keys; nothing was proposed",
+        )),
     }
 }
 
@@ -395,6 +407,33 @@ mod tests {
         assert_eq!(refusal(&command).0, ErrorCode::BadRequest);
         let checked = CheckedCommand::keep_history_from(Revision(7));
         assert_eq!(decode_command(checked.encoded()), Ok(command));
+    }
+
+    #[test]
+    fn what_the_state_machine_does_not_execute_is_refused_before_it_is_proposed() {
+        let session = SessionId(1);
+        for command in [
+            Command::Txn(Txn::default()),
+            Command::Once {
+                idempotency_key: b"k",
+                command: &encode(&Command::Delete {
+                    key: b"k",
+                    condition: Condition::Always,
+                }),
+            },
+            Command::GrantLease { id: None, ttl_ms: 1 },
+            Command::RenewLeases {
+                ids: vec![LeaseId(1)],
+            },
+            Command::RevokeLease { id: LeaseId(1) },
+            Command::OpenSession { ttl_ms: 1 },
+            Command::RenewSession { session },
+            Command::CloseSession { session },
+        ] {
+            let (code, message) = refusal(&command);
+            assert_eq!(code, ErrorCode::BadRequest);
+            assert!(message.contains("does not execute"), "{command:?}: {message}");
+        }
     }
 
     #[test]

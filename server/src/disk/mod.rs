@@ -55,4 +55,7 @@ pub trait DiskFile: Send + Sync + 'static {
     fn shrink(&self, length: u64) -> io::Result<()>;
     /// Makes everything written to this file durable (fdatasync, with the length).
     fn sync_data(&self) -> io::Result<()>;
+    /// Asks the disk to begin with what was written there, and waits for nothing: a later sync finds little left to do, and
+    /// what others sync meanwhile does not stand behind a heap of it. A hint; promises nothing.
+    fn begin_write_back(&self, _from: u64, _bytes: usize) {}
 }

@@ -219,6 +219,12 @@ impl DiskFile for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn begin_write_back(&self, from: u64, bytes: usize) {
+        // Linux answers this advice by beginning to write what is dirty there, and drops only what is clean.
+        let length = std::num::NonZeroU64::new(bytes as u64);
+        let _hint = rustix::fs::fadvise(&self.file, from, length, rustix::fs::Advice::DontNeed);
+    }
 }
 
 #[cfg(test)]

@@ -144,6 +144,7 @@ pub(super) fn fill<F: DiskFile>(file: &F, from: u64, to: u64) -> std::io::Result
     while at < to {
         let length = (to - at).min(ZEROS.len() as u64);
         file.write_all_at(&ZEROS[..length as usize], at)?;
+        file.begin_write_back(at, length as usize);
         at += length;
     }
     Ok(())

@@ -173,7 +173,7 @@ impl Formed {
                 out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
             }
             Request::Range(_) | Request::Lease(_) => {
-                let message = "this server does not serve that yet";
+                let message = "this version serves no ranges and no leases";
                 out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
             }
             Request::Write(command) => {

@@ -287,7 +287,10 @@ impl Store {
             | Command::RevokeLease { .. }
             | Command::OpenSession { .. }
             | Command::RenewSession { .. }
-            | Command::CloseSession { .. } => unimplemented!("comes with the commands of this kind"),
+            | Command::CloseSession { .. } => panic!(
+                "the log holds a command that this version does not execute, though it refuses to propose one: a newer version \
+                 of this program wrote it. Start that version on this data directory"
+            ),
             Command::Tick => None,
             Command::KeepHistoryFrom { oldest } => {
                 self.keep_history_from(oldest);

@@ -19,6 +19,8 @@ pub struct Reply {
     pub body: Value,
     /// The node's identity as the header fields tell it.
     pub node_identity: Option<u64>,
+    /// What a read rests on, as the header fields tell it.
+    pub basis: Option<String>,
 }
 
 impl Reply {
@@ -166,16 +168,18 @@ impl HttpClient {
 }
 
 fn read(mut response: Response<ureq::Body>) -> Result<Reply, ureq::Error> {
-    let node_identity = response
-        .headers()
-        .get("raftkv-node-id")
-        .and_then(|value| value.to_str().ok());
-    let node_identity = node_identity.and_then(|text| u64::from_str_radix(text, 16).ok());
+    let field = |name: &str| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let node_identity = field("raftkv-node-id").and_then(|text| u64::from_str_radix(&text, 16).ok());
+    let basis = field("raftkv-read-basis");
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string()?;
     Ok(Reply {
         status,
         body: serde_json::from_str(&text).unwrap_or(Value::Null),
         node_identity,
+        basis,
     })
 }

@@ -97,6 +97,7 @@ mod tests {
             status,
             body,
             node_identity: None,
+            basis: None,
         }
     }
 

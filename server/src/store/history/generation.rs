@@ -208,6 +208,7 @@ impl<F: DiskFile> Generation<F> {
                 .file
                 .write_all_at(scratch, blocks.end)
                 .map_err(io_error("writing", &name))?;
+            blocks.file.begin_write_back(blocks.end, scratch.len());
             let size_bytes = scratch.len() as u64;
             self.note_written(blocks, size_bytes, &batch);
             written(batch.iter().map(|placed| placed.block.size_bytes()).sum());

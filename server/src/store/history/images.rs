@@ -115,6 +115,9 @@ impl<D: Disk> ImageWriter<D> {
         let written = self.blocks.file.write_all_at(&self.block, self.blocks.end);
         let written = written.map_err(io_error("writing", &self.blocks.id.name()));
         self.shared.stop_on_error(written)?;
+        self.blocks
+            .file
+            .begin_write_back(self.blocks.end, self.block.len());
         self.strides.push(Stride {
             first,
             offset: self.blocks.end,

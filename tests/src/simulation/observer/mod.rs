@@ -207,6 +207,8 @@ impl Observer {
                 | Effect::TrimHistory { .. }
                 | Effect::CutLog { .. }
                 | Effect::Discard(_)
+                | Effect::BeginWatch(_)
+                | Effect::EndWatches(_)
                 | Effect::Notice(_) => {}
             }
         }

@@ -123,7 +123,7 @@ impl Model {
                 None
             }
             Command::Tick => None,
-            _ => unimplemented!("the workload asks for no such command"),
+            _ => panic!("a command that nobody can propose was decided"),
         }
     }
 
