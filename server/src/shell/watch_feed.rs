@@ -62,8 +62,8 @@ pub(super) enum Order {
         bytes: u64,
     },
     EndAll(Failure),
-    /// A snapshot took the store's place.
-    Replaced(StoreFiles),
+    /// A snapshot of this revision took the store's place.
+    Replaced(StoreFiles, Revision),
     Stop,
 }
 
@@ -139,8 +139,8 @@ impl WatchFeed {
         self.order(Order::Stop);
     }
 
-    pub(super) fn replaced(&self, files: StoreFiles) {
-        self.order(Order::Replaced(files));
+    pub(super) fn replaced(&self, files: StoreFiles, revision: Revision) {
+        self.order(Order::Replaced(files, revision));
     }
 }
 

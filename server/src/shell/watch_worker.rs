@@ -156,9 +156,9 @@ impl Worker {
                 let revisions = block.revisions();
                 self.header.revision = revisions.1;
                 self.header.term = self.header.term.max(term);
-                if self.hub.is_empty() {
+                if self.hub.is_empty() || revisions.0 <= self.hub.head() {
                     self.hub.jump(revisions.1);
-                } else if revisions.0 > self.hub.head() {
+                } else {
                     let (now, records) = (self.clock.now(), self.reader.now());
                     let events = block.events();
                     self.hub
@@ -177,10 +177,10 @@ impl Worker {
             Order::Closed(connection) => self.hub.closed(connection, &mut self.output),
             Order::Drained { connection, bytes } => self.hub.drained(connection, bytes),
             Order::EndAll(failure) => self.hub.end_all(&failure, &mut self.output),
-            Order::Replaced(files) => {
+            Order::Replaced(files, revision) => {
                 self.reader = reader(files);
                 // Events up to there come with the snapshot's history, and were not told.
-                self.hub.jump(self.reader.base_revision()?);
+                self.hub.jump(revision);
             }
         }
         self.carry_out();

@@ -9,8 +9,8 @@ use raftkv_protocol::{
 };
 use raftkv_raft::Time;
 
-use crate::store::history::Event;
-use crate::store::{Lineage, Slot, StoreError, Stored};
+use crate::store::history::{Event, HistoryError};
+use crate::store::{Lineage, Slot, Stored};
 use crate::watch::{
     Begin, ConnectionId, Effect, Hub, HubSettings, Output, Page, PageWanted, Records, Start, WatchId, Window,
     WindowRead,
@@ -164,12 +164,12 @@ impl History {
 }
 
 impl Records for History {
-    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError> {
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, HistoryError> {
         Ok(self.at(key, stored.mod_revision.0).expect("it was set there"))
     }
 
-    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError> {
-        Ok(self.at(key, at.0))
+    fn before(&self, key: &[u8], revision: Revision) -> Result<Option<Record>, HistoryError> {
+        Ok(self.at(key, revision.0 - 1))
     }
 }
 

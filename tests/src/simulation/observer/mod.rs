@@ -207,8 +207,6 @@ impl Observer {
                 | Effect::TrimHistory { .. }
                 | Effect::CutLog { .. }
                 | Effect::Discard(_)
-                | Effect::BeginWatch(_)
-                | Effect::EndWatches(_)
                 | Effect::Notice(_) => {}
             }
         }

@@ -90,8 +90,6 @@ impl World {
 
     fn carry_out(&mut self, id: ProcessId, effect: Effect) {
         match effect {
-            // The workload watches nothing; the hub has tests and a model of its own.
-            Effect::BeginWatch(_) | Effect::EndWatches(_) => {}
             Effect::Send { to, message } => {
                 if let Some(to) = self.slot_of(&to) {
                     self.send(id.slot, to, message);

@@ -253,7 +253,7 @@ impl World {
         (process.store, process.history) = (received.store, received.history);
         process.install = Some((install, store));
         machine.base = received.base;
-        self.order(id, Order::Replaced);
+        self.order(id, Order::Replaced(received.companions.revision));
         self.arrange_snapshot_step(id, SnapshotStep::Install);
     }
 

@@ -32,7 +32,8 @@ pub(super) enum Order {
     /// Its connection broke.
     Closed(WatchName),
     EndAll(Failure),
-    Replaced,
+    /// A snapshot of this revision took the store's place.
+    Replaced(Revision),
 }
 
 /// What it reads.
@@ -340,7 +341,9 @@ impl WatchThread {
                 if let Some(header) = &mut self.header {
                     header.revision = revisions.1;
                 }
-                if revisions.0 > self.hub.head() {
+                if revisions.0 <= self.hub.head() {
+                    self.hub.jump(revisions.1);
+                } else {
                     let records = reader.now();
                     self.hub.applied(now, revisions, &block.events(), &records, out)?;
                 }
@@ -356,7 +359,7 @@ impl WatchThread {
             Order::Drained(name, bytes) => self.hub.drained(connection(name), bytes),
             Order::Closed(name) => self.hub.closed(connection(name), out),
             Order::EndAll(failure) => self.hub.end_all(&failure, out),
-            Order::Replaced => self.hub.jump(reader.base_revision()?),
+            Order::Replaced(revision) => self.hub.jump(revision),
         }
         Ok(())
     }
