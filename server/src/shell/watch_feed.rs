@@ -56,7 +56,7 @@ pub(super) enum Order {
     },
     /// The connection is gone.
     Closed(ConnectionId),
-    /// Its outbox has passed on so many bytes of watches.
+    /// Its outbox has passed on what was charged with so many bytes.
     Drained {
         connection: ConnectionId,
         bytes: u64,

@@ -219,6 +219,7 @@ impl Hub {
             out.push(Effect::Send {
                 to: able.clone(),
                 part: made.part,
+                charged: made.size_bytes,
             });
             members = able;
         }

@@ -194,7 +194,7 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) clients: BTreeMap<WatchId, Client>,
     pub(super) now: Time,
-    /// Bytes that each connection's outbox holds, at most.
+    /// What each connection's outbox holds, as it was charged.
     pub(super) queued: BTreeMap<ConnectionId, u64>,
     pub(super) window: Option<Window>,
     pub(super) page: Option<PageWanted>,
@@ -310,7 +310,7 @@ impl World {
 
     pub(super) fn drain(&mut self, connection: ConnectionId) {
         let bytes = self.queued.insert(connection, 0).unwrap_or(0);
-        self.hub.drained(connection, bytes.max(1) * 100);
+        self.hub.drained(connection, bytes);
     }
 
     pub(super) fn act(&mut self, act: impl FnOnce(&mut Hub, Time, &mut Output)) {
@@ -322,8 +322,9 @@ impl World {
     fn carry_out(&mut self, out: Output) {
         for effect in out {
             match effect {
-                Effect::Send { to, part } => {
+                Effect::Send { to, part, charged } => {
                     for id in to {
+                        *self.queued.entry(self.clients[&id].connection).or_default() += charged;
                         self.told(id, &part);
                     }
                 }
@@ -340,7 +341,6 @@ impl World {
     fn told(&mut self, id: WatchId, part: &WatchPart) {
         let client = self.clients.get_mut(&id).expect("a watch of ours");
         assert_eq!(client.ended, None, "a watch that ended is told nothing");
-        *self.queued.entry(client.connection).or_default() += part.credit_bytes();
         client.parts.push(part.kind);
         match part.kind {
             PartKind::Snapshot | PartKind::SnapshotEnd => {

@@ -235,7 +235,16 @@ impl World {
             }
             Some(Waiting::Watcher(name)) => {
                 let by = id;
-                self.watcher_hears(id, name, Told { by, response });
+                let charged = 0;
+                self.watcher_hears(
+                    id,
+                    name,
+                    Told {
+                        by,
+                        response,
+                        charged,
+                    },
+                );
             }
             Some(Waiting::Node { origin, token }) => self.answer_forwarded(id.slot, origin, token, response),
             None => {

@@ -27,7 +27,7 @@ pub(super) enum Order {
     },
     Applied(EventBlock),
     Control(WatchName, WatchControl),
-    /// What was sent to the watcher has left, so many bytes.
+    /// What was sent to the watcher has left, charged with so many bytes.
     Drained(WatchName, u64),
     /// Its connection broke.
     Closed(WatchName),
@@ -202,13 +202,13 @@ impl World {
             let thread = &mut process.watches;
             let header = thread.header;
             match effect {
-                Effect::Send { to, part } => {
+                Effect::Send { to, part, charged } => {
                     let names: Vec<WatchName> =
                         to.iter().filter_map(|id| thread.names.get(id).copied()).collect();
                     let Some(header) = header else { continue };
                     for name in names {
                         let outcome = Ok(Answer::Watch(part.clone()));
-                        self.tell_watcher(id, name, Response { header, outcome });
+                        self.tell_watcher(id, name, Response { header, outcome }, charged);
                     }
                 }
                 Effect::Release(watch) => drop(thread.states.remove(&watch)),
@@ -220,7 +220,7 @@ impl World {
                     thread.by_name.remove(&name);
                     if let (Some(header), Some(failure)) = (header, failure) {
                         let outcome = Err(failure);
-                        self.tell_watcher(id, name, Response { header, outcome });
+                        self.tell_watcher(id, name, Response { header, outcome }, 0);
                     }
                 }
             }
@@ -305,10 +305,18 @@ impl World {
         self.trace.note(self.now, Some(slot), Traced::Watch, words, line);
     }
 
-    fn tell_watcher(&mut self, id: ProcessId, name: WatchName, response: Response) {
+    fn tell_watcher(&mut self, id: ProcessId, name: WatchName, response: Response, charged: u64) {
         let words = [connection(name).0, response.header.revision.0];
         self.trace_watch(id.slot, words, || format!("{name:?} {:?}", response.outcome));
-        self.watcher_hears(id, name, Told { by: id, response });
+        self.watcher_hears(
+            id,
+            name,
+            Told {
+                by: id,
+                response,
+                charged,
+            },
+        );
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct WatchName {
 pub(super) struct Told {
     pub(super) by: ProcessId,
     pub(super) response: Response,
+    /// What it counts in the outbox, bytes.
+    pub(super) charged: u64,
 }
 
 /// What can happen about watches.
@@ -263,7 +265,11 @@ impl World {
     }
 
     fn watcher_told(&mut self, name: WatchName, told: Told) {
-        let Told { by, response } = told;
+        let Told {
+            by,
+            response,
+            charged,
+        } = told;
         let Some(watcher) = self.watchers.of(name) else {
             return;
         };
@@ -272,7 +278,8 @@ impl World {
         match response.outcome {
             Ok(Answer::Watch(part)) => {
                 self.observer.watch_told(by.slot, &mut watcher.view, &part);
-                self.watcher_will_take(name, by, &part);
+                self.order(by, Order::Drained(name, charged));
+                self.watcher_will_take(name, &part);
             }
             Ok(other) => {
                 let what = format!("a watcher was told {other:?}");
@@ -288,14 +295,9 @@ impl World {
         }
     }
 
-    fn watcher_will_take(&mut self, name: WatchName, by: ProcessId, part: &WatchPart) {
+    fn watcher_will_take(&mut self, name: WatchName, part: &WatchPart) {
         let think_us = self.scenario.plan.watches.think_us;
         let bytes = part.credit_bytes();
-        // The outbox's bytes are more than those; that much is passed on at least.
-        self.order(
-            by,
-            Order::Drained(name, 4 * bytes + 1_000 * part.events.len() as u64),
-        );
         if part.kind == PartKind::Progress || bytes == 0 {
             return;
         }
