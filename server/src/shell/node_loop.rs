@@ -29,6 +29,7 @@ use super::watch_feed::WatchKey;
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
+use crate::watch::Reader;
 
 /// A node that stops goes on refusing for so long after the last request.
 const FAREWELL: Duration = Duration::from_millis(150);
@@ -273,7 +274,8 @@ impl NodeLoop {
                 let former = self.store.retire();
                 self.log.install(install, self.snapshots.switch_to(store, former));
                 // What the old ones still report is about a store that is no more.
-                self.watches.feed().replaced(files.clone());
+                let revision = Reader::new(files.history.clone(), files.base.clone()).base_revision()?;
+                self.watches.feed().replaced(files.clone(), revision);
                 self.store = StoreWorkers::start(files, &self.mailbox)?;
             }
             other => unreachable!("not about snapshots: {other:?}"),

@@ -18,14 +18,14 @@ pub trait Records {
     /// The record of a blind put, whose creation and version what was before it decides.
     ///
     /// # Errors
-    /// Of the disk.
-    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError>;
+    /// When history does not explain it any more, because it was given up since the event was read. Of the disk.
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, HistoryError>;
 
-    /// The record of a key as of a revision; whoever has the event behind it may ask for it.
+    /// The record of a key just before the event of this revision.
     ///
     /// # Errors
-    /// Of the disk.
-    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError>;
+    /// As [`Records::resolved`].
+    fn before(&self, key: &[u8], revision: Revision) -> Result<Option<Record>, HistoryError>;
 }
 
 /// Reads history and base of one store.
@@ -146,6 +146,16 @@ impl<D: Disk, B: Base> Views<D, B> {
         })
     }
 
+    /// Does history explain the event of this revision still? Without its generation's images the base's record, which may
+    /// be newer, would be taken for the one before it.
+    fn check(&self, revision: Revision) -> Result<(), HistoryError> {
+        let oldest_kept = self.history.first_event();
+        match revision < oldest_kept {
+            true => Err(HistoryError::Compacted { oldest_kept }),
+            false => Ok(()),
+        }
+    }
+
     fn drained(&self) -> Option<GenerationNumber> {
         self.companions.as_ref().map(|companions| companions.generation)
     }
@@ -189,14 +199,17 @@ impl<D: Disk, B: Base> Now<'_, D, B> {
 }
 
 impl<D: Disk, B: Base> Records for Now<'_, D, B> {
-    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError> {
-        self.views()?.resolved(key, stored.clone())
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, HistoryError> {
+        let views = self.views()?;
+        views.check(stored.mod_revision)?;
+        Ok(views.resolved(key, stored.clone())?)
     }
 
-    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError> {
+    fn before(&self, key: &[u8], revision: Revision) -> Result<Option<Record>, HistoryError> {
         let views = self.views()?;
-        match views.state_at(key, at)? {
-            Some(Slot::Live(stored)) => views.resolved(key, stored).map(Some),
+        views.check(revision)?;
+        match views.state_at(key, Revision(revision.0 - 1))? {
+            Some(Slot::Live(stored)) => Ok(Some(views.resolved(key, stored)?)),
             Some(Slot::Deleted(_)) | None => Ok(None),
         }
     }

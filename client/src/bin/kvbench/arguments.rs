@@ -13,6 +13,7 @@ use crate::load::STAMP_BYTES;
 use crate::settings::{Length, Promise, Route, Settings, WorkloadName};
 use crate::target::TargetName;
 use crate::trouble::Trouble;
+use crate::watch::WatchArguments;
 
 const AFTER_HELP: &str = "\
 Latency is that of operations started in the measured time, throughput counts the answers that came in it. With --rate,
@@ -33,6 +34,8 @@ pub(crate) enum CommandLine {
     Mixed(Arguments),
     /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
     Cas(Arguments),
+    /// Many watches, and one writer: how fast a change reaches all of them
+    Watch(WatchArguments),
     /// Starts raftkv and, where they are found, etcd and Redis, and puts the same loads on each in turn
     Compare(CompareArguments),
 }
@@ -216,7 +219,7 @@ pub(crate) fn settings(line: &[&str]) -> Result<Settings, Trouble> {
         CommandLine::Get(arguments) => (WorkloadName::Get, arguments),
         CommandLine::Mixed(arguments) => (WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => (WorkloadName::Cas, arguments),
-        CommandLine::Compare(_) => panic!("{line:?} is no load"),
+        CommandLine::Watch(_) | CommandLine::Compare(_) => panic!("{line:?} is no load"),
     };
     arguments.settings(workload)
 }

@@ -121,16 +121,22 @@ impl<F: DiskFile> HistoryView<F> {
         &self.generations[start..]
     }
 
+    /// Events from this revision on are there.
+    #[must_use]
+    pub fn first_event(&self) -> Revision {
+        // An empty store has revision 1, which no event made.
+        let begins = self.generations.first().map(|first| first.span().before);
+        let first_event = begins.filter(|begins| *begins > Revision(1));
+        first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1))
+    }
+
     /// All events from revision `from` to `to`, both included, of these keys, in order. Holds one piece of 64 KiB (or one
     /// event that is larger), and of the newest generation the events that waited to be written when it came there.
     ///
     /// # Errors
     /// [`HistoryError::Compacted`] when events from `from` on are not kept any more.
     pub fn events(&self, from: Revision, to: Revision, keys: KeyRange) -> Result<Events<F>, HistoryError> {
-        // An empty store has revision 1, which no event made.
-        let begins = self.generations.first().map(|first| first.span().before);
-        let first_event = begins.filter(|begins| *begins > Revision(1));
-        let first_event = first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1));
+        let first_event = self.first_event();
         let oldest_kept = self.oldest_kept.max(first_event);
         if from < self.oldest_kept || from < first_event {
             return Err(HistoryError::Compacted { oldest_kept });

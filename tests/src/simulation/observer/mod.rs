@@ -12,6 +12,7 @@ mod messages;
 mod model;
 mod states;
 mod view;
+mod watches;
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,6 +21,7 @@ use raftkv_server::replica::{Effect, Node, Notice};
 
 pub(crate) use answers::{Attempt, Invocation};
 pub(crate) use states::PastCheck;
+pub(crate) use watches::WatchView;
 
 use self::model::Model;
 use self::view::NodeView;
@@ -28,7 +30,7 @@ use super::queue::Micros;
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which: `I1` to `I22`, or `panic`.
+    /// Which: `I1` to `I23`, or `panic`.
     pub invariant: &'static str,
     /// When, microseconds of virtual time.
     pub at_us: Micros,
@@ -189,6 +191,8 @@ impl Observer {
                 | Effect::Fetch(_)
                 | Effect::CreateLog { .. }
                 | Effect::Answer { .. }
+                | Effect::BeginWatch(_)
+                | Effect::EndWatches(_)
                 | Effect::Forward { .. }
                 | Effect::Lookup { .. }
                 | Effect::Record(_)
@@ -203,8 +207,6 @@ impl Observer {
                 | Effect::TrimHistory { .. }
                 | Effect::CutLog { .. }
                 | Effect::Discard(_)
-                | Effect::BeginWatch(_)
-                | Effect::EndWatches(_)
                 | Effect::Notice(_) => {}
             }
         }

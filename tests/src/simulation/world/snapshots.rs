@@ -10,6 +10,7 @@ use raftkv_server::store::base::{TwinBase, TwinView};
 use raftkv_server::store::snapshot::{Position, Received, Receiver, Source, Taken, remove_history_of};
 use raftkv_server::store::{StoreError, StoreNumber, make_current};
 
+use super::watch_threads::Order;
 use super::{ProcessId, World};
 use crate::simulation::random::exponential;
 use crate::simulation::trace::Traced;
@@ -252,6 +253,7 @@ impl World {
         (process.store, process.history) = (received.store, received.history);
         process.install = Some((install, store));
         machine.base = received.base;
+        self.order(id, Order::Replaced(received.companions.revision));
         self.arrange_snapshot_step(id, SnapshotStep::Install);
     }
 

@@ -152,7 +152,11 @@ impl World {
                 let Some(process) = self.machines[id.slot].process_of(id.life) else {
                     return;
                 };
-                process.history.push(events);
+                process.history.push(events.clone());
+                self.watches_recorded(id, &events);
+                let Some(process) = self.machines[id.slot].process_of(id.life) else {
+                    return;
+                };
                 if std::mem::replace(&mut process.are_events_arranged, true) {
                     return;
                 }
