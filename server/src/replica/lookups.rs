@@ -10,7 +10,7 @@ use raftkv_raft::{Index, Time};
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
-use super::reads::PendingRead;
+use super::reads::{PendingRead, Wanted};
 use super::{Effect, LookupNumber, Token};
 use crate::store::{BaseRecords, Looked};
 
@@ -83,10 +83,22 @@ impl Lookups {
     }
 }
 
+/// The key of a read that is looked up.
+fn key_of(read: &PendingRead) -> &Bytes {
+    match &read.wanted {
+        Wanted::Record(key) => key,
+        Wanted::Page(_) => unreachable!("pages are not looked up"),
+    }
+}
+
 impl Formed {
     /// Answers a read from memory, or keeps it for the next lookup. It may be served from any state from now on.
     pub(super) fn answer_read(&mut self, now: Time, read: PendingRead, out: &mut Outbox) {
-        let record = match self.store.look(&read.key) {
+        let key = match &read.wanted {
+            Wanted::Record(key) => key,
+            Wanted::Page(_) => return self.page_confirmed(read),
+        };
+        let record = match self.store.look(key) {
             Looked::Found(record) => Some(record),
             Looked::Absent => None,
             Looked::Unknown => {
@@ -104,7 +116,7 @@ impl Formed {
             return;
         }
         let batch = std::mem::take(&mut self.lookups.gathering);
-        let mut keys: Vec<_> = batch.iter().map(|read| read.key.clone()).collect();
+        let mut keys: Vec<_> = batch.iter().map(|read| key_of(read).clone()).collect();
         keys.sort_unstable();
         keys.dedup();
         let lookup = self.lookups.number();
@@ -148,7 +160,7 @@ impl Formed {
             return;
         };
         for read in batch {
-            let asked = records.binary_search_by(|(key, _)| key.cmp(&read.key));
+            let asked = records.binary_search_by(|(key, _)| key.cmp(key_of(&read)));
             let (_, record) = &records[asked.expect("a lookup tells of each key it was asked for")];
             self.found_for(now, read, record.clone(), out);
         }

@@ -344,6 +344,7 @@ impl Node {
             | Event::FetchGone(_)
             | Event::Forwarded { .. }
             | Event::LookedUp { .. }
+            | Event::PageRead { .. }
             | Event::Sealed { .. }
             | Event::SnapshotOpened { .. }
             | Event::PartRead { .. }

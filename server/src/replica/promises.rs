@@ -20,7 +20,7 @@ use super::Token;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::presence::lease_drift_ppm;
-use super::reads::PendingRead;
+use super::reads::{PendingRead, Wanted};
 
 /// The lease of what was read is checked with a time later than the read's.
 const CHECK_AFTER: Duration = Duration::from_micros(1);
@@ -65,7 +65,7 @@ impl Formed {
         let promise = self.promise(now, asked.consistency);
         let read = PendingRead {
             token: asked.token,
-            key: asked.key,
+            wanted: Wanted::Record(asked.key),
             deadline: asked.deadline,
             leader_deadline: asked.leader_deadline,
             promise,
@@ -77,7 +77,7 @@ impl Formed {
     }
 
     /// How a read can be served now.
-    fn promise(&self, now: Time, consistency: Consistency) -> Promise {
+    pub(super) fn promise(&self, now: Time, consistency: Consistency) -> Promise {
         let contact = self.raft.leader_contact(now);
         let local = Promise::Local {
             leader_contact_ms: contact.map(milliseconds),

@@ -16,6 +16,7 @@ use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::promises::{Leased, Promise};
+use super::ranges::PageRead;
 
 /// A batch that found no confirmation is asked for again after this, or when a leader becomes known.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
@@ -24,12 +25,20 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct PendingRead {
     pub(super) token: Token,
-    /// Still a slice of the read buffer it came in; short-lived.
-    pub(super) key: Bytes,
+    pub(super) wanted: Wanted,
     pub(super) deadline: Time,
     /// Waits for a leader until then; at most `deadline`.
     pub(super) leader_deadline: Time,
     pub(super) promise: Promise,
+}
+
+/// What a read is about.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The record of a key, still a slice of the read buffer it came in; short-lived.
+    Record(Bytes),
+    /// A page of a range.
+    Page(Box<PageRead>),
 }
 
 /// How far this node is on the way to "knows a leader and has caught up".
@@ -249,7 +258,8 @@ impl Formed {
     /// Ends all reads, those too that were confirmed: this node must not serve them.
     pub(super) fn end_reads(&mut self, why: &str, out: &mut Outbox) {
         self.refuse_reads(why, out);
-        for token in self.lookups.take_all() {
+        let pages = self.ranges.take_all();
+        for token in self.lookups.take_all().into_iter().chain(pages) {
             out.finish(token, self.refusal(ErrorCode::NotServing, why));
         }
     }

@@ -202,6 +202,8 @@ impl NodeLoop {
             }
             Effect::Notice(notice) => self.notice(&notice),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }
@@ -222,6 +224,8 @@ impl NodeLoop {
     fn carry_out_for_store(&mut self, effect: Effect) {
         match effect {
             Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
+            Effect::ReadPage { job, .. } => self.store.ranges().read(job),
+            Effect::ReleaseState(number) => self.store.ranges().release(number),
             Effect::Record(events) => self.store.record(events),
             Effect::Seal { generation, .. } => self.store.seal(generation),
             Effect::Drain { frozen, .. } => self.store.drain(frozen),
