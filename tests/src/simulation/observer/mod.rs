@@ -10,6 +10,7 @@ mod elections;
 mod logs;
 mod messages;
 mod model;
+mod pages;
 mod states;
 mod view;
 
@@ -19,6 +20,7 @@ use raftkv_raft::Index;
 use raftkv_server::replica::{Effect, Node, Notice};
 
 pub(crate) use answers::{Attempt, Invocation};
+pub(crate) use pages::Listing;
 pub(crate) use states::PastCheck;
 
 use self::model::Model;
@@ -191,6 +193,8 @@ impl Observer {
                 | Effect::Answer { .. }
                 | Effect::Forward { .. }
                 | Effect::Lookup { .. }
+                | Effect::ReadPage { .. }
+                | Effect::ReleaseState(_)
                 | Effect::Record(_)
                 | Effect::Seal { .. }
                 | Effect::Drain { .. }

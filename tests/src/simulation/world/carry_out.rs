@@ -141,6 +141,8 @@ impl World {
                 deadline,
             } => self.forward(id, token, &to, request, deadline),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }
