@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         CommandLine::Get(arguments) => benchmark(WorkloadName::Get, arguments),
         CommandLine::Mixed(arguments) => benchmark(WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => benchmark(WorkloadName::Cas, arguments),
+        CommandLine::Scan(arguments) => benchmark(WorkloadName::Scan, arguments),
         CommandLine::Compare(arguments) => compare(arguments),
     };
     outcome.unwrap_or_else(|trouble| {
