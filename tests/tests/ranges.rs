@@ -242,7 +242,10 @@ fn listing_is_of_one_state_while_others_write_and_the_leader_dies() {
 
 #[test]
 fn listing_costs_a_page_of_memory_and_the_past_is_as_it_was_recorded() {
-    let cluster = Cluster::start(1);
+    // Memory holds everything: no drain comes in between, so what grows is what listings cost.
+    let mut cluster = Cluster::prepare_with(1, Links::Direct, &["--overlay-mib", "1024"]);
+    cluster.start_all();
+    cluster.wait_until_ready();
     run(async move {
         let client = client(&cluster);
         let journal = Rc::<Journal>::default();
