@@ -10,30 +10,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use raftkv_protocol::{
-    Answer, At, Cursor, ErrorCode, Failure, MAX_PAGE_BYTES, MAX_PAGE_KEYS, Order, RangePage, RangeRequest,
-    ReadBasis, Response, Revision, Shape,
+    Answer, At, Cursor, ErrorCode, Failure, RangePage, RangeRequest, ReadBasis, Response, Revision,
 };
 use raftkv_raft::Time;
-use raftkv_raft::simulation::{buggify, mark, mutant};
+use raftkv_raft::simulation::{buggify, mark};
 
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::kept_states::KeptStates;
 use super::outbox::Outbox;
+use super::page_read::{PageRead, Target, future};
 use super::promises::Promise;
 use super::reads::{PendingRead, Wanted};
 use super::{Effect, Token};
-use crate::store::history::{Direction, KeyRange};
-use crate::store::{Keep, Page, PageAt, PageJob, PageNumber, PageOutcome, PageSource, PageWanted};
+use crate::store::{Keep, Page, PageAt, PageJob, PageNumber, PageOutcome, PageSource};
 
-/// Range reads that wait at a node; beyond: `Overloaded`. Each may end as a page of [`MAX_PAGE_BYTES`].
+/// Range reads that wait at a node; beyond: `Overloaded`. Each may end as a page of a MiB.
 pub(super) const MAX_RANGE_READS: usize = 64;
 
-/// Pages that are with the disk at once. Each holds what memory had when it was handed over.
+/// Pages that are with the disk at once, and single keys as well. Each holds what memory had when it was handed over.
 const MAX_READING: usize = 4;
 
 /// A range read as it was asked for.
@@ -45,96 +42,17 @@ pub(super) struct AskedRange {
     pub(super) leader_deadline: Time,
 }
 
-/// A page that is wanted.
-#[derive(Debug)]
-pub(super) struct PageRead {
-    range: KeyRange,
-    direction: Direction,
-    shape: Shape,
-    max_keys: u32,
-    max_bytes: u32,
-    target: Target,
-    /// Counts against [`MAX_RANGE_READS`] while it lives.
-    _place: Arc<()>,
-}
-
-/// As of when.
+/// What a page is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Latest,
-    Revision(Revision),
-    /// The state of a listing that was begun.
-    Continued(Revision),
-    Ago {
-        ago_ms: u64,
-    },
+enum Kind {
+    Listing,
+    Key,
 }
 
-impl Target {
-    fn revision(self) -> Option<Revision> {
-        match self {
-            Target::Revision(at) | Target::Continued(at) => Some(at),
-            Target::Latest | Target::Ago { .. } => None,
-        }
-    }
-}
-
-impl PageRead {
-    fn new(asked: RangeRequest, cursor: Option<Cursor>, place: Arc<()>) -> PageRead {
-        let mut range = KeyRange {
-            from: asked.span.from,
-            to: asked.span.to,
-        };
-        let direction = match asked.order {
-            Order::Ascending => Direction::Ascending,
-            Order::Descending => Direction::Descending,
-        };
-        let target = match (&cursor, asked.at) {
-            (Some(cursor), _) => Target::Continued(cursor.at),
-            (None, At::Latest) => Target::Latest,
-            (None, At::Revision(at)) => Target::Revision(at),
-            (None, At::Ago { ago_ms }) => Target::Ago { ago_ms },
-        };
-        if let Some(cursor) = cursor {
-            go_on_behind(&mut range, direction, cursor.last);
-        }
-        PageRead {
-            range,
-            direction,
-            shape: asked.shape,
-            max_keys: asked.limit.unwrap_or(MAX_PAGE_KEYS).min(MAX_PAGE_KEYS),
-            max_bytes: asked.max_bytes.min(MAX_PAGE_BYTES),
-            target,
-            _place: place,
-        }
-    }
-
-    fn wanted(&self, at: PageAt) -> PageWanted {
-        PageWanted {
-            range: self.range.clone(),
-            direction: self.direction,
-            shape: self.shape,
-            max_keys: self.max_keys,
-            max_bytes: self.max_bytes,
-            at,
-        }
-    }
-}
-
-/// Takes out of the range what the pages before have passed.
-fn go_on_behind(range: &mut KeyRange, direction: Direction, last: Bytes) {
-    match direction {
-        Direction::Ascending => {
-            let behind = match mutant("last_key_of_a_page_read_again") {
-                true => last,
-                false => [&last[..], &[0]].concat().into(),
-            };
-            range.from = behind.max(std::mem::take(&mut range.from));
-        }
-        Direction::Descending => {
-            let end = range.to.take();
-            range.to = Some(end.map_or(last.clone(), |end| end.min(last)));
-        }
+fn kind_of(read: &PendingRead) -> Kind {
+    match &read.wanted {
+        Wanted::Page(page) if !page.is_of_one_key() => Kind::Listing,
+        Wanted::Page(_) | Wanted::Record(_) => Kind::Key,
     }
 }
 
@@ -142,6 +60,7 @@ fn go_on_behind(range: &mut KeyRange, direction: Direction, last: Bytes) {
 #[derive(Debug)]
 struct Reading {
     read: Option<PendingRead>,
+    kind: Kind,
     keep: Keep,
     /// Memory that the state may come to hold alone if it is kept, bytes; `None`: it is not to be kept any more.
     held_bytes: Option<u64>,
@@ -187,6 +106,18 @@ impl Ranges {
     fn push(&mut self, read: PendingRead) {
         self.until = self.until.min(read.deadline);
         self.gathering.push_back(read);
+    }
+
+    /// The first that the disk may have now. Single keys pass listings by: they are read beside them.
+    fn next_for_disk(&mut self) -> Option<PendingRead> {
+        let kinds = [Kind::Listing, Kind::Key];
+        let has_room = kinds.map(|kind| {
+            let of_kind = self.reading.values().filter(|reading| reading.kind == kind);
+            of_kind.count() < MAX_READING
+        });
+        let may_go = |read: &PendingRead| has_room[kind_of(read) as usize];
+        let at = self.gathering.iter().position(may_go)?;
+        self.gathering.remove(at)
     }
 
     fn number(&mut self) -> PageNumber {
@@ -317,10 +248,7 @@ impl Formed {
     /// Hands pages to the disk, as many as it may have.
     pub(super) fn submit_pages(&mut self, now: Time, out: &mut Outbox) {
         self.tend_kept_states(now, out);
-        while self.ranges.reading.len() < MAX_READING {
-            let Some(read) = self.ranges.gathering.pop_front() else {
-                return;
-            };
+        while let Some(read) = self.ranges.next_for_disk() {
             self.submit_page(now, read, out);
         }
     }
@@ -345,6 +273,7 @@ impl Formed {
             keep,
         };
         let reading = Reading {
+            kind: kind_of(&read),
             read: Some(read),
             keep,
             held_bytes: Some(self.store.overlay_bytes().1),
@@ -382,8 +311,8 @@ impl Formed {
             return Err(future(at, current));
         }
         if at < oldest {
-            mark_compacted(target);
-            return Err(compacted(target, oldest));
+            target.mark_compacted();
+            return Err(target.compacted(oldest));
         }
         if at == current {
             return Ok((memory(), PageAt::Held, keep));
@@ -421,8 +350,8 @@ impl Formed {
             }
             PageOutcome::NotKept => self.ranges.gathering.push_front(read),
             PageOutcome::Compacted { oldest_kept } => {
-                mark_compacted(target);
-                self.refuse_page(&read, &compacted(target, oldest_kept), out);
+                target.mark_compacted();
+                self.refuse_page(&read, &target.compacted(oldest_kept), out);
             }
             PageOutcome::Future { current } => {
                 let at = target.revision().unwrap_or(current);
@@ -443,6 +372,7 @@ impl Formed {
         applied_index: u64,
         out: &mut Outbox,
     ) {
+        let is_continued = matches!(&read.wanted, Wanted::Page(page) if page.is_continued());
         let basis = match read.promise {
             Promise::Linearizable => None,
             Promise::ByReadIndex => Some(ReadBasis::ReadIndex),
@@ -465,7 +395,7 @@ impl Formed {
         };
         let Page { at, kvs, count, last } = found;
         let header = self.header();
-        if last.is_none() {
+        if last.is_none() && is_continued {
             self.listing_ended(at, out);
         }
         let epoch = header.epoch;
@@ -494,38 +424,4 @@ impl Formed {
             out.finish(token, self.refusal(ErrorCode::NoLeader, message));
         }
     }
-}
-
-fn mark_compacted(target: Target) {
-    match target {
-        Target::Continued(_) => mark("cursor compacted"),
-        Target::Revision(_) | Target::Latest | Target::Ago { .. } => mark("page of the past compacted"),
-    }
-}
-
-fn compacted(target: Target, oldest: Revision) -> Failure {
-    let message = match target {
-        Target::Revision(at) => {
-            format!("revision {at} is not kept any more; the oldest that can be read is revision {oldest}")
-        }
-        Target::Continued(at) => format!(
-            "the listing is of revision {at}, which is not kept any more; the oldest that can be read is revision \
-             {oldest}: begin the listing again"
-        ),
-        Target::Latest | Target::Ago { .. } => {
-            let ago = match target {
-                Target::Ago { ago_ms } => Duration::from_millis(ago_ms),
-                Target::Latest | Target::Revision(_) | Target::Continued(_) => Duration::ZERO,
-            };
-            format!(
-                "what was {ago:?} ago is not kept any more; the oldest that can be read is revision {oldest}"
-            )
-        }
-    };
-    Failure::new(ErrorCode::Compacted, message)
-}
-
-fn future(at: Revision, current: Revision) -> Failure {
-    let message = format!("revision {at} has not come yet; the latest is revision {current}");
-    Failure::new(ErrorCode::FutureRevision, message)
 }

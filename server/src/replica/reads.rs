@@ -15,8 +15,8 @@ use super::Token;
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
+use super::page_read::PageRead;
 use super::promises::{Leased, Promise};
-use super::ranges::PageRead;
 
 /// A batch that found no confirmation is asked for again after this, or when a leader becomes known.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);

@@ -1,5 +1,5 @@
-//! The thread that reads pages of ranges, and keeps states between the pages of a listing. Beside the one for lookups, so
-//! that a long listing delays no read of a key.
+//! The threads that read pages of ranges, and keep states between the pages of a listing. They stand beside the one for
+//! lookups, so that a long listing delays no read of a key; and beside each other, so that it delays none in the past.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -8,38 +8,49 @@ use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::store_workers::{StoreFiles, worker};
 use crate::replica::Event;
-use crate::store::{PageJob, PageNumber, PageReader, StoreError};
+use crate::store::{PageJob, PageNumber, PageReader, PageSource, StoreError};
 
 enum RangeJob {
     Read(Box<PageJob>),
     Release(PageNumber),
 }
 
-/// The queue to the thread, which ends when this is dropped.
-pub(super) struct RangeWorker {
-    jobs: Sender<RangeJob>,
+/// The queues to the threads, which end when this is dropped.
+pub(super) struct RangeWorkers {
+    listings: Sender<RangeJob>,
+    /// Of single keys: nothing is kept there.
+    keys: Sender<RangeJob>,
 }
 
-impl RangeWorker {
-    /// Starts the thread on an open store.
+impl RangeWorkers {
+    /// Starts the threads on an open store.
     pub(super) fn start(
-        files: StoreFiles,
+        files: &StoreFiles,
         mailbox: &Mailbox,
-    ) -> Result<(RangeWorker, JoinHandle<()>), ServerError> {
-        let (jobs, queue) = mpsc::channel();
-        let thread = worker("range", mailbox, move |mailbox| {
-            read_pages(&files, &queue, mailbox)
-        })?;
-        Ok((RangeWorker { jobs }, thread))
+    ) -> Result<(RangeWorkers, [JoinHandle<()>; 2]), ServerError> {
+        let start = |name| -> Result<_, ServerError> {
+            let (jobs, queue) = mpsc::channel();
+            let files = files.clone();
+            let thread = worker(name, mailbox, move |mailbox| read_pages(&files, &queue, mailbox))?;
+            Ok((jobs, thread))
+        };
+        let (listings, lister) = start("range")?;
+        let (keys, looker) = start("past")?;
+        Ok((RangeWorkers { listings, keys }, [lister, looker]))
     }
 
     pub(super) fn read(&self, job: Box<PageJob>) {
+        let is_of_one_key = job.wanted.range.only_key().is_some();
+        let jobs = match job.source {
+            PageSource::Memory(_) if is_of_one_key => &self.keys,
+            PageSource::Memory(_) | PageSource::Kept(_) => &self.listings,
+        };
         // A thread that is gone has said why.
-        let _ = self.jobs.send(RangeJob::Read(job));
+        let _ = jobs.send(RangeJob::Read(job));
     }
 
     pub(super) fn release(&self, number: PageNumber) {
-        let _ = self.jobs.send(RangeJob::Release(number));
+        let _ = self.listings.send(RangeJob::Release(number));
     }
 }
 

@@ -6,6 +6,7 @@
 //! compact   merges the base's tables after drains
 //! lookup    reads records that memory does not hold
 //! range     reads pages of ranges (`range_workers.rs`)
+//! past      reads single keys as they were
 //! ```
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use raftkv_protocol::Revision;
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::panic_guard::PanicGuard;
-use super::range_workers::RangeWorker;
+use super::range_workers::RangeWorkers;
 use crate::disk::RealDisk;
 use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, BaseView, CompactionStep, LsmBase};
@@ -84,7 +85,7 @@ pub(super) struct StoreWorkers {
     history_jobs: Sender<HistoryJob>,
     drain_jobs: Sender<DrainJob>,
     lookup_jobs: Sender<LookupJob>,
-    ranges: RangeWorker,
+    ranges: RangeWorkers,
     pressure: Pressure,
     threads: Vec<JoinHandle<()>>,
 }
@@ -115,7 +116,9 @@ impl StoreWorkers {
         let reader = worker("lookup", mailbox, move |mailbox| {
             look_up(&read, &lookup_queue, mailbox)
         })?;
-        let (ranges, range_reader) = RangeWorker::start(files.clone(), mailbox)?;
+        let (ranges, range_readers) = RangeWorkers::start(&files, mailbox)?;
+        let mut threads = vec![writer, drainer, compactor, reader];
+        threads.extend(range_readers);
         Ok(StoreWorkers {
             files,
             history_jobs,
@@ -123,7 +126,7 @@ impl StoreWorkers {
             lookup_jobs,
             ranges,
             pressure,
-            threads: vec![writer, drainer, compactor, reader, range_reader],
+            threads,
         })
     }
 
@@ -165,7 +168,7 @@ impl StoreWorkers {
     }
 
     /// Reads pages of ranges.
-    pub(super) fn ranges(&self) -> &RangeWorker {
+    pub(super) fn ranges(&self) -> &RangeWorkers {
         &self.ranges
     }
 
