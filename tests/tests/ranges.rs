@@ -73,14 +73,16 @@ fn value(tag: u64) -> Bytes {
     value.into()
 }
 
-async fn load(client: &Client, journal: &Rc<Journal>) {
+/// Writes every key once; each round writes other values.
+async fn load(client: &Client, journal: &Rc<Journal>, round: u64) {
     let tasks: Vec<_> = (0..LOADERS)
         .map(|loader| {
             let (client, journal) = (client.clone(), journal.clone());
             tokio::task::spawn_local(async move {
                 for number in (loader..KEYS).step_by(LOADERS as usize) {
-                    let set = client.set(key(number), value(number)).await;
-                    journal.note(set.expect("a write"), key(number), Some(value(number)));
+                    let value = value(number + round * KEYS);
+                    let set = client.set(key(number), value.clone()).await;
+                    journal.note(set.expect("a write"), key(number), Some(value));
                 }
             })
         })
@@ -197,7 +199,7 @@ fn listing_is_of_one_state_while_others_write_and_the_leader_dies() {
     run(async move {
         let client = client(&cluster);
         let journal = Rc::<Journal>::default();
-        load(&client, &journal).await;
+        load(&client, &journal, 0).await;
         let is_stopped = Rc::new(Cell::new(false));
         write_on(&client, &journal, &is_stopped);
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -249,7 +251,7 @@ fn listing_costs_a_page_of_memory_and_the_past_is_as_it_was_recorded() {
     run(async move {
         let client = client(&cluster);
         let journal = Rc::<Journal>::default();
-        load(&client, &journal).await;
+        load(&client, &journal, 0).await;
         let newest = Revision(KEYS + 1);
         let before = resident_bytes(cluster.node(0));
         for order in [Order::Ascending, Order::Descending, Order::Ascending] {
@@ -287,5 +289,37 @@ fn listing_costs_a_page_of_memory_and_the_past_is_as_it_was_recorded() {
         );
         let empty = client.get(key(0)).ago(Duration::from_secs(3600)).await;
         assert_eq!(empty.expect("before everything"), None);
+    });
+}
+
+#[test]
+fn whole_past_is_listed_though_every_key_has_changed_and_was_drained_since() {
+    let flags = ["--overlay-mib", "16", "--cache-mib", "4"];
+    let mut cluster = Cluster::prepare_with(1, Links::Direct, &flags);
+    cluster.start_all();
+    cluster.wait_until_ready();
+    run(async move {
+        let client = client(&cluster);
+        let journal = Rc::<Journal>::default();
+        load(&client, &journal, 0).await;
+        let (then, between) = (Revision(KEYS + 1), Revision(KEYS + KEYS / 2));
+        load(&client, &journal, 1).await;
+        for at in [then, between] {
+            let (mut stream, mut listed, begin) = (
+                client.prefix("key").at_revision(at).stream(),
+                Vec::new(),
+                Instant::now(),
+            );
+            while let Some(kv) = stream.next().await {
+                listed.push(kv.expect("it is kept"));
+            }
+            let took = begin.elapsed();
+            let rate = (listed.len() as f64 / took.as_secs_f64()) as u64;
+            println!(
+                "revision {at}: {rate} keys/s from history; {:?}",
+                cluster.data_files(0)
+            );
+            assert_state(&listed, &journal.state_at(at));
+        }
     });
 }
