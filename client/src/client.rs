@@ -15,6 +15,7 @@ use crate::builder::ClientBuilder;
 use crate::call::{Delivery, Undelivered};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::error::{Applied, Error};
+use crate::range::Range;
 use crate::request::{Delete, Get, Set};
 use crate::retry::{Again, Kind, Verdict, Whom, judge, name};
 use crate::watch::WatchBuilder;
@@ -67,6 +68,16 @@ impl Client {
     /// Reads a key: `None` when it does not exist. Linearizable, unless another consistency is asked for.
     pub fn get(&self, key: impl Into<Bytes>) -> Get<'_> {
         Get::new(self, key.into())
+    }
+
+    /// Reads a range of keys, in order and of one state.
+    pub fn range(&self, span: KeySpan) -> Range<'_> {
+        Range::new(self, span)
+    }
+
+    /// Reads all keys that begin with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range<'_> {
+        self.range(KeySpan::prefix(prefix.as_ref()))
     }
 
     /// Sets a key, and returns the revision it made.

@@ -348,6 +348,7 @@ impl Node {
             | Event::FetchGone(_)
             | Event::Forwarded { .. }
             | Event::LookedUp { .. }
+            | Event::PageRead { .. }
             | Event::Sealed { .. }
             | Event::SnapshotOpened { .. }
             | Event::PartRead { .. }

@@ -9,7 +9,7 @@ use raftkv_raft::simulation::mark;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::promises::Promise;
-use super::reads::PendingRead;
+use super::reads::{PendingRead, Wanted};
 use super::{Effect, Token};
 use crate::store::Pinned;
 use crate::watch::compacted;
@@ -69,10 +69,10 @@ impl Formed {
         }
         self.reads.push(PendingRead {
             token,
-            key: bytes::Bytes::new(),
+            wanted: Wanted::Watch,
             deadline,
             leader_deadline,
-            promise: Promise::Watch,
+            promise: Promise::Linearizable,
         });
     }
 

@@ -225,6 +225,8 @@ impl NodeLoop {
             }
             Effect::Notice(notice) => self.notice(&notice),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }
@@ -246,6 +248,8 @@ impl NodeLoop {
         match effect {
             Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
             Effect::Record(events) => self.record(events),
+            Effect::ReadPage { job, .. } => self.store.ranges().read(job),
+            Effect::ReleaseState(number) => self.store.ranges().release(number),
             Effect::Seal { generation, .. } => self.store.seal(generation),
             Effect::Drain { frozen, .. } => self.store.drain(frozen),
             Effect::Discard(released) => self.store.discard(released),

@@ -249,11 +249,28 @@ fn draw_operations(plan: &Plan) -> Vec<Step> {
     steps
 }
 
+/// Somewhat beyond the latest revision, too.
+fn draw_listing(rng: &mut Rng) -> Asked {
+    let permille = rng.u16(..1050);
+    match rng.u32(..10) {
+        0..4 => Asked::List,
+        4 => Asked::LeaseList,
+        5 => Asked::StaleList,
+        6 => Asked::ListCount,
+        7 => Asked::ListPast { permille },
+        8 => Asked::ListAgo {
+            ago_ms: log_uniform(rng, 1, 20_000) - 1,
+        },
+        _ => Asked::GetPast { permille },
+    }
+}
+
 fn draw_asked(rng: &mut Rng) -> Asked {
     match rng.u32(..100) {
         0..29 => Asked::Put,
-        29..44 => Asked::Get,
-        44..54 => Asked::LeaseGet,
+        29..39 => Asked::Get,
+        39..49 => Asked::LeaseGet,
+        49..54 => draw_listing(rng),
         54..64 => Asked::PutIf,
         64..69 => Asked::PutAbsent,
         69..77 => Asked::Delete,

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         CommandLine::Mixed(arguments) => benchmark(WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => benchmark(WorkloadName::Cas, arguments),
         CommandLine::Watch(arguments) => watch(arguments),
+        CommandLine::Scan(arguments) => benchmark(WorkloadName::Scan, arguments),
         CommandLine::Compare(arguments) => compare(arguments),
     };
     outcome.unwrap_or_else(|trouble| {

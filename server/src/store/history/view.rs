@@ -130,6 +130,32 @@ impl<F: DiskFile> HistoryView<F> {
         first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1))
     }
 
+    /// The newest revision that there was at a log time: that of the last applied batch which is not later, and never more
+    /// than `current`. Batches are a node's own, so nodes may differ by what one of them applies at once.
+    ///
+    /// # Errors
+    /// [`HistoryError::Compacted`] when that revision is not kept any more. Of the disk, or damage.
+    pub fn revision_at(&self, log_time_us: u64, current: Revision) -> Result<Revision, HistoryError> {
+        let has_begun =
+            |g: &std::sync::Arc<super::generation::Generation<F>>| g.span().first_log_time_us <= log_time_us;
+        let begun = self.generations.partition_point(has_begun);
+        let found = match (begun.checked_sub(1), self.generations.first()) {
+            (Some(last), _) => {
+                let generation = &self.generations[last];
+                let found = generation.newest_by(log_time_us)?;
+                found.unwrap_or(generation.span().before)
+            }
+            (None, Some(first)) => first.span().before,
+            (None, None) => current,
+        };
+        if found < self.oldest_kept {
+            return Err(HistoryError::Compacted {
+                oldest_kept: self.oldest_kept,
+            });
+        }
+        Ok(found.min(current))
+    }
+
     /// All events from revision `from` to `to`, both included, of these keys, in order. Holds one piece of 64 KiB (or one
     /// event that is larger), and of the newest generation the events that waited to be written when it came there.
     ///

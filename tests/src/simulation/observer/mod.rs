@@ -10,6 +10,7 @@ mod elections;
 mod logs;
 mod messages;
 mod model;
+mod pages;
 mod states;
 mod view;
 mod watches;
@@ -20,6 +21,7 @@ use raftkv_raft::Index;
 use raftkv_server::replica::{Effect, Node, Notice};
 
 pub(crate) use answers::{Attempt, Invocation};
+pub(crate) use pages::Listing;
 pub(crate) use states::PastCheck;
 pub(crate) use watches::WatchView;
 
@@ -195,6 +197,8 @@ impl Observer {
                 | Effect::EndWatches(_)
                 | Effect::Forward { .. }
                 | Effect::Lookup { .. }
+                | Effect::ReadPage { .. }
+                | Effect::ReleaseState(_)
                 | Effect::Record(_)
                 | Effect::Seal { .. }
                 | Effect::Drain { .. }

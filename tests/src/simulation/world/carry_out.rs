@@ -145,6 +145,8 @@ impl World {
                 deadline,
             } => self.forward(id, token, &to, request, deadline),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }

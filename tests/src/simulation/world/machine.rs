@@ -8,9 +8,9 @@ use raftkv_raft::{Index, Install, RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
-use raftkv_server::store::StoreNumber;
-use raftkv_server::store::base::TwinBase;
+use raftkv_server::store::base::{TwinBase, TwinView};
 use raftkv_server::store::history::History;
+use raftkv_server::store::{PageReader, StoreNumber};
 use raftkv_server::watch::HubSettings;
 
 use super::snapshots::Snapshots;
@@ -44,6 +44,8 @@ pub(super) struct Process {
     pub(super) history: History<SimulatedDisk>,
     pub(super) snapshots: Snapshots,
     pub(super) watches: WatchThread,
+    /// Reads pages of ranges, and keeps states between them.
+    pub(super) pages: PageReader<TwinView>,
     /// A received snapshot that takes the place of state and log: until that is durable nothing else is written.
     pub(super) install: Option<(Install, StoreNumber)>,
     pub(super) are_events_arranged: bool,
@@ -84,6 +86,7 @@ impl Process {
             history,
             snapshots: Snapshots::default(),
             watches: WatchThread::new(watches),
+            pages: PageReader::default(),
             install: None,
             are_events_arranged: false,
             drains: 0,

@@ -5,6 +5,8 @@ mod clients;
 mod faults;
 mod forwarding;
 mod machine;
+mod pages;
+mod ranges;
 mod scans;
 mod settle;
 mod snapshots;
