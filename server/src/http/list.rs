@@ -72,7 +72,7 @@ pub(super) async fn delete(State(api): Shared, uri: Uri, headers: HeaderMap) -> 
 }
 
 /// The keys that a query names; `None`: it names none.
-fn span(query: &Query<'_>) -> Result<Option<KeySpan>, HttpError> {
+pub(super) fn span(query: &Query<'_>) -> Result<Option<KeySpan>, HttpError> {
     let (from, to) = (query.bytes(&parameter::FROM), query.bytes(&parameter::TO));
     match (query.get(&parameter::PREFIX), from, to) {
         (None, None, None) => Ok(None),

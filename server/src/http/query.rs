@@ -163,7 +163,7 @@ fn duration_ms(text: &str) -> Option<u64> {
 }
 
 /// What a part of a query stands for.
-pub(super) fn decode(text: &str) -> Result<Cow<'_, [u8]>, HttpError> {
+fn decode(text: &str) -> Result<Cow<'_, [u8]>, HttpError> {
     check_escapes(text, "query")?;
     let bytes = text.as_bytes();
     let spaced: Cow<'_, [u8]> = if bytes.contains(&b'+') {

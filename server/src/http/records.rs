@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use raftkv_protocol::{KeyValue, Shape};
+use raftkv_protocol::{KeyValue, Record, Shape};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// A record as JSON: `key`, `value`, `create_revision`, `mod_revision`, `version`, and `lease` where there is one.
@@ -26,20 +26,40 @@ pub(super) fn kv_bodies(kvs: &[KeyValue]) -> Vec<KvBody<'_>> {
 
 impl Serialize for KvBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let record = &self.kv.record;
         let mut map = serializer.serialize_map(None)?;
         put_bytes(&mut map, ["key", "key_base64"], &self.kv.key)?;
-        if self.shape == Shape::Records {
-            put_bytes(&mut map, ["value", "value_base64"], &record.value)?;
-        }
-        map.serialize_entry("create_revision", &record.create_revision.0)?;
-        map.serialize_entry("mod_revision", &record.mod_revision.0)?;
-        map.serialize_entry("version", &record.version)?;
-        if let Some(lease) = record.lease {
-            map.serialize_entry("lease", &format_args!("{lease}"))?;
-        }
+        put_record(&mut map, &self.kv.record, self.shape)?;
         map.end()
     }
+}
+
+/// A record whose key is told elsewhere.
+pub(super) struct RecordBody<'a>(pub(super) &'a Record);
+
+impl Serialize for RecordBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        put_record(&mut map, self.0, Shape::Records)?;
+        map.end()
+    }
+}
+
+/// The fields of a record.
+pub(super) fn put_record<M: SerializeMap>(
+    map: &mut M,
+    record: &Record,
+    shape: Shape,
+) -> Result<(), M::Error> {
+    if shape == Shape::Records {
+        put_bytes(map, ["value", "value_base64"], &record.value)?;
+    }
+    map.serialize_entry("create_revision", &record.create_revision.0)?;
+    map.serialize_entry("mod_revision", &record.mod_revision.0)?;
+    map.serialize_entry("version", &record.version)?;
+    if let Some(lease) = record.lease {
+        map.serialize_entry("lease", &format_args!("{lease}"))?;
+    }
+    Ok(())
 }
 
 impl Serialize for KeyOnly<'_> {

@@ -236,7 +236,7 @@ fn compare<'n>(node: &'n Node, limits: &Limits) -> Read<(KeysBody<'n>, TestBody<
         ));
     }
     let relation = relation.unwrap_or(Relation::Equal);
-    let whole = || Ok(fields.whole(test)?.unwrap_or_default());
+    let whole = || Read::Ok(fields.whole(test)?.unwrap_or_default());
     let test = match test {
         "exists" => match fields.is_set("exists")? {
             true => Test::Exists,

@@ -20,21 +20,22 @@ use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::IntoResponse;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Frame;
 use raftkv_protocol::{
-    Answer, EventFilter, HistoryEpoch, KeySpan, Limits, PartKind, Previous, Record, Revision, WatchEvent,
-    WatchPart, WatchRequest, WatchStart, WhenSlow,
+    Answer, EventFilter, HistoryEpoch, KeySpan, Limits, PartKind, Revision, Shape, WatchEvent, WatchPart,
+    WatchRequest, WatchStart, WhenSlow,
 };
-use serde_json::{Map, Value};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answer::header_fields;
 use super::api::{Outcome, Shared, unexpected};
 use super::error::HttpError;
-use super::query::decode;
+use super::parameter::{self, Parameter};
+use super::query::{Query, refused};
+use super::records::{RecordBody, put_bytes, put_record};
+use super::{kv, list};
 use crate::shell::{WatchCall, stopping};
 
 /// So long after the last bytes a comment follows, so that proxies let the connection live.
@@ -74,113 +75,95 @@ pub(super) async fn watch(State(api): Shared, uri: Uri, headers: HeaderMap) -> O
     Ok((fields, plain, Body::new(stream)).into_response())
 }
 
+/// What `/v1/watch` takes.
+pub(super) static WATCH: [&Parameter; 11] = [
+    &parameter::KEY,
+    &parameter::PREFIX,
+    &parameter::FROM,
+    &parameter::TO,
+    &parameter::START_REVISION,
+    &parameter::SNAPSHOT,
+    &parameter::PREVIOUS,
+    &parameter::FILTER,
+    &parameter::WHEN_SLOW,
+    &parameter::EPOCH,
+    &parameter::PROGRESS_MS,
+];
+
 /// What is asked for in the query and with `Last-Event-ID`.
-fn parse(query: Option<&str>, headers: &HeaderMap, limits: &Limits) -> Result<WatchRequest, HttpError> {
-    let mut asked = Asked::default();
-    for parameter in query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|part| !part.is_empty())
-    {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let name = String::from_utf8_lossy(&decode(name)?).into_owned();
-        asked.take(&name, &decode(value)?)?;
-    }
-    let mut request = WatchRequest {
+fn parse(text: Option<&str>, headers: &HeaderMap, limits: &Limits) -> Result<WatchRequest, HttpError> {
+    let query = Query::parse(text, &WATCH)?;
+    let progress_ms = query.whole(&parameter::PROGRESS_MS)?;
+    let progress_ms = progress_ms.map_or(PROGRESS_MS, |every_ms| {
+        u32::try_from(every_ms).unwrap_or(u32::MAX)
+    });
+    let request = WatchRequest {
         credit_bytes: CREDIT_BYTES,
-        progress_ms: Some(asked.progress_ms.unwrap_or(PROGRESS_MS)),
-        previous: asked.previous,
-        filter: asked.filter,
-        when_slow: asked.when_slow,
-        epoch: asked.epoch,
-        start: asked.start.unwrap_or_default(),
-        ..WatchRequest::new(asked.span(limits)?)
+        progress_ms: Some(progress_ms),
+        previous: kv::previous(&query)?,
+        filter: filter(&query)?,
+        when_slow: when_slow(&query)?,
+        epoch: query.whole(&parameter::EPOCH)?.map(HistoryEpoch),
+        start: start(&query, headers)?,
+        ..WatchRequest::new(span(&query, limits)?)
     };
-    if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
-        let last = number(last.as_bytes(), "the header Last-Event-ID")?;
-        request.start = WatchStart::Revision(Revision(last.saturating_add(1)));
-    }
     request.check(limits)?;
     Ok(request)
 }
 
-#[derive(Default)]
-struct Asked {
-    key: Option<Bytes>,
-    prefix: Option<Bytes>,
-    from: Option<Bytes>,
-    to: Option<Bytes>,
-    start: Option<WatchStart>,
-    epoch: Option<HistoryEpoch>,
-    previous: Previous,
-    filter: EventFilter,
-    when_slow: WhenSlow,
-    progress_ms: Option<u32>,
-}
-
-impl Asked {
-    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), HttpError> {
-        let bytes = || Some(Bytes::copy_from_slice(value));
-        match (name, value) {
-            ("key", _) => self.key = bytes(),
-            ("prefix", _) => self.prefix = bytes(),
-            ("from", _) => self.from = bytes(),
-            ("to", _) => self.to = bytes(),
-            ("start_revision", _) => {
-                self.start = Some(WatchStart::Revision(Revision(number(value, "start_revision")?)));
-            }
-            ("snapshot", b"true") => self.start = Some(WatchStart::Snapshot),
-            ("previous", b"true") => self.previous = Previous::Wanted,
-            ("snapshot" | "previous", b"false") => {}
-            ("filter", b"puts") => self.filter = EventFilter::Puts,
-            ("filter", b"deletes") => self.filter = EventFilter::Deletes,
-            ("when_slow", b"every") => self.when_slow = WhenSlow::EveryEvent,
-            ("when_slow", b"latest") => self.when_slow = WhenSlow::LatestPerKey,
-            ("when_slow", b"drop") => self.when_slow = WhenSlow::Drop,
-            ("epoch", _) => self.epoch = Some(HistoryEpoch(number(value, "epoch")?)),
-            ("progress_ms", _) => {
-                let every_ms = u32::try_from(number(value, "progress_ms")?);
-                self.progress_ms = Some(every_ms.unwrap_or(u32::MAX));
-            }
-            ("snapshot" | "previous", _) => {
-                return Err(HttpError::bad_request(format!("{name} is true or false")));
-            }
-            ("filter", _) => return Err(HttpError::bad_request("filter is puts or deletes")),
-            ("when_slow", _) => return Err(HttpError::bad_request("when_slow is every, latest or drop")),
-            _ => {
-                return Err(HttpError::bad_request(format!(
-                    "the query parameter {name:?} is not known here; known: key, prefix, from, to, start_revision, snapshot, \
-                     previous, filter, when_slow, epoch, progress_ms"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn span(&self, limits: &Limits) -> Result<KeySpan, HttpError> {
-        let is_range = self.from.is_some() || self.to.is_some();
-        match (&self.key, &self.prefix) {
-            (Some(key), None) if !is_range => {
-                limits.check_key(key)?;
-                Ok(KeySpan::one(key))
-            }
-            (None, Some(prefix)) if !is_range => Ok(KeySpan::prefix(prefix)),
-            (None, None) if is_range => Ok(KeySpan {
-                from: self.from.clone().unwrap_or_default(),
-                to: self.to.clone(),
-            }),
-            _ => Err(HttpError::bad_request(
-                "say which keys: ?key=K, or ?prefix=P (empty: all), or ?from=A&to=B",
-            )),
-        }
+fn filter(query: &Query<'_>) -> Result<EventFilter, HttpError> {
+    match query.get(&parameter::FILTER) {
+        None => Ok(EventFilter::default()),
+        Some(b"puts") => Ok(EventFilter::Puts),
+        Some(b"deletes") => Ok(EventFilter::Deletes),
+        Some(_) => Err(refused(&parameter::FILTER, "is puts or deletes")),
     }
 }
 
-fn number(text: &[u8], what: &str) -> Result<u64, HttpError> {
-    let number = std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    number.ok_or_else(|| HttpError::bad_request(format!("{what} is not a whole number")))
+fn when_slow(query: &Query<'_>) -> Result<WhenSlow, HttpError> {
+    match query.get(&parameter::WHEN_SLOW) {
+        None => Ok(WhenSlow::default()),
+        Some(b"every") => Ok(WhenSlow::EveryEvent),
+        Some(b"latest") => Ok(WhenSlow::LatestPerKey),
+        Some(b"drop") => Ok(WhenSlow::Drop),
+        Some(_) => Err(refused(&parameter::WHEN_SLOW, "is every, latest or drop")),
+    }
+}
+
+/// A client that comes again goes on where it was, whatever it asked for the first time.
+fn start(query: &Query<'_>, headers: &HeaderMap) -> Result<WatchStart, HttpError> {
+    let from = query.whole(&parameter::START_REVISION)?;
+    let is_snapshot = query.is_set(&parameter::SNAPSHOT)?;
+    if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
+        let last = last
+            .to_str()
+            .ok()
+            .and_then(|text| text.trim().parse::<u64>().ok());
+        let last =
+            last.ok_or_else(|| HttpError::bad_request("the header Last-Event-ID is not a whole number"))?;
+        return Ok(WatchStart::Revision(Revision(last.saturating_add(1))));
+    }
+    match (from, is_snapshot) {
+        (None, false) => Ok(WatchStart::default()),
+        (None, true) => Ok(WatchStart::Snapshot),
+        (Some(from), false) => Ok(WatchStart::Revision(Revision(from))),
+        (Some(_), true) => Err(HttpError::bad_request(
+            "start_revision and snapshot exclude each other: give one",
+        )),
+    }
+}
+
+fn span(query: &Query<'_>, limits: &Limits) -> Result<KeySpan, HttpError> {
+    match (query.get(&parameter::KEY), list::span(query)?) {
+        (Some(key), None) => {
+            limits.check_key(key)?;
+            Ok(KeySpan::one(key))
+        }
+        (None, Some(span)) => Ok(span),
+        _ => Err(HttpError::bad_request(
+            "say which keys: ?key=K, or ?prefix=P (empty: all), or ?from=A&to=B",
+        )),
+    }
 }
 
 /// The body of the answer: it takes a part when the one before has been written.
@@ -256,8 +239,12 @@ fn write_part(text: &mut String, part: &WatchPart) {
         let next = part.events.get(place + 1).map(WatchEvent::revision);
         // Within a revision, or a snapshot, there is no place to go on from.
         let id = (next != Some(event.revision()) && !is_snapshot).then_some(event.revision());
-        let (name, body) = body_of(event);
-        write_event(text, name, id, &body.to_string());
+        let name = match event {
+            WatchEvent::Put { .. } => "put",
+            WatchEvent::Delete { .. } => "delete",
+        };
+        let body = serde_json::to_string(&EventBody(event)).expect("plain data");
+        write_event(text, name, id, &body);
     }
     let name = match part.kind {
         PartKind::SnapshotEnd => "snapshot_end",
@@ -276,55 +263,34 @@ fn write_event(text: &mut String, name: &str, id: Option<Revision>, body: &str) 
     let _ = write!(text, "event: {name}\ndata: {body}\n\n");
 }
 
-fn body_of(event: &WatchEvent) -> (&'static str, Value) {
-    let mut body = Map::new();
-    put_bytes(&mut body, "key", event.key());
-    let (name, previous) = match event {
-        WatchEvent::Put { kv, previous } => {
-            put_record(&mut body, &kv.record);
-            ("put", previous)
-        }
-        WatchEvent::Delete {
-            revision, previous, ..
-        } => {
-            body.insert("mod_revision".to_owned(), revision.0.into());
-            ("delete", previous)
-        }
-    };
-    if let Some(previous) = previous {
-        let mut before = Map::new();
-        put_record(&mut before, previous);
-        body.insert("previous".to_owned(), before.into());
-    }
-    (name, body.into())
-}
+struct EventBody<'a>(&'a WatchEvent);
 
-fn put_record(body: &mut Map<String, Value>, record: &Record) {
-    put_bytes(body, "value", &record.value);
-    let numbers = [
-        ("create_revision", record.create_revision.0),
-        ("mod_revision", record.mod_revision.0),
-        ("version", record.version),
-    ];
-    for (name, number) in numbers {
-        body.insert(name.to_owned(), number.into());
+impl Serialize for EventBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        put_bytes(&mut map, ["key", "key_base64"], self.0.key())?;
+        let previous = match self.0 {
+            WatchEvent::Put { kv, previous } => {
+                put_record(&mut map, &kv.record, Shape::Records)?;
+                previous
+            }
+            WatchEvent::Delete {
+                revision, previous, ..
+            } => {
+                map.serialize_entry("mod_revision", &revision.0)?;
+                previous
+            }
+        };
+        if let Some(previous) = previous {
+            map.serialize_entry("previous", &RecordBody(previous))?;
+        }
+        map.end()
     }
-    if let Some(lease) = record.lease {
-        body.insert("lease".to_owned(), lease.to_string().into());
-    }
-}
-
-/// As text where they are UTF-8, else as base64 under another name.
-fn put_bytes(body: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => body.insert(name.to_owned(), text.into()),
-        Err(_) => body.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-    };
 }
 
 #[cfg(test)]
 mod tests {
-    use raftkv_protocol::KeyValue;
+    use raftkv_protocol::{KeyValue, Record};
 
     use super::*;
 
@@ -353,9 +319,9 @@ mod tests {
         };
         let mut text = String::new();
         write_part(&mut text, &part);
-        let expected = "event: put\ndata: {\"create_revision\":2,\"key\":\"a\",\"mod_revision\":5,\"value\":\"a\\nb\",\"version\":1}\n\n\
-            id: 5\nevent: put\ndata: {\"create_revision\":2,\"key_base64\":\"/w==\",\"mod_revision\":5,\"value\":\"a\\nb\",\"version\":1}\n\n\
-            id: 7\nevent: put\ndata: {\"create_revision\":2,\"key\":\"c\",\"mod_revision\":7,\"value\":\"a\\nb\",\"version\":1}\n\n";
+        let expected = "event: put\ndata: {\"key\":\"a\",\"value\":\"a\\nb\",\"create_revision\":2,\"mod_revision\":5,\"version\":1}\n\n\
+            id: 5\nevent: put\ndata: {\"key_base64\":\"/w==\",\"value\":\"a\\nb\",\"create_revision\":2,\"mod_revision\":5,\"version\":1}\n\n\
+            id: 7\nevent: put\ndata: {\"key\":\"c\",\"value\":\"a\\nb\",\"create_revision\":2,\"mod_revision\":7,\"version\":1}\n\n";
         assert_eq!(text, expected);
     }
 
@@ -390,6 +356,8 @@ mod tests {
             "key=a&filter=some",
             "keys=a",
             "key=a&snapshot=perhaps",
+            "key=a&key=b",
+            "key=a&snapshot&start_revision=7",
         ] {
             assert!(request(wrong).is_err(), "{wrong}");
         }
