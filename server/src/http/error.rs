@@ -7,6 +7,7 @@ use raftkv_protocol::{ErrorCode, Failure, Header, Revision};
 use serde::Serialize;
 
 use super::answer::{LeaderBody, header_fields};
+use super::calls;
 
 /// A client that is told to retry waits this long, in seconds: the smallest whole number the header can say.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -40,7 +41,8 @@ impl HttpError {
     /// No such path: the request is wrong, and the status says in which way.
     pub(super) fn unknown_path(path: &str) -> HttpError {
         let mut error = HttpError::bad_request(format!(
-            "there is nothing at {path}; known are /get, /set, /delete, /status, /v1/members, /v1/watch, /readyz and /healthz"
+            "there is nothing at {path}; known are {}",
+            calls::paths()
         ));
         error.status = StatusCode::NOT_FOUND;
         error

@@ -1,11 +1,10 @@
 //! The short calls: `/get`, `/set`, `/delete`, and what the node tells about itself.
 
 use axum::extract::{Request as HttpRequest, State};
-use axum::http::{Method, Uri};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::response::{IntoResponse, Response};
 use raftkv_protocol::{Condition, ErrorCode, Previous};
 
-use super::answer;
 use super::api::{Outcome, Shared};
 use super::error::HttpError;
 use super::idempotency::IdempotencyKey;
@@ -14,6 +13,7 @@ use super::query::Query;
 use super::read::ReadOf;
 use super::set_body;
 use super::write::{Delete, Precondition, Put, condition};
+use super::{answer, calls};
 
 /// What `/get` takes.
 pub(super) static GET: [&Parameter; 5] = [
@@ -93,6 +93,12 @@ pub(super) async fn healthy(State(api): Shared) -> Outcome {
     } else {
         Err(HttpError::from_code(ErrorCode::NoLeader, "the node is stopping"))
     }
+}
+
+/// The description of all calls.
+pub(super) async fn openapi() -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], calls::description()).into_response()
 }
 
 pub(super) async fn unknown_path(uri: Uri) -> HttpError {

@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use super::answer;
 use super::api::{Api, Outcome, Shared, unexpected};
 use super::error::HttpError;
+use super::parameter;
+use super::query::{Query, refused};
 
 type Named = Result<Path<String>, PathRejection>;
 
@@ -114,12 +116,11 @@ fn path_name(named: Named) -> Result<NodeName, HttpError> {
 
 /// `?force=true`; nothing else may stand in the query.
 fn force(uri: &Uri) -> Result<Force, HttpError> {
-    match uri.query() {
-        None | Some("" | "force=false") => Ok(Force::No),
-        Some("force=true") => Ok(Force::Yes),
-        Some(other) => Err(HttpError::bad_request(format!(
-            "the query {other:?} is not known here; known: force=true"
-        ))),
+    let query = Query::parse(uri.query(), &[&parameter::FORCE])?;
+    match query.get(&parameter::FORCE) {
+        None | Some(b"false") => Ok(Force::No),
+        Some(b"true") => Ok(Force::Yes),
+        Some(_) => Err(refused(&parameter::FORCE, "is true or false, in full")),
     }
 }
 

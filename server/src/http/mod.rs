@@ -2,7 +2,7 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET /get?key=K`, optional `consistency`, `max_staleness_ms` | `{"key","value","revision"}` |
+//! | `GET /get?key=K`, optional `consistency`, `max_staleness_ms`, `revision`, `ago` | `{"key","value","revision"}` |
 //! | `POST /set` `{"key","value"}`, optional `ttl_seconds`, `if_revision` | `{"key","revision"}` |
 //! | `DELETE /delete?key=K`, optional `if_revision` | `{"key","deleted","revision"}` |
 //! | `GET /status`, `/readyz`, `/healthz` | about the node |
@@ -10,7 +10,12 @@
 //! | `POST /v1/members` `{"name"}`, optional `address`, `learner` | lets a node in that knocks |
 //! | `DELETE /v1/members/N`, `POST /v1/members/N/promote`, `/v1/members/N/replace`, optional `?force=true` | |
 //! | `POST /v1/members/transfer-leader`, optional `{"to"}` | hands leadership over |
+//! | `GET`, `PUT`, `DELETE /v1/kv/K` | a key, its value as the body ([`kv`]) |
+//! | `GET`, `DELETE /v1/kv?prefix=P` and more | ranges of keys ([`list`]) |
+//! | `POST /v1/txn`, `POST /v1/increment` | transactions ([`txn_body`]) |
+//! | `/v1/leases` and below | leases ([`leases`]) |
 //! | `GET /v1/watch?prefix=P` and more, see [`watch`] | server-sent events |
+//! | `GET /openapi.json` | all of this for programs ([`calls`]) |
 //!
 //! - Errors are JSON with `error` (a sentence), a stable `code`, and the status that goes with it ([`error`]).
 //! - A value or key that is not UTF-8 stands as `value_base64` or `key_base64` (standard alphabet, padded).
@@ -24,6 +29,7 @@
 
 mod answer;
 mod api;
+mod calls;
 mod error;
 mod handlers;
 mod idempotency;
@@ -37,7 +43,6 @@ mod parameter;
 mod query;
 mod read;
 mod records;
-mod routes;
 mod server;
 mod set_body;
 mod txn;

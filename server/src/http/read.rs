@@ -7,16 +7,8 @@ use raftkv_protocol::{
 
 use super::api::{Api, unexpected};
 use super::error::HttpError;
-use super::parameter::{self, Parameter};
+use super::parameter;
 use super::query::{Query, refused};
-
-/// The parameters of every read.
-pub(super) static READ: [&Parameter; 4] = [
-    &parameter::CONSISTENCY,
-    &parameter::MAX_STALENESS_MS,
-    &parameter::REVISION,
-    &parameter::AGO,
-];
 
 /// Of which state a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +117,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Option<ReadOf> {
-        let query = Query::parse(Some(text), &READ).expect(text);
+        let query = Query::parse(Some(text), &super::super::handlers::GET).expect(text);
         ReadOf::parse(&query).ok()
     }
 

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::api::Api;
-use super::routes::router;
+use super::calls::router;
 use crate::shell::Door;
 use crate::transport::socket;
 

@@ -1,0 +1,124 @@
+//! Every call of the API, once: the router and the description (`/openapi.json`) are both made of this table, so neither can
+//! know a call that the other does not.
+//!
+//! * this file: what a call is, and the router;
+//! * [`table`]: the calls;
+//! * [`documents`]: the JSON objects that they take and answer;
+//! * [`openapi`]: the description.
+
+mod documents;
+mod openapi;
+mod table;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::MethodRouter;
+
+use super::api::Api;
+use super::handlers;
+use super::parameter::Parameter;
+
+/// One call.
+struct Call {
+    method: Method,
+    /// As the router reads it: `{*key}` takes the rest of the path.
+    path: &'static str,
+    /// What it does, in a sentence.
+    about: &'static str,
+    parameters: &'static [&'static Parameter],
+    /// Request headers that mean something to it.
+    headers: &'static [&'static RequestHeader],
+    takes: Content,
+    answers: Content,
+    handler: fn() -> MethodRouter<Arc<Api>>,
+}
+
+/// The methods that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+/// A header field of a request.
+#[derive(Debug)]
+struct RequestHeader {
+    name: &'static str,
+    about: &'static str,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    Nothing,
+    /// Any bytes.
+    Octets,
+    /// A stream of server-sent events.
+    Events,
+    Json(&'static Document),
+    /// The same, or one object of its list a line, as `Accept` has it.
+    JsonOrLines(&'static Document),
+}
+
+/// A JSON object.
+#[derive(Debug)]
+struct Document {
+    name: &'static str,
+    fields: &'static [Field],
+}
+
+/// A field of one.
+#[derive(Debug)]
+struct Field {
+    name: &'static str,
+    kind: Kind,
+    presence: Presence,
+    about: &'static str,
+}
+
+/// May a field be left out?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Always,
+    Sometimes,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Text,
+    Whole,
+    Number,
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    Object(&'static Document),
+    List(&'static Document),
+    /// An object, or null.
+    Perhaps(&'static Document),
+    /// Text, or null.
+    PerhapsText,
+}
+
+/// Which call is handled where.
+pub(super) fn router(api: Api) -> Router {
+    let routed = |router: Router<Arc<Api>>, call: &Call| router.route(call.path, (call.handler)());
+    table::CALLS
+        .iter()
+        .fold(Router::new(), routed)
+        .fallback(handlers::unknown_path)
+        .method_not_allowed_fallback(handlers::wrong_method)
+        .with_state(Arc::new(api))
+}
+
+/// The paths, for who asks for one that there is not; each once.
+pub(super) fn paths() -> String {
+    let mut paths: Vec<&str> = table::CALLS.iter().map(|call| call.path).collect();
+    paths.dedup();
+    paths.join(", ").replace("{*key}", "{key}")
+}
+
+pub(super) use openapi::description;
