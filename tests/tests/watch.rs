@@ -229,13 +229,21 @@ fn clients_that_read_nothing_neither_grow_the_server_nor_slow_its_writes() {
         let position = tokio::time::timeout(Duration::from_secs(60), reader).await;
         let position = position.expect("in time").expect("no panic");
         assert_eq!(position.revision, Revision(from.0 + 12_800));
-        let grown = resident_bytes(process).saturating_sub(before);
+        // What is on its way is bounded by some 2 MiB each, of 50 MiB and more that each would have to be told. What a
+        // drain holds is given back when it ends; what is kept for watchers would grow on.
+        let bound = (3 * SLOW) << 20;
+        let until = Instant::now() + Duration::from_secs(30);
+        let mut grown = u64::MAX;
+        while grown >= bound {
+            assert!(Instant::now() < until, "{grown} bytes more, and they stay");
+            // The allocator gives back what is free while it is used.
+            load(&client, 640).await;
+            grown = resident_bytes(process).saturating_sub(before);
+        }
         println!(
             "12800 puts of 4 KiB: {alone:?} alone, {beside:?} beside {SLOW} watchers that read nothing; the server grew by {} MiB",
             grown >> 20
         );
-        // What is on its way is bounded by some 2 MiB each, of 50 MiB that each would have to be told.
-        assert!(grown < 3 * SLOW << 20, "{grown} bytes more");
         assert!(
             beside < alone * 4 + Duration::from_secs(5),
             "{alone:?} alone, {beside:?} beside"

@@ -57,14 +57,18 @@ fn one_node_stays_safe_and_recovers() {
 fn random_runs_reach_every_situation() {
     use raftkv_raft::simulation::{MARKS, take_marks};
     use std::collections::BTreeSet;
+    let expected: BTreeSet<&str> = NOT_REACHED.iter().copied().collect();
     let mut missing: BTreeSet<&str> = MARKS.iter().copied().collect();
-    for seed in 0..400 {
+    // The rarest come up in one of some hundred runs.
+    for seed in 0..4000 {
+        if missing.is_subset(&expected) {
+            break;
+        }
         run(seed, 3 + seed % 2 * 2);
         for reached in take_marks().keys() {
             missing.remove(reached);
         }
     }
-    let expected: BTreeSet<&str> = NOT_REACHED.iter().copied().collect();
     assert_eq!(missing, expected);
 }
 
