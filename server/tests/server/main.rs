@@ -2,6 +2,7 @@
 //! signals matter.
 
 mod http_input;
+mod kv_http;
 mod members;
 mod native_input;
 mod process;
