@@ -78,7 +78,7 @@
 //! [`WatchBuilder::buffer_bytes`]; it is tried again for ever, at one node after the other, once it has begun.
 //!
 //! # What is not here
-//! Sessions that make retries exactly-once, and transactions.
+//! Sessions that make retries exactly-once.
 
 mod backoff;
 mod builder;
@@ -92,19 +92,23 @@ mod endpoints;
 mod error;
 mod in_flight;
 mod lane;
+mod lease;
 mod range;
 mod request;
 mod retry;
+mod txn;
 mod watch;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{Applied, Error, UnknownReason};
+pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{
-    Address, At, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan, KeyValue,
-    LeaderHint, Member, MemberCommand, NodeName, Order, Promotion, RangePage, ReadBasis, Record, Revision,
-    RoleName, Shape, Status, WatchEvent, WhenSlow,
+    Address, At, Branch, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan,
+    KeyValue, LeaderHint, LeaseId, LeaseState, Member, MemberCommand, NodeName, OpResult, Order, Promotion,
+    RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, WatchEvent, WhenSlow,
 };
 pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};
+pub use txn::{Check, Operation, Target, Transact, Transacted, Transaction};
 pub use watch::{Watch, WatchBuilder, WatchItem, WatchPosition};

@@ -231,7 +231,7 @@ impl<'a> IntoFuture for Delete<'a> {
     }
 }
 
-async fn write(client: &Client, command: &Command<'_>) -> Result<Answer, Error> {
+pub(crate) async fn write(client: &Client, command: &Command<'_>) -> Result<Answer, Error> {
     let checked = CheckedCommand::new(command, &NO_LIMITS).map_err(Error::Rejected)?;
     match client.execute(Request::Write(checked)).await? {
         Answer::ConditionFailed { current } => Err(Error::ConditionFailed { current }),
