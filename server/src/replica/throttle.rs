@@ -5,11 +5,18 @@ use std::time::Duration;
 
 use raftkv_raft::Time;
 
+use crate::store::GenerationNumber;
+
 /// How fast drains are, bytes of overlay a second, until one was seen.
 const FIRST_GUESS: u64 = 64 << 20;
 /// So much may come at once: a batch is never cut into crumbs.
 const BURST: Duration = Duration::from_millis(5);
 const LEAST_BURST_BYTES: u64 = 64 << 10;
+/// Growth is measured over so long.
+const GROWTH_WINDOW: Duration = Duration::from_millis(20);
+/// What comes is taken to grow the overlay by at least this part, so that a load which turns to new keys all at once can not
+/// bring in more than a few bursts before it is seen.
+const LEAST_GROWTH_PER_MILLE: u64 = 100;
 
 /// How fast the last drains were.
 #[derive(Clone, Copy, Debug)]
@@ -49,14 +56,62 @@ impl DrainRate {
     }
 }
 
+/// How much the overlay grows by what is admitted: a put over what the generation holds already replaces it, and costs the
+/// drain nothing. Measured over windows, for keys come as they come; what is admitted in one shows in its growth but for the
+/// few milliseconds until it is applied.
+#[derive(Debug, Default)]
+struct Growth {
+    generation: Option<GenerationNumber>,
+    filled: u64,
+    /// In this window.
+    grown: u64,
+    admitted: u64,
+    began_at: Time,
+    /// Of the window before; `None`: not known.
+    per_mille: Option<u64>,
+}
+
+impl Growth {
+    /// The active generation holds so much now.
+    fn observe(&mut self, now: Time, generation: GenerationNumber, filled: u64) {
+        if self.generation == Some(generation) {
+            self.grown += filled.saturating_sub(self.filled);
+        } else {
+            // It begins empty: each key is new to it.
+            *self = Growth {
+                generation: Some(generation),
+                began_at: now,
+                ..Growth::default()
+            };
+        }
+        self.filled = filled;
+        if now.since(self.began_at) >= GROWTH_WINDOW && self.admitted >= LEAST_BURST_BYTES {
+            let seen = self.grown.saturating_mul(1000) / self.admitted;
+            self.per_mille = Some(seen.clamp(LEAST_GROWTH_PER_MILLE, 1000));
+            (self.grown, self.admitted, self.began_at) = (0, 0, now);
+        }
+    }
+
+    fn per_mille(&self) -> u64 {
+        self.per_mille.unwrap_or(1000)
+    }
+}
+
 /// Counts what was admitted against what may be.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
+    /// Of growth.
     credit_bytes: u64,
     counted_at: Time,
+    growth: Growth,
 }
 
 impl Throttle {
+    /// The active generation holds so much now; called before each batch that is to be admitted.
+    pub(super) fn observe(&mut self, now: Time, generation: GenerationNumber, filled: u64) {
+        self.growth.observe(now, generation, filled);
+    }
+
     /// Bytes that may be admitted now; `None`: as much as comes.
     pub(super) fn allowance(&mut self, now: Time, rate: DrainRate, filled: u64, limit: u64) -> Option<u64> {
         let Some(per_second) = rate.admits(filled, limit) else {
@@ -71,11 +126,14 @@ impl Throttle {
             (u128::from(per_second) * BURST.as_micros() / 1_000_000).max(u128::from(LEAST_BURST_BYTES));
         let credit = (u128::from(self.credit_bytes) + earned).min(most);
         self.credit_bytes = u64::try_from(credit).unwrap_or(u64::MAX);
-        Some(self.credit_bytes)
+        Some(self.credit_bytes.saturating_mul(1000) / self.growth.per_mille())
     }
 
+    /// So much was admitted, as if all of it were new.
     pub(super) fn admitted(&mut self, bytes: u64) {
-        self.credit_bytes = self.credit_bytes.saturating_sub(bytes);
+        self.growth.admitted += bytes;
+        let growth = bytes.saturating_mul(self.growth.per_mille()) / 1000;
+        self.credit_bytes = self.credit_bytes.saturating_sub(growth);
     }
 }
 
@@ -122,6 +180,41 @@ mod tests {
             "{admitted}"
         );
         assert!(most <= 256 << 10, "{most} bytes came at once");
+    }
+
+    #[test]
+    fn what_replaces_is_charged_by_what_the_overlay_grows() {
+        let mut throttle = Throttle::default();
+        let generation = GenerationNumber(1);
+        let mut filled = LIMIT / 4 * 3;
+        let mut admitted = 0;
+        for millis in 0..1000 {
+            let now = Time(millis * 1000);
+            throttle.observe(now, generation, filled);
+            // The rate of the drain, whatever the overlay holds by then.
+            let allowance = throttle
+                .allowance(now, RATE, LIMIT / 4 * 3, LIMIT)
+                .expect("slowed");
+            throttle.admitted(allowance);
+            admitted += allowance;
+            filled += allowance / 4;
+        }
+        let grown = filled - LIMIT / 4 * 3;
+        let drained = 40 << 20;
+        assert!((drained * 9 / 10..=drained * 11 / 10).contains(&grown), "{grown}");
+        assert!(admitted > drained * 7 / 2, "{admitted}");
+    }
+
+    #[test]
+    fn in_a_new_generation_each_key_is_new() {
+        let mut throttle = Throttle::default();
+        for millis in 0..100 {
+            throttle.observe(Time(millis * 1000), GenerationNumber(1), 0);
+            throttle.admitted(LEAST_BURST_BYTES);
+        }
+        assert_eq!(throttle.growth.per_mille(), LEAST_GROWTH_PER_MILLE);
+        throttle.observe(Time(100_000), GenerationNumber(2), 0);
+        assert_eq!(throttle.growth.per_mille(), 1000);
     }
 
     #[test]

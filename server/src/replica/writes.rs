@@ -135,9 +135,10 @@ impl Writes {
         }
     }
 
-    /// Keeps back what of `batch` is beyond `allowance` bytes; the bytes of the rest. The first write always fits a full
-    /// allowance, however large it is.
-    fn slow_down(&mut self, now: Time, batch: &mut Vec<WaitingWrite>, allowance: u64) -> u64 {
+    /// Keeps back what of `batch` is beyond `allowance` bytes (`None`: nothing is); the bytes of the rest. The first write
+    /// always fits a full allowance, however large it is.
+    fn slow_down(&mut self, now: Time, batch: &mut Vec<WaitingWrite>, allowance: Option<u64>) -> u64 {
+        let allowance = allowance.unwrap_or(u64::MAX);
         let mut admitted = 0;
         let mut count = 0;
         for write in batch.iter() {
@@ -296,11 +297,10 @@ impl Formed {
         let (_, active) = self.store.overlay_bytes();
         let filled = if self.drains.is_idle() { 0 } else { active };
         let limit = self.config.store.generation_bytes();
+        self.throttle.observe(now, self.store.generation(), active);
         let allowance = self.throttle.allowance(now, self.drains.rate, filled, limit);
-        if let Some(allowance) = allowance {
-            let admitted = self.writes.slow_down(now, &mut batch, allowance);
-            self.throttle.admitted(admitted);
-        }
+        let admitted = self.writes.slow_down(now, &mut batch, allowance);
+        self.throttle.admitted(admitted);
         self.propose(now, batch, out);
     }
 
