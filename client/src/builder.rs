@@ -16,9 +16,6 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// More connections bring no more, and each costs the server a read and a write per batch.
 const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::MIN;
 
-/// Enough to live through an election with back-off; the time-out ends it in any case.
-const DEFAULT_ATTEMPTS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
-
 /// Describes a [`Client`].
 #[derive(Clone, Debug)]
 #[must_use]
@@ -26,7 +23,7 @@ pub struct ClientBuilder {
     endpoints: Vec<String>,
     timeout: Duration,
     connections: NonZeroUsize,
-    attempts: NonZeroUsize,
+    attempts: Option<NonZeroUsize>,
 }
 
 impl ClientBuilder {
@@ -35,7 +32,7 @@ impl ClientBuilder {
             endpoints: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
             connections: DEFAULT_CONNECTIONS,
-            attempts: DEFAULT_ATTEMPTS,
+            attempts: None,
         }
     }
 
@@ -58,9 +55,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How often a request may be tried in all, where trying again is safe. 16 unless said.
+    /// How often a request may be tried in all, where trying again is safe. As often as there is time for, unless said.
     pub fn attempts(mut self, attempts: NonZeroUsize) -> ClientBuilder {
-        self.attempts = attempts;
+        self.attempts = Some(attempts);
         self
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raftkv_protocol::{
     Address, Answer, ErrorCode, KeySpan, Member, MemberCommand, Request, Response, Status,
 };
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::Backoff;
@@ -23,6 +24,9 @@ use crate::watch::WatchBuilder;
 /// The wait before asking again a cluster that can not serve now, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_millis(500);
+
+/// Redirects that one request follows at once. Further ones wait: two nodes may each take the other for the leader.
+const DIRECT_REDIRECTS: u32 = 3;
 
 /// How long a server may take to tell who leads.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,7 +44,40 @@ pub struct Client {
 struct Shared {
     endpoints: Mutex<Endpoints>,
     timeout: Duration,
-    attempts: NonZeroUsize,
+    attempts: Option<NonZeroUsize>,
+}
+
+/// What one request has left for further attempts.
+struct Patience {
+    deadline: Instant,
+    /// `None`: as many as there is time for.
+    attempts_left: Option<usize>,
+    redirects_left: u32,
+    backoff: Backoff,
+    /// Why it was not served so far.
+    reason: Option<Error>,
+}
+
+impl Patience {
+    fn new(deadline: Instant, attempts: Option<NonZeroUsize>) -> Patience {
+        Patience {
+            deadline,
+            attempts_left: attempts.map(NonZeroUsize::get),
+            redirects_left: DIRECT_REDIRECTS,
+            backoff: Backoff::new(RETRY_FIRST, RETRY_LONGEST),
+            reason: None,
+        }
+    }
+
+    /// An attempt was made. Was that the last one?
+    fn is_over(&mut self, error: Error) -> bool {
+        // What a server said tells more than that the time is over.
+        if self.reason.is_none() || !matches!(error, Error::TimedOut { .. }) {
+            self.reason = Some(error);
+        }
+        self.attempts_left = self.attempts_left.map(|left| left - 1);
+        self.attempts_left == Some(0) || self.deadline <= Instant::now()
+    }
 }
 
 impl Client {
@@ -52,7 +89,7 @@ impl Client {
     pub(crate) fn new(
         given: &[Address],
         connections: NonZeroUsize,
-        attempts: NonZeroUsize,
+        attempts: Option<NonZeroUsize>,
         timeout: Duration,
     ) -> Client {
         let endpoints = Mutex::new(Endpoints::new(given, connections));
@@ -123,7 +160,7 @@ impl Client {
     pub async fn status(&self) -> Result<Status, Error> {
         match self.execute(Request::Status).await? {
             Answer::Status(status) => {
-                self.endpoints(|endpoints| endpoints.learn(&status));
+                self.endpoints(|endpoints| endpoints.learn(&status, Instant::now()));
                 Ok(*status)
             }
             other => Err(unexpected("a status", &other, Applied::No)),
@@ -154,28 +191,26 @@ impl Client {
     pub(crate) async fn execute(&self, request: Request) -> Result<Answer, Error> {
         let (kind, timeout) = (Kind::of(&request), self.shared.timeout);
         let deadline = Instant::now() + timeout;
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut attempts_left = self.shared.attempts.get();
+        let mut patience = Patience::new(deadline, self.shared.attempts);
         loop {
             let delivery = self.attempt(kind, request.clone(), deadline).await;
-            let again = match judge(kind, delivery, timeout) {
+            let Again { error, whom } = match judge(kind, delivery, timeout) {
                 Verdict::Done(outcome) => return outcome.and_then(answer),
                 Verdict::Again(again) => again,
             };
-            attempts_left -= 1;
-            if attempts_left == 0 || deadline <= Instant::now() {
-                return Err(again.error);
+            if patience.is_over(error) || self.prepare(whom, &mut patience).await.is_err() {
+                return Err(patience.reason.expect("the attempt just made left one"));
             }
-            self.prepare(again, &mut backoff, deadline).await?;
         }
     }
 
     /// One attempt, at whoever is preferred now.
     async fn attempt(&self, kind: Kind, request: Request, deadline: Instant) -> Delivery {
         let now = Instant::now();
-        let endpoint = match kind {
-            Kind::Local => self.endpoints(|endpoints| endpoints.choose(kind.preference(), now)),
-            Kind::Write | Kind::Read => self.endpoint_and_learn(kind, now),
+        let endpoint = match request {
+            // Tells the members itself.
+            Request::Status => self.endpoints(|endpoints| endpoints.choose(kind.preference(), now)),
+            _ => self.endpoint_and_learn(kind, now),
         };
         let left = deadline.saturating_duration_since(now);
         let delivery = endpoint.call(request, now + kind.attempt_time(left)).await;
@@ -185,11 +220,17 @@ impl Client {
 
     /// Remembers who answers and who does not.
     fn note(&self, address: &Address, delivery: &Delivery) {
+        let now = Instant::now();
         self.endpoints(|endpoints| match delivery {
-            Ok(response) if is_stopping(response) => endpoints.failed(address, Instant::now()),
-            Ok(response) => endpoints.answered(address, response.header.term),
+            Ok(response) if refuses_with(response, ErrorCode::NotServing) => endpoints.failed(address, now),
+            Ok(response) => {
+                endpoints.answered(address, response.header.term);
+                if refuses_with(response, ErrorCode::NoLeader) {
+                    endpoints.knows_no_leader(address, now);
+                }
+            }
             Err(Undelivered::NotSent(_) | Undelivered::Unanswered(_) | Undelivered::ExpiredSent) => {
-                endpoints.failed(address, Instant::now());
+                endpoints.failed(address, now);
             }
             // These say nothing about the server.
             Err(
@@ -202,19 +243,21 @@ impl Client {
     }
 
     /// Gets ready for a further attempt: waits, if that is what helps. Gives up when the deadline comes first.
-    async fn prepare(&self, again: Again, backoff: &mut Backoff, deadline: Instant) -> Result<(), Error> {
-        match again.whom {
+    async fn prepare(&self, whom: Whom, patience: &mut Patience) -> Result<(), Elapsed> {
+        let now = Instant::now();
+        match whom {
             Whom::Leader(address) => {
-                self.endpoints(|endpoints| endpoints.leads(address));
-                // Two nodes that each take the other for the leader would be asked in a tight loop without this.
-                tokio::task::yield_now().await;
-                return Ok(());
+                let is_useful = self.endpoints(|endpoints| endpoints.leads(address, now));
+                if is_useful && patience.redirects_left > 0 {
+                    patience.redirects_left -= 1;
+                    return Ok(());
+                }
             }
-            Whom::Another if self.endpoints(|endpoints| endpoints.has_free(Instant::now())) => return Ok(()),
+            Whom::Another if self.endpoints(|endpoints| endpoints.has_free(now)) => return Ok(()),
             Whom::Another | Whom::AnyoneLater => {}
         }
-        let pause = sleep(backoff.next(fastrand::u32(..)));
-        timeout_at(deadline, pause).await.map_err(|_| again.error)
+        let pause = sleep(patience.backoff.next(fastrand::u32(..)));
+        timeout_at(patience.deadline, pause).await
     }
 
     /// Learns the members and the leader, beside the request that found them unknown.
@@ -225,11 +268,11 @@ impl Client {
             ..
         }) = delivery
         {
-            self.endpoints(|endpoints| endpoints.learn(&status));
+            self.endpoints(|endpoints| endpoints.learn(&status, Instant::now()));
         }
     }
 
-    /// Whom to ask now; learns who there is beside it, if that is not known.
+    /// Whom to ask now; learns who there is beside it, if that is not known, or was learnt long ago.
     pub(crate) fn endpoint_and_learn(&self, kind: Kind, now: Instant) -> Arc<Endpoint> {
         let (endpoint, ask) = self.endpoints(|endpoints| {
             (
@@ -265,8 +308,8 @@ impl Client {
     }
 }
 
-fn is_stopping(response: &Response) -> bool {
-    matches!(&response.outcome, Err(failure) if failure.code == ErrorCode::NotServing)
+fn refuses_with(response: &Response, code: ErrorCode) -> bool {
+    matches!(&response.outcome, Err(failure) if failure.code == code)
 }
 
 fn answer(response: Response) -> Result<Answer, Error> {

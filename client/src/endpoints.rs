@@ -21,6 +21,10 @@ const AVOID_LONGEST: Duration = Duration::from_secs(8);
 /// A leader that is not known is asked for no more often.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// While the client is used, it asks for the members so often: those that joined since are wanted when those that are
+/// known stop.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One server's address and the connections to it, made when they are first needed.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -97,6 +101,8 @@ pub(crate) struct Endpoints {
     term: u64,
     /// The term whose leader was asked for last, and when.
     asked: Option<(u64, Instant)>,
+    /// When the members were learnt last.
+    learnt_at: Option<Instant>,
     connections: NonZeroUsize,
 }
 
@@ -104,8 +110,10 @@ pub(crate) struct Endpoints {
 struct Known {
     endpoint: Arc<Endpoint>,
     avoid_until: Option<Instant>,
-    /// How long it was last avoided; `None`: it answered since.
+    /// How long it was last avoided for a failure; `None`: it answered since.
     avoided: Option<Duration>,
+    /// When it was last of no use.
+    useless_at: Option<Instant>,
 }
 
 impl Known {
@@ -114,18 +122,26 @@ impl Known {
             endpoint: Endpoint::new(address, connections),
             avoid_until: None,
             avoided: None,
+            useless_at: None,
         }
     }
 
-    fn failed(&mut self, now: Instant) {
-        // Many requests fail with one connection: that is one failure.
-        if self.avoid_until.is_none_or(|until| until <= now) {
+    fn is_free(&self, now: Instant) -> bool {
+        self.avoid_until.is_none_or(|until| until <= now)
+    }
+
+    /// Many requests fail with one connection: that is one failure. Says whether this was the first that told of it.
+    fn failed(&mut self, now: Instant) -> bool {
+        self.useless_at = Some(now);
+        let is_first = self.is_free(now);
+        if is_first {
             let longer = self
                 .avoided
                 .map_or(AVOID, |avoided| (avoided * 2).min(AVOID_LONGEST));
             self.avoided = Some(longer);
             self.avoid_until = Some(now + longer);
         }
+        is_first
     }
 }
 
@@ -143,24 +159,28 @@ impl Endpoints {
             leader: None,
             term: 0,
             asked: None,
+            learnt_at: None,
             connections,
         }
     }
 
     /// Whom to ask now: by preference, but not one that failed a moment ago while there are others.
     pub(crate) fn choose(&self, preference: Preference, now: Instant) -> Arc<Endpoint> {
-        let leader = match preference {
-            Preference::Leader => self
-                .known
-                .iter()
-                .find(|known| Some(known.endpoint.address()) == self.leader.as_ref()),
-            Preference::AsGiven => None,
+        let mut in_order = self.known.iter();
+        let is_free = |known: &&Known| known.is_free(now);
+        let first_free = match preference {
+            Preference::Leader => {
+                let leads = |known: &&Known| Some(known.endpoint.address()) == self.leader.as_ref();
+                // Who failed and has not answered since may hang: others are asked before.
+                let answers = |known: &&Known| known.avoided.is_none();
+                let leader = in_order.clone().filter(leads);
+                let sound = in_order.clone().filter(answers);
+                leader.chain(sound).chain(in_order.clone()).find(is_free)
+            }
+            Preference::AsGiven => in_order.clone().find(is_free),
         };
-        let is_free = |known: &&Known| known.avoid_until.is_none_or(|until| until <= now);
-        let in_order = self.known.iter();
-        let first_free = leader.into_iter().chain(in_order.clone()).find(is_free);
-        // All failed: the one that failed first has had most time to recover.
-        let chosen = first_free.or_else(|| in_order.min_by_key(|known| known.avoid_until));
+        // They take turns: the one whose last failure is longest ago has had most time to recover.
+        let chosen = first_free.or_else(|| in_order.by_ref().min_by_key(|known| known.useless_at));
         Arc::clone(
             &chosen
                 .expect("at least one endpoint is known, by construction")
@@ -170,15 +190,25 @@ impl Endpoints {
 
     /// Is there someone to ask who did not fail a moment ago?
     pub(crate) fn has_free(&self, now: Instant) -> bool {
-        self.known
-            .iter()
-            .any(|known| known.avoid_until.is_none_or(|until| until <= now))
+        self.known.iter().any(|known| known.is_free(now))
     }
 
     /// An attempt at `address` failed.
     pub(crate) fn failed(&mut self, address: &Address, now: Instant) {
+        if self.known(address).is_some_and(|known| known.failed(now)) {
+            // Those who were asked last may not have known what is now.
+            self.asked = None;
+        }
+        if self.leader.as_ref() == Some(address) {
+            self.leader = None;
+        }
+    }
+
+    /// The node at `address` answers that it knows no leader: it may be cut off, or without a cluster, so others are asked
+    /// meanwhile.
+    pub(crate) fn knows_no_leader(&mut self, address: &Address, now: Instant) {
         if let Some(known) = self.known(address) {
-            known.failed(now);
+            (known.avoid_until, known.useless_at) = (Some(now + AVOID), Some(now));
         }
         if self.leader.as_ref() == Some(address) {
             self.leader = None;
@@ -202,24 +232,27 @@ impl Endpoints {
             .find(|known| known.endpoint.address() == address)
     }
 
-    /// Someone who knows says that `address` leads.
-    pub(crate) fn leads(&mut self, address: Address) {
-        if !self
-            .known
-            .iter()
-            .any(|known| *known.endpoint.address() == address)
-        {
-            self.known.push(Known::new(address.clone(), self.connections));
+    /// Someone says that `address` leads. Is it to be asked at once? Not if it was of no use a moment ago: a leader that
+    /// stops names itself until it has handed over, and others name one that died until they have noticed.
+    pub(crate) fn leads(&mut self, address: Address, now: Instant) -> bool {
+        match self.known(&address) {
+            Some(known) if known.useless_at.is_some_and(|at| now - at < AVOID) => return false,
+            Some(known) => known.avoid_until = None,
+            None => self.known.push(Known::new(address.clone(), self.connections)),
         }
         self.leader = Some(address);
+        true
     }
 
-    /// Is it time to ask who leads? Says so to one caller per interval.
+    /// Is it time to ask who leads and who is there? Says so to one caller per interval.
     pub(crate) fn should_ask(&mut self, now: Instant) -> bool {
         let is_due = self
             .asked
             .is_none_or(|(term, at)| term < self.term || now - at >= ASK_INTERVAL);
-        let ask = self.leader.is_none() && is_due;
+        let is_old = self
+            .learnt_at
+            .is_none_or(|learnt_at| now - learnt_at >= MEMBERS_INTERVAL);
+        let ask = is_due && (self.leader.is_none() || is_old);
         if ask {
             self.asked = Some((self.term, now));
         }
@@ -227,11 +260,12 @@ impl Endpoints {
     }
 
     /// A node told about its cluster: its members take the place of those learnt before.
-    pub(crate) fn learn(&mut self, status: &Status) {
-        if status.term < self.term {
+    pub(crate) fn learn(&mut self, status: &Status, now: Instant) {
+        // A node without members is in no cluster yet, and knows of nobody.
+        if status.term < self.term || status.members.is_empty() {
             return;
         }
-        self.term = status.term;
+        (self.term, self.learnt_at) = (status.term, Some(now));
         let mut learnt: BTreeMap<Address, Known> = self
             .known
             .drain(self.given..)
@@ -300,7 +334,7 @@ mod tests {
         let mut endpoints = endpoints(&["a:1", "b:1"]);
         let now = Instant::now();
         assert_eq!(chosen(&endpoints, Preference::Leader, now), "a:1");
-        endpoints.learn(&status(2, "c:1", &["a:1", "b:1", "c:1"]));
+        endpoints.learn(&status(2, "c:1", &["a:1", "b:1", "c:1"]), Instant::now());
         assert_eq!(chosen(&endpoints, Preference::Leader, now), "c:1");
         assert_eq!(chosen(&endpoints, Preference::AsGiven, now), "a:1");
     }
@@ -309,7 +343,7 @@ mod tests {
     fn an_endpoint_that_failed_is_passed_over_for_a_while_and_forgotten_as_leader() {
         let mut endpoints = endpoints(&["a:1", "b:1"]);
         let now = Instant::now();
-        endpoints.leads(Address::from("b:1"));
+        assert!(endpoints.leads(Address::from("b:1"), now));
         endpoints.failed(&Address::from("b:1"), now);
         assert_eq!(chosen(&endpoints, Preference::Leader, now), "a:1");
         endpoints.failed(&Address::from("a:1"), now + Duration::from_millis(1));
@@ -347,21 +381,21 @@ mod tests {
     fn a_newer_term_makes_the_leader_unknown_and_an_older_status_changes_nothing() {
         let mut endpoints = endpoints(&["a:1"]);
         let now = Instant::now();
-        endpoints.learn(&status(2, "b:1", &["a:1", "b:1"]));
+        endpoints.learn(&status(2, "b:1", &["a:1", "b:1"]), Instant::now());
         assert!(!endpoints.should_ask(now), "the leader is known");
         endpoints.answered(&Address::from("a:1"), 3);
         assert!(endpoints.should_ask(now));
         assert!(!endpoints.should_ask(now), "someone else asks already");
-        endpoints.learn(&status(2, "b:1", &["a:1", "b:1"]));
+        endpoints.learn(&status(2, "b:1", &["a:1", "b:1"]), Instant::now());
         assert_eq!(chosen(&endpoints, Preference::Leader, now), "a:1");
     }
 
     #[test]
     fn members_that_left_are_forgotten_and_those_that_stay_keep_their_connections() {
         let mut endpoints = endpoints(&["a:1"]);
-        endpoints.learn(&status(2, "b:1", &["a:1", "b:1", "c:1"]));
+        endpoints.learn(&status(2, "b:1", &["a:1", "b:1", "c:1"]), Instant::now());
         let before = endpoints.choose(Preference::Leader, Instant::now());
-        endpoints.learn(&status(3, "b:1", &["b:1"]));
+        endpoints.learn(&status(3, "b:1", &["b:1"]), Instant::now());
         let after = endpoints.choose(Preference::Leader, Instant::now());
         assert!(Arc::ptr_eq(&before, &after));
         assert_eq!(endpoints.known.len(), 2, "the endpoint that the user named stays");

@@ -69,7 +69,7 @@
 //!
 //! # What is tried again
 //! A read, always. A write, only when it is known not to have been applied: no connection, no leader, an overloaded
-//! server. Each within the request's time-out and a number of attempts, with a back-off. A write whose answer was lost is
+//! server. Each within the request's time-out, with a back-off, at those of the members that serve: they are learnt beside. A write whose answer was lost is
 //! [`Error::OutcomeUnknown`], and never tried again by itself: it may have happened. [`Error::applied`] tells the two
 //! apart for every error.
 //!

@@ -1,6 +1,8 @@
 //! `kvctl` and the server's command line, as scripts meet them: output, exit codes, messages.
 
-use raftkv_tests::harness::{Cluster, Exit, Kvctl, Links, Node, NodeFlags, PortBlock, Printed};
+use raftkv_tests::harness::{
+    Cluster, Deadline, Exit, Kvctl, Links, Node, NodeFlags, PortBlock, Printed, RunningKvctl,
+};
 use serde_json::Value;
 
 const NOT_FOUND: Option<i32> = Some(1);
@@ -118,6 +120,193 @@ fn status_names_every_member() {
     for node in cluster.nodes() {
         assert!(text.contains(node.name()), "{text}");
     }
+}
+
+/// Keys `k000` to `k299` with the values `v0` to `v299`, at the revisions 2 to 301; then `other`.
+fn fill(cluster: &Cluster) {
+    for number in 0..300 {
+        let reply = cluster
+            .node(0)
+            .http()
+            .set(&format!("k{number:03}"), &format!("v{number}"));
+        assert_eq!(reply.expect("an answer").status, 200);
+    }
+    ok(kvctl(cluster).run(&["set", "other", "x"]));
+}
+
+#[test]
+fn get_lists_prefixes_and_ranges_a_line_per_key() {
+    let cluster = Cluster::start(3);
+    fill(&cluster);
+    let kvctl = kvctl(&cluster);
+    let lines = |numbers: &mut dyn Iterator<Item = usize>| -> String {
+        numbers
+            .map(|number| format!("k{number:03}\tv{number}\n"))
+            .collect()
+    };
+    let list = |arguments: &[&str]| ok(kvctl.run(&[&["get"][..], arguments].concat()));
+    assert_eq!(list(&["--prefix", "k"]), lines(&mut (0..300)));
+    assert_eq!(list(&["--prefix", "k29"]), lines(&mut (290..300)));
+    assert_eq!(list(&["--prefix", "k", "--limit", "250"]), lines(&mut (0..250)));
+    let reversed = list(&["--prefix", "k", "--reverse", "--limit", "2"]);
+    assert_eq!(reversed, lines(&mut [299, 298].into_iter()));
+    assert_eq!(list(&["--from", "k010", "--to", "k012"]), lines(&mut (10..12)));
+    assert_eq!(list(&["--to", "k002"]), lines(&mut (0..2)));
+    assert_eq!(list(&["--from", "k299", "--keys-only"]), "k299\nother\n");
+    assert_eq!(list(&["--prefix", "", "--count-only"]), "301\n");
+    assert_eq!(list(&["--prefix", "k", "--count-only", "--limit", "7"]), "7\n");
+    assert_eq!(
+        list(&["--prefix", "nothing"]),
+        "",
+        "an empty list is an answer, not a key that is missing"
+    );
+    assert_eq!(
+        list(&["--prefix", "k00", "--consistency", "stale", "--limit", "1"]),
+        "k000\tv0\n"
+    );
+}
+
+#[test]
+fn get_tells_how_it_was_at_a_revision_that_is_kept() {
+    let cluster = Cluster::start(1);
+    fill(&cluster);
+    let kvctl = kvctl(&cluster);
+    ok(kvctl.run(&["set", "k000", "later"]));
+    ok(kvctl.run(&["delete", "k001"]));
+    assert_eq!(ok(kvctl.run(&["get", "k000", "--at-revision", "2"])), "v0\n");
+    let then = ok(kvctl.run(&["get", "--prefix", "k", "--at-revision", "3"]));
+    assert_eq!(then, "k000\tv0\nk001\tv1\n");
+    let now = ok(kvctl.run(&["get", "--prefix", "k00", "--limit", "2"]));
+    assert_eq!(now, "k000\tlater\nk002\tv2\n");
+    let before = kvctl.run(&["get", "k001", "--at-revision", "2"]);
+    assert_eq!(before.code, NOT_FOUND, "{before:?}");
+    let future = kvctl.run(&["get", "--prefix", "k", "--at-revision", "999999"]);
+    assert_eq!(future.code, USAGE, "{future:?}");
+    assert!(
+        future.stderr.contains("304"),
+        "names the newest revision: {future:?}"
+    );
+}
+
+#[test]
+fn listings_as_json_are_one_document() {
+    let cluster = Cluster::start(1);
+    fill(&cluster);
+    let kvctl = kvctl(&cluster);
+    let list = |arguments: &[&str]| json(kvctl.run(&[&["get", "--output", "json"][..], arguments].concat()));
+    let all = list(&["--prefix", "k"]);
+    assert_eq!(all["kvs"].as_array().map(Vec::len), Some(300), "{all}");
+    assert_eq!(all["kvs"][299]["key"], "k299", "{all}");
+    assert_eq!(all["kvs"][299]["value"], "v299", "{all}");
+    assert_eq!(all["revision"], 302, "{all}");
+    let keys = list(&["--prefix", "k", "--keys-only", "--limit", "1"]);
+    assert_eq!(keys["kvs"][0]["mod_revision"], 2, "{keys}");
+    assert_eq!(keys["kvs"][0].get("value"), None, "{keys}");
+    assert_eq!(list(&["--prefix", "k", "--count-only"])["count"], 300);
+    assert_eq!(list(&["--prefix", "nothing"])["kvs"], serde_json::json!([]));
+}
+
+#[test]
+fn what_can_not_be_listed_or_watched_is_a_usage_error_with_a_sentence() {
+    let cluster = Cluster::start(1);
+    let kvctl = kvctl(&cluster);
+    let cases: [(&[&str], &str); 12] = [
+        (&["get", "k", "--prefix", "k"], "--prefix"),
+        (&["get", "k", "--limit", "3"], "--limit"),
+        (&["get", "--limit", "3"], "--prefix"),
+        (&["get", "--prefix", "k", "--limit", "0"], "--limit"),
+        (
+            &["get", "--prefix", "k", "--count-only", "--keys-only"],
+            "--keys-only",
+        ),
+        (&["get", "--from", "b", "--to", "a"], "--to must be behind --from"),
+        (&["get", "--from", "a", "--to", "a"], "--to must be behind --from"),
+        (&["get", "--prefix", "k", "--at-revision", "then"], "then"),
+        (&["get"], "--prefix"),
+        (&["watch"], "--prefix"),
+        (&["watch", ""], "the key is empty"),
+        (
+            &["watch", "k", "--snapshot", "--from-revision", "2"],
+            "--from-revision",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let printed = kvctl.run(arguments);
+        assert_eq!(printed.code, USAGE, "{arguments:?}: {printed:?}");
+        assert!(
+            printed.stderr.contains(expected) && printed.stdout.is_empty(),
+            "{arguments:?} should name {expected}: {printed:?}"
+        );
+    }
+}
+
+/// For what takes less than a second on an idle machine.
+fn soon() -> Deadline {
+    Deadline::seconds(60)
+}
+
+#[track_caller]
+fn assert_lines(watch: &RunningKvctl, expected: &[&str]) {
+    for line in expected {
+        assert_eq!(watch.line(soon()), *line);
+    }
+}
+
+#[test]
+fn watch_prints_a_line_per_event_until_it_is_interrupted() {
+    let mut cluster = Cluster::start(3);
+    let kvctl = kvctl(&cluster);
+    ok(kvctl.run(&["set", "a/1", "one"]));
+    let snapshot = kvctl.start(&["watch", "--prefix", "a/", "--snapshot"]);
+    assert_lines(
+        &snapshot,
+        &["snapshot_begin", "put\t2\ta/1\tone", "snapshot_end\t2"],
+    );
+    ok(kvctl.run(&["set", "b", "not watched"]));
+    ok(kvctl.run(&["set", "a/2", "two"]));
+    ok(kvctl.run(&["delete", "a/1"]));
+    assert_lines(&snapshot, &["put\t4\ta/2\ttwo", "delete\t5\ta/1"]);
+    // It goes on over the stop of the only node that it was given.
+    assert_eq!(cluster.node_mut(0).stop(), Exit::Code(0));
+    let others = Kvctl::new(&cluster.native_ports()[1..]);
+    ok(others.run(&["set", "a/3", "three"]));
+    assert_lines(&snapshot, &["put\t6\ta/3\tthree"]);
+    let ended = snapshot.interrupt(soon());
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Some(0), "", "")
+    );
+    let one_key = others.start(&["watch", "a/1", "--from-revision", "1"]);
+    assert_lines(&one_key, &["put\t2\ta/1\tone", "delete\t5\ta/1"]);
+}
+
+#[test]
+fn watch_as_json_is_a_document_per_line() {
+    let cluster = Cluster::start(1);
+    let kvctl = kvctl(&cluster);
+    let watch = kvctl.start(&["watch", "k", "--snapshot", "--output", "json"]);
+    let next = || -> Value { serde_json::from_str(&watch.line(soon())).expect("a document") };
+    assert_eq!(next()["event"], "snapshot_begin");
+    assert_eq!(next()["event"], "snapshot_end");
+    ok(kvctl.run(&["set", "k", "two\nlines"]));
+    ok(kvctl.run(&["delete", "k"]));
+    let put = next();
+    assert_eq!(
+        (&put["event"], &put["value"]),
+        (&"put".into(), &"two\nlines".into())
+    );
+    assert_eq!(put["mod_revision"], 2, "{put}");
+    let delete = next();
+    let expected = serde_json::json!({"event": "delete", "key": "k", "mod_revision": 3});
+    assert_eq!(delete, expected);
+}
+
+#[test]
+fn watch_without_a_server_ends_as_unavailable() {
+    let free = PortBlock::take().expect("free ports");
+    let nobody = Kvctl::new(&[free.port(0)]).run(&["watch", "k", "--timeout", "300ms"]);
+    assert_eq!(nobody.code, UNAVAILABLE, "{nobody:?}");
+    assert!(nobody.stderr.contains(&free.port(0).to_string()), "{nobody:?}");
 }
 
 /// A server with these arguments that is expected to end by itself.

@@ -49,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) connections: usize,
     /// Requests but `Status`.
     pub(crate) requests: usize,
+    /// Requests for `Status`.
+    pub(crate) statuses: usize,
 }
 
 impl Drop for FakeServer {
@@ -206,6 +208,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
 impl Shared {
     fn react(&self, request: &ClientRequest) -> Vec<Act> {
         if let Ok(Request::Status) = request.request {
+            self.seen.lock().unwrap().statuses += 1;
             let status = self.status.lock().unwrap().clone();
             return vec![Act::Answer(request.id, Ok(Answer::Status(Box::new(status))))];
         }

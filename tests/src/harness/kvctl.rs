@@ -1,9 +1,12 @@
 //! The command line client, as people and scripts use it.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 
-use super::Binaries;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Binaries, Deadline, wait_for};
 
 /// Runs `kvctl` against these endpoints.
 #[derive(Clone, Debug)]
@@ -65,5 +68,76 @@ impl Kvctl {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Starts one that goes on until it is ended.
+    ///
+    /// # Panics
+    /// When it can not be started.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> RunningKvctl {
+        let mut child = Command::new(&Binaries::get().kvctl)
+            .args(arguments)
+            .env("KVCTL_ENDPOINTS", &self.endpoints)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kvctl can be started");
+        let stdout = child.stdout.take().expect("it is piped");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line))
+        });
+        RunningKvctl { child, lines }
+    }
+}
+
+/// A `kvctl` that runs; killed when dropped.
+#[derive(Debug)]
+pub struct RunningKvctl {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl RunningKvctl {
+    /// Waits for the next line on standard output.
+    ///
+    /// # Panics
+    /// When there is none by the deadline.
+    #[track_caller]
+    pub fn line(&self, deadline: Deadline) -> String {
+        let line = self.lines.recv_timeout(deadline.left());
+        line.unwrap_or_else(|error| panic!("waited in vain for a line of kvctl: {error}"))
+    }
+
+    /// As Ctrl-C does, and how it ended: with the lines that were not taken yet.
+    ///
+    /// # Panics
+    /// When it does not end by the deadline.
+    #[track_caller]
+    pub fn interrupt(mut self, deadline: Deadline) -> Printed {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+        let status = wait_for("the end of kvctl", deadline, || {
+            self.child.try_wait().ok().flatten().ok_or("it still runs")
+        });
+        let mut stderr = String::new();
+        if let Some(mut errors) = self.child.stderr.take() {
+            errors.read_to_string(&mut stderr).expect("a text");
+        }
+        Printed {
+            code: status.code(),
+            stdout: self.lines.iter().map(|line| line + "\n").collect(),
+            stderr,
+        }
+    }
+}
+
+impl Drop for RunningKvctl {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

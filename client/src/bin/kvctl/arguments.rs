@@ -13,6 +13,7 @@ use crate::get::Get;
 use crate::member::MemberArguments;
 use crate::set::Set;
 use crate::status::Status;
+use crate::watch::Watch;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Get(Get),
     Set(Set),
     Delete(Delete),
+    Watch(Watch),
     Member(MemberArguments),
     Status(Status),
     Completions(Completions),
@@ -156,8 +158,23 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_or_is_not_complete_is_refused() {
-        let wrong: [&[&str]; 9] = [
+        let wrong: [&[&str]; 24] = [
             &["get"],
+            &["get", "k", "--prefix", "k"],
+            &["get", "k", "--limit", "1"],
+            &["get", "k", "--keys-only"],
+            &["get", "--limit", "1"],
+            &["get", "--prefix", "k", "--from", "k"],
+            &["get", "--prefix", "k", "--limit", "0"],
+            &["get", "--prefix", "k", "--limit", "many"],
+            &["get", "--prefix", "k", "--keys-only", "--count-only"],
+            &["get", "--prefix", "k", "--at-revision", "0"],
+            &["watch"],
+            &["watch", "k", "--prefix", "k"],
+            &["watch", "k", "--from-revision", "0"],
+            &["watch", "k", "--from-revision", "3", "--snapshot"],
+            &["watch", "k", "l"],
+            &["watch", "k", "--reverse"],
             &["get", "k", "--timeout", "5"],
             &["get", "k", "--consistency", "eventual"],
             &["set"],

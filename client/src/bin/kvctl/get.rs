@@ -2,35 +2,149 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use bytes::Bytes;
+use clap::{ArgGroup, Args};
+use raftkv_client::{KeySpan, Order, Range, Revision, Shape};
 
 use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
-use crate::output;
+use crate::output::{self, Printed, Reader};
 
-/// Reads a key: prints its value and a newline
+/// Reads a key: prints its value and a newline. With --prefix, --from or --to it lists: a line per key, a tab before its value
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("which").args(["key", "prefix", "from", "to"]).required(true).multiple(true)))]
 pub(crate) struct Get {
     /// The key; after -- if it begins with a dash
-    #[arg(allow_negative_numbers = true)]
-    pub(crate) key: OsString,
+    #[arg(
+        allow_negative_numbers = true,
+        conflicts_with_all = ["prefix", "from", "to", "limit", "keys_only", "count_only", "reverse"]
+    )]
+    pub(crate) key: Option<OsString>,
+    /// Lists all keys that begin with this; "" lists all there are
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["from", "to"])]
+    pub(crate) prefix: Option<OsString>,
+    /// Lists keys from this one on
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<OsString>,
+    /// Lists keys before this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<OsString>,
+    /// Lists so many keys at most
+    #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Lists without values
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// Prints how many keys there are
+    #[arg(long, conflicts_with_all = ["keys_only", "reverse"])]
+    pub(crate) count_only: bool,
+    /// Lists from the last key to the first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// As it was just after this revision, if that is still kept
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) at_revision: Option<u64>,
 }
 
 impl Get {
     pub(crate) async fn run(&self, options: &Options) -> Result<Outcome, Trouble> {
-        let key = output::argument_bytes(&self.key);
-        let record = options
-            .client()?
-            .get(key.clone())
-            .consistency(options.consistency.into())
-            .await?;
+        match &self.key {
+            Some(key) => self.read(key, options).await,
+            None => self.list(options).await,
+        }
+    }
+
+    async fn read(&self, typed: &OsString, options: &Options) -> Result<Outcome, Trouble> {
+        let key = output::argument_bytes(typed);
+        let client = options.client()?;
+        let mut get = client.get(key.clone()).consistency(options.consistency.into());
+        if let Some(revision) = self.at_revision {
+            get = get.at_revision(Revision(revision));
+        }
+        let record = get.await?;
         output::write(&output::record(options.output, &key, record.as_ref()))?;
         if record.is_some() {
             return Ok(Outcome::Done);
         }
         if options.output == Format::Text {
-            eprintln!("kvctl: the key {:?} does not exist", self.key);
+            match self.at_revision {
+                Some(revision) => eprintln!("kvctl: the key {typed:?} did not exist at revision {revision}"),
+                None => eprintln!("kvctl: the key {typed:?} does not exist"),
+            }
         }
         Ok(Outcome::NotFound)
+    }
+
+    async fn list(&self, options: &Options) -> Result<Outcome, Trouble> {
+        let span = self.span()?;
+        let client = options.client()?;
+        let range = client.range(span).consistency(options.consistency.into());
+        let range = self.described(range);
+        if self.count_only {
+            output::write(&output::count(options.output, range.count().await?))?;
+            return Ok(Outcome::Done);
+        }
+        let mut listing = range.stream();
+        let mut printed = Printed::default();
+        let mut is_first = true;
+        while let Some(kv) = listing.next().await {
+            let kv = match kv {
+                Ok(kv) => kv,
+                Err(error) => {
+                    printed.write()?;
+                    return Err(error.into());
+                }
+            };
+            match options.output {
+                Format::Text => printed.push(&output::line(&kv, self.shape())),
+                Format::Json => printed.push(&output::list_item(&kv, self.shape(), is_first)),
+            }
+            is_first = false;
+            if printed.write_full()? == Reader::Gone {
+                return Ok(Outcome::Done);
+            }
+        }
+        if options.output == Format::Json {
+            printed.push(&output::list_end(listing.at(), is_first));
+        }
+        printed.write()?;
+        Ok(Outcome::Done)
+    }
+
+    fn described<'a>(&self, range: Range<'a>) -> Range<'a> {
+        let mut range = range.shape(self.shape());
+        if self.reverse {
+            range = range.order(Order::Descending);
+        }
+        if let Some(limit) = self.limit {
+            range = range.limit(limit);
+        }
+        match self.at_revision {
+            Some(revision) => range.at_revision(Revision(revision)),
+            None => range,
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        match self.keys_only {
+            true => Shape::KeysOnly,
+            false => Shape::Records,
+        }
+    }
+
+    fn span(&self) -> Result<KeySpan, Trouble> {
+        if let Some(prefix) = &self.prefix {
+            return Ok(KeySpan::prefix(&output::argument_bytes(prefix)));
+        }
+        let bytes = |typed: &OsString| output::argument_bytes(typed);
+        let (from, to) = (self.from.as_ref().map(bytes), self.to.as_ref().map(bytes));
+        let span = KeySpan {
+            from: from.unwrap_or_else(Bytes::new),
+            to,
+        };
+        match span.is_empty() {
+            true => Err(Trouble::NothingBetween),
+            false => Ok(span),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod outcome;
 mod output;
 mod set;
 mod status;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Trouble> {
         Command::Delete(delete) => runtime.block_on(delete.run(options)),
         Command::Member(member) => runtime.block_on(member.run(options)),
         Command::Status(status) => runtime.block_on(status.run(options)),
+        Command::Watch(watch) => runtime.block_on(watch.run(options)),
         Command::Completions(completions) => completions.run(),
     }
 }

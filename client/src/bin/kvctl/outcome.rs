@@ -22,6 +22,10 @@ pub(crate) enum Trouble {
     Client(#[from] Error),
     #[error("no value: give it as an argument, as - with the value on standard input, or as --file PATH")]
     NoValue,
+    #[error("the key is empty")]
+    EmptyKey,
+    #[error("--to must be behind --from: there is no key between them")]
+    NothingBetween,
     #[error("cannot read the value from {}: {source}", path.display())]
     ReadFile { path: PathBuf, source: io::Error },
     #[error("cannot read the value from standard input: {0}")]
@@ -58,7 +62,13 @@ fn exit(outcome: &Result<Outcome, Trouble>) -> Exit {
         Ok(Outcome::Done) => Exit::Done,
         Ok(Outcome::NotFound) => Exit::NotFound,
         Err(Trouble::Client(error)) => exit_of(error),
-        Err(Trouble::NoValue | Trouble::ReadFile { .. } | Trouble::ReadInput(_)) => Exit::Usage,
+        Err(
+            Trouble::NoValue
+            | Trouble::EmptyKey
+            | Trouble::NothingBetween
+            | Trouble::ReadFile { .. }
+            | Trouble::ReadInput(_),
+        ) => Exit::Usage,
         // To exit as if nothing had been changed would be a lie.
         Err(Trouble::WriteAfterChange(_)) => Exit::OutcomeUnknown,
         Err(Trouble::Write(_) | Trouble::Runtime(_) | Trouble::NobodyAnswers) => Exit::Unavailable,

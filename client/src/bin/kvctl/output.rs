@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use raftkv_client::{Deleted, Record, Revision};
+use raftkv_client::{Deleted, KeyValue, Record, Revision, Shape, WatchEvent};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
@@ -19,18 +19,61 @@ pub(crate) fn argument_bytes(argument: &OsStr) -> Bytes {
 
 /// Writes one answer. A reader that went away has seen enough: that is no trouble.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Trouble> {
-    write_to(&mut io::stdout().lock(), bytes).map_err(Trouble::Write)
+    write_to(&mut io::stdout().lock(), bytes)
+        .map(drop)
+        .map_err(Trouble::Write)
 }
 
 /// Writes the answer to a write.
 pub(crate) fn write_change(bytes: &[u8]) -> Result<(), Trouble> {
-    write_to(&mut io::stdout().lock(), bytes).map_err(Trouble::WriteAfterChange)
+    write_to(&mut io::stdout().lock(), bytes)
+        .map(drop)
+        .map_err(Trouble::WriteAfterChange)
 }
 
-fn write_to(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+fn write_to(out: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        outcome => outcome.map(|()| Reader::Reads),
+    }
+}
+
+/// Who reads what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Reads,
+    /// It has seen enough.
+    Gone,
+}
+
+/// So many bytes of lines are written at once.
+const WRITTEN_BYTES: usize = 64 << 10;
+
+/// Lines that are not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Printed(Vec<u8>);
+
+impl Printed {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Writes them if they are many.
+    pub(crate) fn write_full(&mut self) -> Result<Reader, Trouble> {
+        match self.0.len() < WRITTEN_BYTES {
+            true => Ok(Reader::Reads),
+            false => self.write(),
+        }
+    }
+
+    pub(crate) fn write(&mut self) -> Result<Reader, Trouble> {
+        let written = write_to(&mut io::stdout().lock(), &self.0).map_err(Trouble::Write);
+        self.0.clear();
+        written
     }
 }
 
@@ -56,12 +99,94 @@ pub(crate) fn record(format: Format, key: &[u8], record: Option<&Record>) -> Vec
 
 fn record_json(key: &[u8], record: &Record) -> Value {
     let mut object = Map::new();
-    insert_bytes(&mut object, "key", key);
-    insert_bytes(&mut object, "value", &record.value);
+    insert_record(&mut object, key, record, Shape::Records);
+    Value::Object(object)
+}
+
+fn insert_record(object: &mut Map<String, Value>, key: &[u8], record: &Record, shape: Shape) {
+    insert_bytes(object, "key", key);
+    if shape == Shape::Records {
+        insert_bytes(object, "value", &record.value);
+    }
     object.insert("create_revision".to_owned(), record.create_revision.0.into());
     object.insert("mod_revision".to_owned(), record.mod_revision.0.into());
     object.insert("version".to_owned(), record.version.into());
-    Value::Object(object)
+}
+
+/// A key of a listing as text.
+pub(crate) fn line(kv: &KeyValue, shape: Shape) -> Vec<u8> {
+    match shape {
+        Shape::Records => [&kv.key[..], b"\t", &kv.record.value, b"\n"].concat(),
+        Shape::KeysOnly | Shape::CountOnly => [&kv.key[..], b"\n"].concat(),
+    }
+}
+
+/// A key of a listing as a part of its JSON document, which may be larger than memory.
+pub(crate) fn list_item(kv: &KeyValue, shape: Shape, is_first: bool) -> Vec<u8> {
+    let mut object = Map::new();
+    insert_record(&mut object, &kv.key, &kv.record, shape);
+    let before = if is_first { LIST_BEGIN } else { "," };
+    format!("{before}{}", Value::Object(object)).into_bytes()
+}
+
+const LIST_BEGIN: &str = "{\"kvs\":[";
+
+/// The end of that document; `at` is the revision whose state it tells.
+pub(crate) fn list_end(at: Option<Revision>, is_empty: bool) -> Vec<u8> {
+    let before = if is_empty { LIST_BEGIN } else { "" };
+    let revision = at.map_or(Value::Null, |at| at.0.into());
+    format!("{before}],\"revision\":{revision}}}\n").into_bytes()
+}
+
+/// How many keys a listing has.
+pub(crate) fn count(format: Format, keys: u64) -> Vec<u8> {
+    match format {
+        Format::Text => format!("{keys}\n").into_bytes(),
+        Format::Json => document(&json!({ "count": keys })),
+    }
+}
+
+/// A put that a watch tells.
+pub(crate) fn watch_put(format: Format, kv: &KeyValue) -> Vec<u8> {
+    match format {
+        Format::Text => {
+            let begin = format!("put\t{}\t", kv.record.mod_revision);
+            [begin.as_bytes(), &kv.key, b"\t", &kv.record.value, b"\n"].concat()
+        }
+        Format::Json => {
+            let mut object = Map::new();
+            object.insert("event".to_owned(), "put".into());
+            insert_record(&mut object, &kv.key, &kv.record, Shape::Records);
+            document(&Value::Object(object))
+        }
+    }
+}
+
+/// A change that a watch tells.
+pub(crate) fn watch_event(format: Format, event: &WatchEvent) -> Vec<u8> {
+    match (event, format) {
+        (WatchEvent::Put { kv, .. }, format) => watch_put(format, kv),
+        (WatchEvent::Delete { key, revision, .. }, Format::Text) => {
+            [format!("delete\t{revision}\t").as_bytes(), key, b"\n"].concat()
+        }
+        (WatchEvent::Delete { key, revision, .. }, Format::Json) => {
+            let mut object = Map::new();
+            object.insert("event".to_owned(), "delete".into());
+            insert_bytes(&mut object, "key", key);
+            object.insert("mod_revision".to_owned(), revision.0.into());
+            document(&Value::Object(object))
+        }
+    }
+}
+
+/// What else a watch tells.
+pub(crate) fn watch_mark(format: Format, name: &str, revision: Option<Revision>) -> Vec<u8> {
+    match (format, revision) {
+        (Format::Text, None) => format!("{name}\n").into_bytes(),
+        (Format::Text, Some(revision)) => format!("{name}\t{revision}\n").into_bytes(),
+        (Format::Json, None) => document(&json!({ "event": name })),
+        (Format::Json, Some(revision)) => document(&json!({ "event": name, "revision": revision.0 })),
+    }
 }
 
 /// The answer to `set`.
@@ -175,7 +300,8 @@ mod tests {
                 Ok(())
             }
         }
-        assert!(write_to(&mut Gone(ErrorKind::BrokenPipe), b"value").is_ok());
+        let gone = write_to(&mut Gone(ErrorKind::BrokenPipe), b"value");
+        assert_eq!(gone.expect("no trouble"), Reader::Gone);
         assert!(write_to(&mut Gone(ErrorKind::StorageFull), b"value").is_err());
     }
 
@@ -186,5 +312,59 @@ mod tests {
             vec!["bcd".to_owned(), "e".to_owned()],
         ];
         assert_eq!(columns(&rows), "a    long\nbcd  e\n");
+    }
+
+    #[test]
+    fn a_listing_is_a_line_per_key_or_one_document_whatever_its_length() {
+        let kv = |key: &'static [u8]| KeyValue {
+            key: Bytes::from_static(key),
+            record: some(b"v"),
+        };
+        assert_eq!(line(&kv(b"\xffk"), Shape::Records), b"\xffk\tv\n");
+        assert_eq!(line(&kv(b"k"), Shape::KeysOnly), b"k\n");
+        let parse = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
+        let two = [
+            list_item(&kv(b"a"), Shape::Records, true),
+            list_item(&kv(b"b"), Shape::KeysOnly, false),
+            list_end(Some(Revision(9)), false),
+        ];
+        assert_eq!(
+            parse(two.concat()),
+            json!({"kvs": [
+                {"key": "a", "value": "v", "create_revision": 2, "mod_revision": 3, "version": 2},
+                {"key": "b", "create_revision": 2, "mod_revision": 3, "version": 2}
+            ], "revision": 9})
+        );
+        assert_eq!(
+            parse(list_end(Some(Revision(9)), true)),
+            json!({"kvs": [], "revision": 9})
+        );
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let delete = WatchEvent::Delete {
+            key: Bytes::from("k"),
+            revision: Revision(7),
+            previous: None,
+        };
+        let kv = KeyValue {
+            key: Bytes::from("k"),
+            record: some(b"\xff"),
+        };
+        assert_eq!(watch_put(Format::Text, &kv), b"put\t3\tk\t\xff\n");
+        assert_eq!(watch_event(Format::Text, &delete), b"delete\t7\tk\n");
+        assert_eq!(
+            watch_event(Format::Json, &delete),
+            b"{\"event\":\"delete\",\"key\":\"k\",\"mod_revision\":7}\n"
+        );
+        assert_eq!(
+            watch_mark(Format::Text, "snapshot_begin", None),
+            b"snapshot_begin\n"
+        );
+        assert_eq!(
+            watch_mark(Format::Json, "snapshot_end", Some(Revision(7))),
+            b"{\"event\":\"snapshot_end\",\"revision\":7}\n"
+        );
     }
 }
