@@ -15,6 +15,7 @@ use crate::builder::ClientBuilder;
 use crate::call::{Delivery, Undelivered};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::error::{Applied, Error};
+use crate::range::Range;
 use crate::request::{Delete, Get, Set};
 use crate::retry::{Again, Kind, Verdict, Whom, judge, name};
 use crate::watch::WatchBuilder;
@@ -67,6 +68,16 @@ impl Client {
     /// Reads a key: `None` when it does not exist. Linearizable, unless another consistency is asked for.
     pub fn get(&self, key: impl Into<Bytes>) -> Get<'_> {
         Get::new(self, key.into())
+    }
+
+    /// Reads a range of keys, in order and of one state.
+    pub fn range(&self, span: KeySpan) -> Range<'_> {
+        Range::new(self, span)
+    }
+
+    /// Reads all keys that begin with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range<'_> {
+        self.range(KeySpan::prefix(prefix.as_ref()))
     }
 
     /// Sets a key, and returns the revision it made.
@@ -162,13 +173,10 @@ impl Client {
     /// One attempt, at whoever is preferred now.
     async fn attempt(&self, kind: Kind, request: Request, deadline: Instant) -> Delivery {
         let now = Instant::now();
-        let (endpoint, ask) = self.endpoints(|endpoints| {
-            let ask = kind != Kind::Local && endpoints.should_ask(now);
-            (endpoints.choose(kind.preference(), now), ask)
-        });
-        if ask {
-            tokio::spawn(self.clone().ask_who_leads(Arc::clone(&endpoint)));
-        }
+        let endpoint = match kind {
+            Kind::Local => self.endpoints(|endpoints| endpoints.choose(kind.preference(), now)),
+            Kind::Write | Kind::Read => self.endpoint_and_learn(kind, now),
+        };
         let left = deadline.saturating_duration_since(now);
         let delivery = endpoint.call(request, now + kind.attempt_time(left)).await;
         self.note(endpoint.address(), &delivery);
@@ -222,8 +230,7 @@ impl Client {
     }
 
     /// Whom to ask now; learns who there is beside it, if that is not known.
-    pub(crate) fn endpoint_for(&self, kind: Kind) -> Arc<Endpoint> {
-        let now = Instant::now();
+    pub(crate) fn endpoint_and_learn(&self, kind: Kind, now: Instant) -> Arc<Endpoint> {
         let (endpoint, ask) = self.endpoints(|endpoints| {
             (
                 endpoints.choose(kind.preference(), now),

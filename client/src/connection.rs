@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use raftkv_protocol::{
     Address, ConnectionContext, FRAME_HEADER_BYTES, Failure, FrameDecoder, FrameError, HANDSHAKE_BYTES,
-    HandshakeReply, Hello, Limits, ProtocolError, Rejection, Request, RequestId, Response, Speaker,
-    decode_handshake_reply, decode_response, encode_hello, encode_request,
+    HandshakeReply, Hello, Limits, MAX_PAGE_BYTES, ProtocolError, Rejection, Request, RequestId, Response,
+    Speaker, decode_handshake_reply, decode_response, encode_hello, encode_request,
 };
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -283,7 +283,9 @@ async fn handshake(address: Address) -> Result<Connection, ConnectionError> {
     };
     match decode_handshake_reply(&body) {
         Ok(HandshakeReply::Welcome(welcome)) => {
-            decoder.set_max_frame_bytes(welcome.limits.request_bytes.saturating_add(ANSWER_OVERHEAD_BYTES));
+            // A page of a range may be larger than any request.
+            let largest = welcome.limits.request_bytes.max(MAX_PAGE_BYTES as usize);
+            decoder.set_max_frame_bytes(largest.saturating_add(ANSWER_OVERHEAD_BYTES));
             let context = ConnectionContext::from(&welcome);
             let limits = welcome.limits;
             Ok(Connection {

@@ -27,6 +27,40 @@
 //! # }
 //! ```
 //!
+//! # Many keys, and the past
+//! ```no_run
+//! # use std::time::Duration;
+//! # use raftkv_client::{Client, KeySpan, Order};
+//! # async fn example(client: Client) -> Result<(), raftkv_client::Error> {
+//! // One state, however long it takes and whatever is written meanwhile; two pages in memory at most. It is a
+//! // `futures_core::Stream` as well.
+//! let mut users = client.prefix("user/").stream();
+//! while let Some(user) = users.next().await {
+//!     let user = user?;
+//!     println!("{:?} was changed at revision {}", user.key, user.record.mod_revision);
+//! }
+//!
+//! // The last ten keys below "m", as they were a minute ago.
+//! let below_m = KeySpan { from: "".into(), to: Some("m".into()) };
+//! let range = client.range(below_m).order(Order::Descending).limit(10).ago(Duration::from_secs(60));
+//! let then = range.collect_all(10).await?;
+//!
+//! // A page at a time: the cursor may be stored, and used by another process.
+//! let page = client.prefix("user/").limit(100).page().await?;
+//! if let Some(cursor) = page.cursor {
+//!     let next = client.prefix("user/").limit(100).cursor(cursor).page().await?;
+//!     assert_eq!(next.at, page.at);
+//! }
+//!
+//! let how_many = client.prefix("user/").count().await?;
+//! let before = client.get("colour").at_revision(page.at).await?;
+//! # drop((then, how_many, before));
+//! # Ok(())
+//! # }
+//! ```
+//! History is kept for a while only: what is older is refused with `compacted`, and the message names the oldest revision
+//! that can still be read.
+//!
 //! # One connection, many tasks
 //! A [`Client`] is cheap to clone, and meant to be shared: requests of all tasks travel pipelined over one connection per
 //! server (or a few, [`ClientBuilder::connections`]), gathered into one write, and answers come in any order. What does
@@ -44,7 +78,7 @@
 //! [`WatchBuilder::buffer_bytes`]; it is tried again for ever, at one node after the other, once it has begun.
 //!
 //! # What is not here
-//! Sessions that make retries exactly-once, transactions and scans.
+//! Sessions that make retries exactly-once, and transactions.
 
 mod backoff;
 mod builder;
@@ -58,6 +92,7 @@ mod endpoints;
 mod error;
 mod in_flight;
 mod lane;
+mod range;
 mod request;
 mod retry;
 mod watch;
@@ -66,9 +101,10 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{Applied, Error, UnknownReason};
 pub use raftkv_protocol::{
-    Address, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan, KeyValue,
-    LeaderHint, Member, MemberCommand, NodeName, Promotion, ReadBasis, Record, Revision, RoleName, Status,
-    WatchEvent, WhenSlow,
+    Address, At, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan, KeyValue,
+    LeaderHint, Member, MemberCommand, NodeName, Order, Promotion, RangePage, ReadBasis, Record, Revision,
+    RoleName, Shape, Status, WatchEvent, WhenSlow,
 };
+pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};
 pub use watch::{Watch, WatchBuilder, WatchItem, WatchPosition};

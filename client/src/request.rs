@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Condition, Consistency, Limits, ReadBasis, Record, Request, Revision,
+    Answer, At, CheckedCommand, Command, Condition, Consistency, KeySpan, Limits, RangeRequest, ReadBasis,
+    Record, Request, Revision,
 };
 
 use crate::client::{Client, unexpected};
 use crate::error::{Applied, Error};
+use crate::range::{ago_of, ask};
 
 /// What awaiting a request gives.
 type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -34,6 +36,7 @@ pub struct Get<'a> {
     client: &'a Client,
     key: Bytes,
     consistency: Consistency,
+    at: At,
 }
 
 impl<'a> Get<'a> {
@@ -42,6 +45,7 @@ impl<'a> Get<'a> {
             client,
             key,
             consistency: Consistency::Linearizable,
+            at: At::Latest,
         }
     }
 
@@ -51,11 +55,33 @@ impl<'a> Get<'a> {
         self
     }
 
+    /// As it was just after this revision. Refused with `compacted` if that is not kept any more.
+    pub fn at_revision(mut self, revision: Revision) -> Get<'a> {
+        self.at = At::Revision(revision);
+        self
+    }
+
+    /// As it was so long ago, in the cluster's log time. Refused with `compacted` if that is not kept any more.
+    pub fn ago(mut self, ago: Duration) -> Get<'a> {
+        self.at = ago_of(ago);
+        self
+    }
+
     /// The record, with what the answer rests on; `None`: it is simply linearizable.
     ///
     /// # Errors
     /// As when the read itself is awaited.
     pub async fn with_basis(self) -> Result<(Option<Record>, Option<ReadBasis>), Error> {
+        if self.at != At::Latest {
+            let past = RangeRequest {
+                at: self.at,
+                consistency: self.consistency,
+                ..RangeRequest::new(KeySpan::one(&self.key))
+            };
+            let page = ask(self.client, past).await?;
+            let found = page.kvs.into_iter().next();
+            return Ok((found.map(|kv| kv.record), page.basis));
+        }
         let request = Request::Get {
             key: self.key,
             consistency: self.consistency,

@@ -70,7 +70,7 @@ pub struct Bounds {
     pub max_connection_requests: usize,
     /// Unsent answers of one native connection, bytes; beyond, answers wait unencoded and nothing more is read from it.
     pub max_connection_unsent_bytes: usize,
-    /// Most watches of this node. Each costs about half a kilobyte.
+    /// Most watches of this node. Each costs some 2 KiB while nothing is on its way to it.
     pub max_watches: usize,
     /// Most watches of one native connection.
     pub max_connection_watches: usize,

@@ -67,6 +67,22 @@ fn wait_for_lease(leader: &HttpClient) {
     });
 }
 
+fn start_with_leases(links: Links) -> Cluster {
+    let mut cluster = Cluster::prepare_with(3, links, &["--leader-leases-max-drift-ppm", "1000"]);
+    cluster.start_all();
+    cluster.wait_until_ready();
+    cluster
+}
+
+/// The leader, which has taken the old value and serves by lease.
+fn leader_with_lease(cluster: &Cluster) -> usize {
+    let leader = cluster.wait_for_leader(Deadline::seconds(GENEROUS));
+    let http = cluster.node(leader).http();
+    assert_eq!(http.set("k", "old").expect("an answer").status, 200);
+    wait_for_lease(http);
+    leader
+}
+
 /// Writes at whichever node takes it, and returns when it was acknowledged.
 fn write_elsewhere(cluster: &Cluster, away: usize, value: &str) -> Instant {
     let others: Vec<_> = (0..3).filter(|&node| node != away).collect();
@@ -97,22 +113,10 @@ fn assert_never_old(seen: &[Seen], acknowledged: Instant) {
 
 #[test]
 fn isolated_leader_serves_no_read_that_others_have_overtaken() {
-    let mut cluster = Cluster::prepare_with(3, Links::Proxied, &["--leader-leases-max-drift-ppm", "1000"]);
-    cluster.start_all();
-    cluster.wait_until_ready();
+    let cluster = start_with_leases(Links::Proxied);
     for _ in 0..3 {
-        let leader = cluster.wait_for_leader(Deadline::seconds(GENEROUS));
-        assert_eq!(
-            cluster
-                .node(leader)
-                .http()
-                .set("k", "old")
-                .expect("an answer")
-                .status,
-            200
-        );
+        let leader = leader_with_lease(&cluster);
         let port = cluster.node(leader).http_port();
-        wait_for_lease(cluster.node(leader).http());
         let by_lease = Reader::start(port, "leader_lease");
         let by_index = Reader::start(port, "linearizable");
         cluster.network().isolate(leader);
@@ -128,20 +132,8 @@ fn isolated_leader_serves_no_read_that_others_have_overtaken() {
 
 #[test]
 fn leader_that_stood_still_serves_no_read_that_others_have_overtaken() {
-    let mut cluster = Cluster::prepare_with(3, Links::Direct, &["--leader-leases-max-drift-ppm", "1000"]);
-    cluster.start_all();
-    cluster.wait_until_ready();
-    let leader = cluster.wait_for_leader(Deadline::seconds(GENEROUS));
-    assert_eq!(
-        cluster
-            .node(leader)
-            .http()
-            .set("k", "old")
-            .expect("an answer")
-            .status,
-        200
-    );
-    wait_for_lease(cluster.node(leader).http());
+    let cluster = start_with_leases(Links::Direct);
+    let leader = leader_with_lease(&cluster);
     let by_lease = Reader::start(cluster.node(leader).http_port(), "leader_lease");
     cluster.node(leader).pause();
     let acknowledged = write_elsewhere(&cluster, leader, "new");

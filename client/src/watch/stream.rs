@@ -186,9 +186,7 @@ impl Watch {
         let State::Open(open) = &self.state else { return };
         let silent_at = open.last_heard + SILENCE_LIMIT;
         if silent_at <= Instant::now() {
-            self.client.watch_failed(&open.endpoint);
-            let after = SILENCE_LIMIT;
-            self.pause(Error::TimedOut { after });
+            self.leave(Error::TimedOut { after: SILENCE_LIMIT });
             return;
         }
         self.set_timer(silent_at);
@@ -200,7 +198,7 @@ impl Watch {
         let now = Instant::now();
         let patience = self.client.time_out();
         self.give_up_at.get_or_insert(now + patience);
-        let endpoint = self.client.endpoint_for(Kind::Local);
+        let endpoint = self.client.endpoint_and_learn(Kind::Local, now);
         let number = WatchNumber(LAST_NUMBER.fetch_add(1, Ordering::Relaxed));
         let (answers, parts) = mpsc::unbounded_channel();
         let call = Call {
@@ -242,8 +240,8 @@ impl Watch {
             return;
         };
         open.last_heard = Instant::now();
-        let response = match delivery {
-            Ok(response) => response,
+        let error = match delivery {
+            Ok(response) => return self.answered(response),
             Err(Undelivered::Abandoned | Undelivered::Closed) => {
                 self.state = State::Ended(Some(Error::Closed));
                 return;
@@ -252,23 +250,24 @@ impl Watch {
                 self.state = State::Ended(Some(Error::Rejected(failure)));
                 return;
             }
-            Err(Undelivered::NotSent(error)) => {
-                self.client.watch_failed(&open.endpoint);
-                self.pause(Error::Unreachable(error));
-                return;
-            }
-            Err(Undelivered::Unanswered(error)) => {
-                self.client.watch_failed(&open.endpoint);
-                self.pause(Error::Unanswered(error));
-                return;
-            }
-            Err(Undelivered::ExpiredUnsent | Undelivered::ExpiredSent) => {
-                self.client.watch_failed(&open.endpoint);
-                let after = self.client.time_out();
-                self.pause(Error::TimedOut { after });
-                return;
-            }
+            Err(Undelivered::NotSent(error)) => Error::Unreachable(error),
+            Err(Undelivered::Unanswered(error)) => Error::Unanswered(error),
+            Err(Undelivered::ExpiredUnsent | Undelivered::ExpiredSent) => Error::TimedOut {
+                after: self.client.time_out(),
+            },
         };
+        self.leave(error);
+    }
+
+    /// The node does not go on with it: another one is asked.
+    fn leave(&mut self, error: Error) {
+        if let State::Open(open) = &self.state {
+            self.client.watch_failed(&open.endpoint);
+        }
+        self.pause(error);
+    }
+
+    fn answered(&mut self, response: Response) {
         match response.outcome {
             Ok(Answer::Watch(part)) => self.take_part(part, response.header.epoch),
             Ok(other) => {
@@ -280,7 +279,6 @@ impl Watch {
     }
 
     fn failed(&mut self, failure: Failure) {
-        let State::Open(open) = &self.state else { return };
         let is_state_lost =
             failure.code == ErrorCode::WatchTooSlow && self.request.when_slow != WhenSlow::Drop;
         match failure.code {
@@ -288,10 +286,7 @@ impl Watch {
             | ErrorCode::NotLeader
             | ErrorCode::NotServing
             | ErrorCode::Overloaded
-            | ErrorCode::OutcomeUnknown => {
-                self.client.watch_failed(&open.endpoint);
-                self.pause(Error::from_failure(failure));
-            }
+            | ErrorCode::OutcomeUnknown => self.leave(Error::from_failure(failure)),
             // The state that the snapshot was read from was given back: another one.
             _ if is_state_lost => self.pause(Error::from_failure(failure)),
             _ => self.state = State::Ended(Some(Error::from_failure(failure))),

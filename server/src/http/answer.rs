@@ -10,14 +10,14 @@ use raftkv_protocol::{Header, LeaderHint, Member, ReadBasis, Record, Revision, R
 use serde::Serialize;
 
 /// Bytes that stand as text where they are UTF-8, and as base64 under another name where they are not.
-struct Text<'a>(&'a [u8]);
+pub(super) struct Text<'a>(pub(super) &'a [u8]);
 
 impl<'a> Text<'a> {
-    fn plain(&self) -> Option<&'a str> {
+    pub(super) fn plain(&self) -> Option<&'a str> {
         std::str::from_utf8(self.0).ok()
     }
 
-    fn base64(&self) -> Option<String> {
+    pub(super) fn base64(&self) -> Option<String> {
         self.plain().is_none().then(|| STANDARD.encode(self.0))
     }
 }

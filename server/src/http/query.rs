@@ -27,12 +27,7 @@ pub(super) fn parse(query: Option<&str>, accepts: Accepts) -> Result<KeyQuery, H
     let mut key = None;
     let mut condition = None;
     let (mut consistency, mut max_staleness_ms) = (None, None);
-    for parameter in query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|part| !part.is_empty())
-    {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    for (name, value) in parameters(query) {
         let name = decode(name)?;
         match (&*name, accepts) {
             (b"key", _) => once(&mut key, "key", Bytes::from(decode(value)?.into_owned()))?,
@@ -130,6 +125,14 @@ fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), HttpError> 
             "the query parameter {name} stands there twice; it is not clear which one is meant"
         ))),
     }
+}
+
+/// Names and values as they stand in a query, not decoded.
+pub(super) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    let parts = query.unwrap_or_default().split('&');
+    parts
+        .filter(|part| !part.is_empty())
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
 /// What a part of a query stands for.

@@ -20,8 +20,6 @@ use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::IntoResponse;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Frame;
 use raftkv_protocol::{
@@ -31,10 +29,10 @@ use raftkv_protocol::{
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::answer::header_fields;
+use super::answer::{Text, header_fields};
 use super::error::HttpError;
 use super::handlers::{Outcome, Shared, unexpected};
-use super::query::decode;
+use super::query::{decode, parameters};
 use crate::shell::{WatchCall, stopping};
 
 /// So long after the last bytes a comment follows, so that proxies let the connection live.
@@ -77,12 +75,7 @@ pub(super) async fn watch(State(api): Shared, uri: Uri, headers: HeaderMap) -> O
 /// What is asked for in the query and with `Last-Event-ID`.
 fn parse(query: Option<&str>, headers: &HeaderMap, limits: &Limits) -> Result<WatchRequest, HttpError> {
     let mut asked = Asked::default();
-    for parameter in query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|part| !part.is_empty())
-    {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    for (name, value) in parameters(query) {
         let name = String::from_utf8_lossy(&decode(name)?).into_owned();
         asked.take(&name, &decode(value)?)?;
     }
@@ -314,12 +307,14 @@ fn put_record(body: &mut Map<String, Value>, record: &Record) {
     }
 }
 
-/// As text where they are UTF-8, else as base64 under another name.
 fn put_bytes(body: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => body.insert(name.to_owned(), text.into()),
-        Err(_) => body.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-    };
+    let text = Text(bytes);
+    if let Some(plain) = text.plain() {
+        body.insert(name.to_owned(), plain.into());
+    }
+    if let Some(base64) = text.base64() {
+        body.insert(format!("{name}_base64"), base64.into());
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ struct State {
     /// Bytes that were put into `unsent` so far, and that left it.
     put_bytes: u64,
     sent_bytes: u64,
-    /// Frames of watches that have not left: where they end, and how many bytes they are.
+    /// Frames of watches that have not left: where they end, and what the watch thread charged for them.
     of_watches: VecDeque<(u64, u64)>,
     /// Requests read whose answer has not come yet.
     unanswered: usize,
@@ -96,12 +96,11 @@ impl ClientOutbox {
     }
 
     /// Takes whole frames of watches. The watch thread keeps to a bound of its own on what is in here.
-    pub(crate) fn take_frames(&self, frames: &[u8]) {
+    pub(crate) fn take_frames(&self, frames: &[u8], charged: u64) {
         let state = &mut *self.state.borrow_mut();
         state.unsent.extend_from_slice(frames);
-        let bytes = frames.len() as u64;
-        state.put_bytes += bytes;
-        state.of_watches.push_back((state.put_bytes, bytes));
+        state.put_bytes += frames.len() as u64;
+        state.of_watches.push_back((state.put_bytes, charged));
     }
 
     /// Must the loop be told to flush it?
@@ -139,7 +138,7 @@ impl ClientOutbox {
                 self.stalled.notify_one();
             }
         }
-        let passed_on = state.watch_bytes_that_left();
+        let passed_on = state.charges_that_left();
         if passed_on > 0 {
             self.feed.drained(self.connection, passed_on);
         }
@@ -223,11 +222,11 @@ impl State {
         self.put_bytes += (self.unsent.len() - before) as u64;
     }
 
-    /// Bytes of watches that have left since the last call.
-    fn watch_bytes_that_left(&mut self) -> u64 {
+    /// What was charged for frames that have left since the last call.
+    fn charges_that_left(&mut self) -> u64 {
         let mut left = 0;
-        while let Some((_, bytes)) = self.of_watches.pop_front_if(|(end, _)| *end <= self.sent_bytes) {
-            left += bytes;
+        while let Some((_, charged)) = self.of_watches.pop_front_if(|(end, _)| *end <= self.sent_bytes) {
+            left += charged;
         }
         left
     }

@@ -77,6 +77,11 @@ impl Drains {
         }
     }
 
+    /// The store that is drained.
+    pub(super) fn store(&self) -> StoreNumber {
+        self.store
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
     }
@@ -238,6 +243,7 @@ impl Formed {
         let released = self.store.release();
         if !released.is_empty() {
             mark("drained generation released");
+            self.release_kept_states(out);
             out.push(Effect::Discard(released));
         }
     }

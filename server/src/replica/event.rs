@@ -9,7 +9,9 @@ use raftkv_raft::{self as raft, Entry, EntryId, Fetch, Index, Time, Write, Write
 use super::{Notice, WatchBegin};
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
-use crate::store::{BaseRecords, Companions, Frozen, GenerationNumber, Key, StoreNumber};
+use crate::store::{
+    BaseRecords, Companions, Frozen, GenerationNumber, Key, PageJob, PageNumber, PageOutcome, StoreNumber,
+};
 
 /// The shell's name for a request that waits for its answer; never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +64,8 @@ pub enum Event {
         lookup: LookupNumber,
         found: BaseRecords,
     },
+    /// What became of [`Effect::ReadPage`].
+    PageRead { page: PageNumber, outcome: PageOutcome },
     /// The events of a generation are durable.
     Sealed {
         store: StoreNumber,
@@ -161,6 +165,10 @@ pub enum Effect {
     },
     /// Look records up in the base; then [`Event::LookedUp`].
     Lookup { lookup: LookupNumber, keys: Vec<Bytes> },
+    /// Read a page from this store; then [`Event::PageRead`]. Where that is wanted and more pages follow, the state is kept.
+    ReadPage { store: StoreNumber, job: Box<PageJob> },
+    /// The state that was kept with this page is not needed any more.
+    ReleaseState(PageNumber),
     /// Keep these events: readable at once, durable with [`Effect::Seal`].
     Record(EventBlock),
     /// Every event of the generation was recorded: make them durable; then [`Event::Sealed`].

@@ -27,6 +27,7 @@ use super::node::Asked;
 use super::outbox::Outbox;
 use super::presence::Presences;
 use super::promises::AskedRead;
+use super::ranges::{AskedRange, Ranges};
 use super::reads::Reads;
 use super::writes::{WaitingWrite, Writes};
 use super::{Event, NodeConfig, Restored, RestoredState, translate};
@@ -50,6 +51,7 @@ pub(super) struct Formed {
     /// Committed, durable here, and not applied yet.
     pub(super) unapplied: VecDeque<Entry>,
     pub(super) lookups: Lookups,
+    pub(super) ranges: Ranges,
     pub(super) drains: Drains,
     pub(super) throttle: Throttle,
     pub(super) space: Space,
@@ -115,6 +117,7 @@ impl Formed {
             throttle: Throttle::default(),
             space: Space::new(config.retention.reserve_bytes),
             lookups: Lookups::new(),
+            ranges: Ranges::new(),
             sendings: Sendings::new(fastrand::Rng::with_seed(seed).u64(..)),
             receiving: Receiving::default(),
             divergence: Divergence::new(),
@@ -167,13 +170,22 @@ impl Formed {
                 };
                 self.take_read(now, read, out);
             }
+            Request::Range(range) => {
+                let asked = AskedRange {
+                    token,
+                    range,
+                    deadline,
+                    leader_deadline,
+                };
+                self.take_range(now, asked, out);
+            }
             Request::Watch(watch) => self.take_watch((token, deadline, leader_deadline), watch, out),
             Request::WatchControl(_) => {
                 let message = "there is no watch of this id on this connection";
                 out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
             }
-            Request::Range(_) | Request::Lease(_) => {
-                let message = "this version serves no ranges and no leases";
+            Request::Lease(_) => {
+                let message = "this version serves no leases";
                 out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
             }
             Request::Write(command) => {
@@ -204,6 +216,7 @@ impl Formed {
             Event::FetchGone(fetch) => self.raft.fetch_gone(fetch),
             Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
             Event::LookedUp { lookup, found } => self.looked_up(now, lookup, found, out),
+            Event::PageRead { page, outcome } => self.page_read(now, page, outcome, out),
             Event::Sealed { store, generation } => self.sealed(now, (store, generation), out),
             Event::Drained {
                 store,
@@ -287,6 +300,7 @@ impl Formed {
         self.expire_forwards(now, out);
         self.expire_reads(now, out);
         self.expire_lookups(now, out);
+        self.expire_pages(now, out);
         self.watch_sendings(now, out);
         self.compare_states(now, out);
         // Before more is applied: what waited for the last drain would grow by a whole batch.
@@ -306,6 +320,7 @@ impl Formed {
         self.release_drained(out);
         self.freeze_if_due(now, out);
         self.submit_lookups(out);
+        self.submit_pages(now, out);
     }
 
     /// When [`Formed::poll`] wants to be called next, at the latest.
@@ -323,6 +338,7 @@ impl Formed {
             .min(self.forwards.next_deadline())
             .min(self.reads.next_expiry())
             .min(self.lookups.next_expiry())
+            .min(self.ranges.next_expiry())
             .min(self.next_freeze())
             .min(self.sendings.next_deadline())
             .min(self.next_comparison())

@@ -18,6 +18,8 @@ const DUE_TICK_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct LogClock {
     seen_us: u64,
+    /// When that was seen.
+    seen_at: Time,
     /// Since when this node leads, and the log time then.
     running: Option<Running>,
     /// When something was last stamped.
@@ -39,13 +41,25 @@ impl Running {
 impl LogClock {
     /// An entry with this log time is in the log. The clock never runs behind one.
     pub(super) fn observe(&mut self, log_time_us: u64, now: Time) {
-        self.seen_us = self.seen_us.max(log_time_us);
+        if log_time_us > self.seen_us {
+            (self.seen_us, self.seen_at) = (log_time_us, now);
+        }
         if self
             .running
             .is_some_and(|running| running.read_us(now) < log_time_us)
         {
             self.start(now);
         }
+    }
+
+    /// What log time is now, as far as this node can tell. A follower counts on from what it has seen last: it is right as
+    /// long as there was a leader all the while.
+    pub(super) fn now_us(&self, now: Time) -> u64 {
+        let seen = Running {
+            from_us: self.seen_us,
+            since: self.seen_at,
+        };
+        self.running.unwrap_or(seen).read_us(now)
     }
 
     /// This node leads: time without a leader has not counted, so it goes on from the last log time seen.
@@ -107,6 +121,11 @@ impl Formed {
         if self.raft.propose(now, vec![tick]).is_ok() {
             mark("tick proposed");
         }
+    }
+
+    /// The log time that it is now.
+    pub(super) fn log_time_now_us(&self, now: Time) -> u64 {
+        self.clock.now_us(now).max(self.store.log_time_us())
     }
 
     /// When log time must be told again; never, unless this node leads and keys wait to expire.

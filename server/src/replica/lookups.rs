@@ -10,8 +10,7 @@ use raftkv_raft::{Index, Time};
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
-use super::promises::Promise;
-use super::reads::PendingRead;
+use super::reads::{PendingRead, Wanted};
 use super::{Effect, LookupNumber, Token};
 use crate::store::{BaseRecords, Looked};
 
@@ -84,14 +83,23 @@ impl Lookups {
     }
 }
 
+/// The key of a read that is looked up.
+fn key_of(read: &PendingRead) -> &Bytes {
+    match &read.wanted {
+        Wanted::Record(key) => key,
+        Wanted::Page(_) | Wanted::Watch => unreachable!("only records are looked up"),
+    }
+}
+
 impl Formed {
     /// Answers a read from memory, or keeps it for the next lookup. It may be served from any state from now on.
     pub(super) fn answer_read(&mut self, now: Time, read: PendingRead, out: &mut Outbox) {
-        if matches!(read.promise, Promise::Watch) {
-            self.begin_watch(read.token, out);
-            return;
-        }
-        let record = match self.store.look(&read.key) {
+        let key = match &read.wanted {
+            Wanted::Record(key) => key,
+            Wanted::Page(_) => return self.page_confirmed(read),
+            Wanted::Watch => return self.begin_watch(read.token, out),
+        };
+        let record = match self.store.look(key) {
             Looked::Found(record) => Some(record),
             Looked::Absent => None,
             Looked::Unknown => {
@@ -109,7 +117,7 @@ impl Formed {
             return;
         }
         let batch = std::mem::take(&mut self.lookups.gathering);
-        let mut keys: Vec<_> = batch.iter().map(|read| read.key.clone()).collect();
+        let mut keys: Vec<_> = batch.iter().map(|read| key_of(read).clone()).collect();
         keys.sort_unstable();
         keys.dedup();
         let lookup = self.lookups.number();
@@ -153,7 +161,7 @@ impl Formed {
             return;
         };
         for read in batch {
-            let asked = records.binary_search_by(|(key, _)| key.cmp(&read.key));
+            let asked = records.binary_search_by(|(key, _)| key.cmp(key_of(&read)));
             let (_, record) = &records[asked.expect("a lookup tells of each key it was asked for")];
             self.found_for(now, read, record.clone(), out);
         }

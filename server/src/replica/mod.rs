@@ -37,7 +37,8 @@
 //! joining.rs      how unformed nodes are let in                presence.rs    who is where, and in which life
 //! changes.rs      changes of members, step by step             change_steps.rs what each asks of the configuration
 //! follow_ups.rs   changes that follow by themselves          handing_over.rs leadership given away
-//! promises.rs     what reads are promised: leases, staleness
+//! promises.rs     what reads are promised: leases, staleness       ranges.rs     pages of ranges, and reads in the past
+//! page_read.rs    a page that is wanted                            kept_states.rs states kept between pages
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
@@ -61,6 +62,7 @@ mod forwarding;
 mod founding;
 mod handing_over;
 mod joining;
+mod kept_states;
 mod log_clock;
 mod lookups;
 mod meeting;
@@ -68,10 +70,12 @@ mod members;
 mod node;
 mod notice;
 mod outbox;
+mod page_read;
 #[cfg(any(test, feature = "simulation"))]
 mod planted;
 mod presence;
 mod promises;
+mod ranges;
 mod reads;
 mod receiving;
 mod sending;

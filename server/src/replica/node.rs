@@ -16,6 +16,9 @@ use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
 use crate::membership::FIRST_EPOCH;
 use crate::store::Store;
 
+/// What requests and watches are told while the node drains.
+const SHUTTING_DOWN: &str = "this node is shutting down; ask another one";
+
 /// One node.
 #[derive(Debug)]
 pub struct Node {
@@ -125,8 +128,7 @@ impl Node {
             }
             Event::Drain => {
                 self.admission = Admission::Draining;
-                let message = "this node is shutting down; ask another one";
-                let failure = Failure::new(ErrorCode::NotServing, message);
+                let failure = Failure::new(ErrorCode::NotServing, SHUTTING_DOWN);
                 self.out.push(Effect::EndWatches(failure));
             }
             Event::LogCreated => self.log_created(now),
@@ -266,10 +268,7 @@ impl Node {
     /// Why a request can not be taken now.
     fn refusal(&self, now: Time, deadline: Time) -> Option<Failure> {
         let (code, message) = if self.admission == Admission::Draining {
-            (
-                ErrorCode::NotServing,
-                "this node is shutting down; ask another one".to_owned(),
-            )
+            (ErrorCode::NotServing, SHUTTING_DOWN.to_owned())
         } else if self.formed().is_none() {
             (ErrorCode::NoLeader, self.unformed_explanation(now))
         } else if let Some(quarantine) = self.formed().and_then(|formed| formed.divergence.quarantine()) {
@@ -349,6 +348,7 @@ impl Node {
             | Event::FetchGone(_)
             | Event::Forwarded { .. }
             | Event::LookedUp { .. }
+            | Event::PageRead { .. }
             | Event::Sealed { .. }
             | Event::SnapshotOpened { .. }
             | Event::PartRead { .. }

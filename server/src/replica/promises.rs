@@ -20,7 +20,7 @@ use super::Token;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::presence::lease_drift_ppm;
-use super::reads::PendingRead;
+use super::reads::{PendingRead, Wanted};
 
 /// The lease of what was read is checked with a time later than the read's.
 const CHECK_AFTER: Duration = Duration::from_micros(1);
@@ -46,8 +46,6 @@ pub(super) enum Promise {
     Local { leader_contact_ms: Option<u64> },
     /// A lease that held when the read began.
     Leased(LeaderLease),
-    /// No read: a watch that begins with all that was acknowledged before.
-    Watch,
 }
 
 /// A record that was read by lease, and is given out once the lease was checked again.
@@ -67,19 +65,19 @@ impl Formed {
         let promise = self.promise(now, asked.consistency);
         let read = PendingRead {
             token: asked.token,
-            key: asked.key,
+            wanted: Wanted::Record(asked.key),
             deadline: asked.deadline,
             leader_deadline: asked.leader_deadline,
             promise,
         };
         match promise {
-            Promise::Linearizable | Promise::ByReadIndex | Promise::Watch => self.reads.push(read),
+            Promise::Linearizable | Promise::ByReadIndex => self.reads.push(read),
             Promise::Local { .. } | Promise::Leased(_) => self.answer_read(now, read, out),
         }
     }
 
     /// How a read can be served now.
-    fn promise(&self, now: Time, consistency: Consistency) -> Promise {
+    pub(super) fn promise(&self, now: Time, consistency: Consistency) -> Promise {
         let contact = self.raft.leader_contact(now);
         let local = Promise::Local {
             leader_contact_ms: contact.map(milliseconds),
@@ -136,7 +134,6 @@ impl Formed {
                     leader_contact_ms,
                 },
             },
-            Promise::Watch => unreachable!("a watch begins, it is not looked up"),
             Promise::Leased(lease) => {
                 // The revision that the answer tells is that of the state which was read.
                 self.reads.leased.push(Leased {

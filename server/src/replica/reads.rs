@@ -14,6 +14,7 @@ use raftkv_raft::{Index, ReadError, ReadId, ReadOutcome, Time};
 use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
+use super::page_read::PageRead;
 use super::promises::{Leased, Promise};
 use super::{Effect, Token};
 
@@ -24,12 +25,22 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct PendingRead {
     pub(super) token: Token,
-    /// Still a slice of the read buffer it came in; short-lived.
-    pub(super) key: Bytes,
+    pub(super) wanted: Wanted,
     pub(super) deadline: Time,
     /// Waits for a leader until then; at most `deadline`.
     pub(super) leader_deadline: Time,
     pub(super) promise: Promise,
+}
+
+/// What a read is about.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The record of a key, still a slice of the read buffer it came in; short-lived.
+    Record(Bytes),
+    /// A page of a range.
+    Page(Box<PageRead>),
+    /// Nothing is read: a watch begins, with all that was acknowledged before.
+    Watch,
 }
 
 /// How far this node is on the way to "knows a leader and has caught up".
@@ -249,7 +260,8 @@ impl Formed {
     /// Ends all reads, those too that were confirmed: this node must not serve them.
     pub(super) fn end_reads(&mut self, why: &str, out: &mut Outbox) {
         self.refuse_reads(why, out);
-        for token in self.lookups.take_all() {
+        let pages = self.ranges.take_all();
+        for token in self.lookups.take_all().into_iter().chain(pages) {
             out.finish(token, self.refusal(ErrorCode::NotServing, why));
         }
     }

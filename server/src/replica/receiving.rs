@@ -160,6 +160,7 @@ impl Formed {
         self.members = members;
         self.unapplied.clear();
         self.lookups.ask_again();
+        self.read_pages_again(out);
         self.divergence.begin_anew();
         self.drains = Drains::new(received.store, last, last, now);
         self.end_writes_under_snapshot(last, out);

@@ -9,7 +9,7 @@ use raftkv_raft::simulation::mark;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::promises::Promise;
-use super::reads::PendingRead;
+use super::reads::{PendingRead, Wanted};
 use super::{Effect, Token};
 use crate::store::Pinned;
 use crate::watch::compacted;
@@ -61,18 +61,18 @@ impl Formed {
             return;
         }
         out.take_request();
-        if let WatchStart::Revision(_) = request.start {
-            self.watches.asked.insert(token, request);
+        let needs_proof = !matches!(request.start, WatchStart::Revision(_));
+        self.watches.asked.insert(token, request);
+        if !needs_proof {
             self.begin_watch(token, out);
             return;
         }
-        self.watches.asked.insert(token, request);
         self.reads.push(PendingRead {
             token,
-            key: bytes::Bytes::new(),
+            wanted: Wanted::Watch,
             deadline,
             leader_deadline,
-            promise: Promise::Watch,
+            promise: Promise::Linearizable,
         });
     }
 

@@ -24,6 +24,7 @@ mod node_thread;
 mod notice;
 mod panic_guard;
 mod pending;
+mod range_workers;
 mod recover;
 mod recovery_mark;
 mod server;

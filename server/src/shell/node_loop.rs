@@ -29,6 +29,7 @@ use super::watch_feed::WatchKey;
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
+use crate::watch::Reader;
 
 /// A node that stops goes on refusing for so long after the last request.
 const FAREWELL: Duration = Duration::from_millis(150);
@@ -224,6 +225,8 @@ impl NodeLoop {
             }
             Effect::Notice(notice) => self.notice(&notice),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }
@@ -245,6 +248,8 @@ impl NodeLoop {
         match effect {
             Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
             Effect::Record(events) => self.record(events),
+            Effect::ReadPage { job, .. } => self.store.ranges().read(job),
+            Effect::ReleaseState(number) => self.store.ranges().release(number),
             Effect::Seal { generation, .. } => self.store.seal(generation),
             Effect::Drain { frozen, .. } => self.store.drain(frozen),
             Effect::Discard(released) => self.store.discard(released),
@@ -273,7 +278,8 @@ impl NodeLoop {
                 let former = self.store.retire();
                 self.log.install(install, self.snapshots.switch_to(store, former));
                 // What the old ones still report is about a store that is no more.
-                self.watches.feed().replaced(files.clone());
+                let revision = Reader::new(files.history.clone(), files.base.clone()).base_revision()?;
+                self.watches.feed().replaced(files.clone(), revision);
                 self.store = StoreWorkers::start(files, &self.mailbox)?;
             }
             other => unreachable!("not about snapshots: {other:?}"),

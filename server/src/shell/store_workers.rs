@@ -5,6 +5,8 @@
 //! drain     puts frozen generations into the base, paced; gives back the memory of old ones
 //! compact   merges the base's tables after drains
 //! lookup    reads records that memory does not hold
+//! range     reads pages of ranges (`range_workers.rs`)
+//! past      reads single keys as they were
 //! ```
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use raftkv_protocol::Revision;
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::panic_guard::PanicGuard;
+use super::range_workers::RangeWorkers;
 use crate::disk::RealDisk;
 use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, BaseView, CompactionStep, LsmBase};
@@ -82,6 +85,7 @@ pub(super) struct StoreWorkers {
     history_jobs: Sender<HistoryJob>,
     drain_jobs: Sender<DrainJob>,
     lookup_jobs: Sender<LookupJob>,
+    ranges: RangeWorkers,
     pressure: Pressure,
     threads: Vec<JoinHandle<()>>,
 }
@@ -112,13 +116,17 @@ impl StoreWorkers {
         let reader = worker("lookup", mailbox, move |mailbox| {
             look_up(&read, &lookup_queue, mailbox)
         })?;
+        let (ranges, range_readers) = RangeWorkers::start(&files, mailbox)?;
+        let mut threads = vec![writer, drainer, compactor, reader];
+        threads.extend(range_readers);
         Ok(StoreWorkers {
             files,
             history_jobs,
             drain_jobs,
             lookup_jobs,
+            ranges,
             pressure,
-            threads: vec![writer, drainer, compactor, reader],
+            threads,
         })
     }
 
@@ -159,6 +167,11 @@ impl StoreWorkers {
         let _ = self.lookup_jobs.send(LookupJob { lookup, keys });
     }
 
+    /// Reads pages of ranges.
+    pub(super) fn ranges(&self) -> &RangeWorkers {
+        &self.ranges
+    }
+
     /// The generation that is written to holds `filled` of the `limit` bytes it may.
     pub(super) fn set_pressure(&self, filled: u64, limit: u64) {
         self.pressure.set(filled, limit);
@@ -176,13 +189,14 @@ impl StoreWorkers {
             history_jobs,
             drain_jobs,
             lookup_jobs,
+            ranges,
             threads,
             pressure,
             ..
         } = self;
         // A drain that is under way does not take its time any more.
         pressure.set(1, 1);
-        drop((history_jobs, drain_jobs, lookup_jobs));
+        drop((history_jobs, drain_jobs, lookup_jobs, ranges));
         for thread in threads {
             // A panic was told by the thread's guard.
             let _ = thread.join();

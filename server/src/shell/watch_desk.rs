@@ -160,7 +160,7 @@ impl WatchDesk {
     /// Puts what the watch thread made into the connection's outbox; that one, if the connection is still there.
     pub(super) fn deliver(&self, connection: ConnectionId, bundle: Bundle) -> Option<Rc<ClientOutbox>> {
         let outbox = self.connections.borrow().get(&connection)?.outbox.clone();
-        outbox.take_frames(&bundle.bytes);
+        outbox.take_frames(&bundle.bytes, bundle.charged);
         for request in bundle.ended {
             self.ended(WatchKey { connection, request });
         }

@@ -56,14 +56,14 @@ pub(super) enum Order {
     },
     /// The connection is gone.
     Closed(ConnectionId),
-    /// Its outbox has passed on so many bytes of watches.
+    /// Its outbox has passed on what was charged with so many bytes.
     Drained {
         connection: ConnectionId,
         bytes: u64,
     },
     EndAll(Failure),
-    /// A snapshot took the store's place.
-    Replaced(StoreFiles),
+    /// A snapshot of this revision took the store's place.
+    Replaced(StoreFiles, Revision),
     Stop,
 }
 
@@ -139,8 +139,8 @@ impl WatchFeed {
         self.order(Order::Stop);
     }
 
-    pub(super) fn replaced(&self, files: StoreFiles) {
-        self.order(Order::Replaced(files));
+    pub(super) fn replaced(&self, files: StoreFiles, revision: Revision) {
+        self.order(Order::Replaced(files, revision));
     }
 }
 

@@ -34,6 +34,8 @@ const ORDERS_AT_ONCE: usize = 64;
 pub(crate) struct Bundle {
     /// Whole frames.
     pub(crate) bytes: BytesMut,
+    /// What they count in the outbox, for the hub.
+    pub(crate) charged: u64,
     /// Watches that ended with them.
     pub(crate) ended: Vec<RequestId>,
 }
@@ -156,9 +158,9 @@ impl Worker {
                 let revisions = block.revisions();
                 self.header.revision = revisions.1;
                 self.header.term = self.header.term.max(term);
-                if self.hub.is_empty() {
+                if self.hub.is_empty() || revisions.0 <= self.hub.head() {
                     self.hub.jump(revisions.1);
-                } else if revisions.0 > self.hub.head() {
+                } else {
                     let (now, records) = (self.clock.now(), self.reader.now());
                     let events = block.events();
                     self.hub
@@ -177,10 +179,10 @@ impl Worker {
             Order::Closed(connection) => self.hub.closed(connection, &mut self.output),
             Order::Drained { connection, bytes } => self.hub.drained(connection, bytes),
             Order::EndAll(failure) => self.hub.end_all(&failure, &mut self.output),
-            Order::Replaced(files) => {
+            Order::Replaced(files, revision) => {
                 self.reader = reader(files);
                 // Events up to there come with the snapshot's history, and were not told.
-                self.hub.jump(self.reader.base_revision()?);
+                self.hub.jump(revision);
             }
         }
         self.carry_out();
@@ -238,7 +240,7 @@ impl Worker {
         let mut output = std::mem::take(&mut self.output);
         for effect in output.drain(..) {
             match effect {
-                Effect::Send { to, part } => self.send(&to, &part),
+                Effect::Send { to, part, charged } => self.send(&to, &part, charged),
                 Effect::Release(watch) => drop(self.states.remove(&watch)),
                 Effect::End { watch, failure } => {
                     self.counts.watching.fetch_sub(1, Ordering::AcqRel);
@@ -263,7 +265,7 @@ impl Worker {
         }
     }
 
-    fn send(&mut self, to: &[WatchId], part: &WatchPart) {
+    fn send(&mut self, to: &[WatchId], part: &WatchPart, charged: u64) {
         let mut encoded = None;
         let mut gone = Vec::new();
         for id in to {
@@ -275,13 +277,14 @@ impl Worker {
                     let encoded = encoded.get_or_insert_with(|| EncodedWatchPart::new(part));
                     let bundle = self.bundles.entry(client.key.connection).or_default();
                     encode_watch_response(&mut bundle.bytes, client.key.request, &self.header, encoded);
+                    bundle.charged += charged;
                 }
                 Sink::Channel(channel) => {
                     if !pass_on(channel, self.header, part) {
                         gone.push(*id);
                     }
                     // A channel is no outbox: what it may hold is what was asked for.
-                    self.hub.drained(client.key.connection, u64::MAX);
+                    self.hub.drained(client.key.connection, charged);
                 }
             }
         }

@@ -38,6 +38,7 @@
 //! overlay.rs     the generations in memory        generation.rs  one of them
 //! cache.rs       records read back lately         deadlines.rs   which keys may expire: hints, the record itself decides
 //! state.rs       the state of one moment, held: point reads and ordered iteration over all layers
+//! page.rs        one page of a range, from a held state or from history
 //! drain.rs       a frozen generation goes into the base
 //! record.rs      records, in memory and on disk   rows.rs        keys of the base's rows
 //! companions.rs  what goes into the base beside the records
@@ -64,6 +65,7 @@ mod key;
 mod lookup;
 mod machine;
 mod overlay;
+mod page;
 mod pointer;
 mod record;
 mod rows;
@@ -80,6 +82,9 @@ pub use key::Key;
 pub use lookup::{BaseRecords, Looked, Missing};
 pub use machine::{Applied, EXPIRIES_PER_ENTRY, Store};
 pub use overlay::Frozen;
+pub use page::{
+    Keep, Page, PageAt, PageJob, PageNumber, PageOutcome, PageReader, PageSource, PageWanted, read_page,
+};
 pub use pointer::{current_store, make_current};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
 pub use state::{Overtaken, Pinned, Records, State, companions_in, deadlines_in, record_in, records_of};

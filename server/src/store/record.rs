@@ -84,6 +84,31 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Adds up blind puts over blind puts, generation by generation, down to what is known; `before` tells what the key was
+    /// at a revision.
+    pub(crate) fn resolved_by<E>(
+        mut self,
+        mut before: impl FnMut(Revision) -> Result<Option<Slot>, E>,
+    ) -> Result<Stored, E> {
+        while let Lineage::Over { first, writes } = self.lineage {
+            let beneath = match before(Revision(first.0 - 1))? {
+                Some(Slot::Live(beneath)) => Some(beneath),
+                Some(Slot::Deleted(_)) | None => None,
+            };
+            self.lineage = match beneath {
+                Some(Stored {
+                    lineage: Lineage::Over { first, writes: more },
+                    ..
+                }) => Lineage::Over {
+                    first,
+                    writes: writes + more,
+                },
+                known => self.lineage.over(known.as_ref()),
+            };
+        }
+        Ok(self)
+    }
+
     /// The record as a read returns it; `None` while its lineage is not known. Shares the value.
     #[must_use]
     pub fn record(&self) -> Option<Record> {

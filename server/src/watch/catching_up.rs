@@ -187,6 +187,7 @@ impl Hub {
         out.push(Effect::Send {
             to: vec![id],
             part: made.part,
+            charged: made.size_bytes,
         });
         if kind == PartKind::SnapshotEnd {
             mark("watch: snapshot told");

@@ -6,14 +6,14 @@ use raftkv_protocol::{ErrorCode, Failure, Revision, WhenSlow};
 use raftkv_raft::Time;
 use raftkv_raft::simulation::{mark, mutant};
 
-use super::WatchId;
 use super::groups::{GroupNumber, Side};
 use super::hub::{Effect, Hub, Output};
 use super::parts::{Bounds, Conflation, Looked, Made};
 use super::phases::Phase;
 use super::reader::Records;
+use super::{WatchId, compacted};
 use crate::store::StoreError;
-use crate::store::history::Event;
+use crate::store::history::{Event, HistoryError};
 
 /// What holds for some events that are delivered together.
 #[derive(Clone, Copy, Debug)]
@@ -132,9 +132,18 @@ impl Hub {
                     through: round.through,
                     part_bytes: self.settings.part_bytes,
                 };
-                let parts = looked.parts(wish, &places[skipped..], conflation, bounds)?;
-                if !parts.is_empty() {
-                    self.offer(round, members, parts, out);
+                match looked.parts(wish, &places[skipped..], conflation, bounds) {
+                    Ok(parts) if parts.is_empty() => {}
+                    Ok(parts) => self.offer(round, members, parts, out),
+                    Err(HistoryError::Compacted { oldest_kept }) => {
+                        mark("watch: history was given up while an event waited");
+                        let first = looked.events[places[skipped] as usize].revision;
+                        for id in members {
+                            self.end(id, Some(compacted(first, oldest_kept)), out);
+                        }
+                    }
+                    Err(HistoryError::Future { .. }) => unreachable!("what happened is not in the future"),
+                    Err(HistoryError::Store(error)) => return Err(error),
                 }
             }
         }
@@ -210,6 +219,7 @@ impl Hub {
             out.push(Effect::Send {
                 to: able.clone(),
                 part: made.part,
+                charged: made.size_bytes,
             });
             members = able;
         }

@@ -78,6 +78,8 @@ pub enum Effect {
         to: Vec<WatchId>,
         /// What.
         part: WatchPart,
+        /// What it counts for each of them in its connection's outbox, bytes: [`Hub::drained`] gives exactly that back.
+        charged: u64,
     },
     /// The state that the watch's snapshot was read from is not needed any more.
     Release(WatchId),
@@ -192,6 +194,7 @@ impl Hub {
                 out.push(Effect::Send {
                     to: vec![id],
                     part: empty_part(PartKind::Progress, Revision(next.0 - 1)),
+                    charged: 0,
                 });
                 self.move_to(id, next);
             }
@@ -229,7 +232,7 @@ impl Hub {
         self.connections.remove(&connection);
     }
 
-    /// The connection's outbox has passed on so many bytes of what its watches sent.
+    /// The connection's outbox has passed on parts that were charged with so many bytes, all together.
     pub fn drained(&mut self, connection: ConnectionId, bytes: u64) {
         let max = self.settings.max_queued_bytes;
         let Some(this) = self.connections.get_mut(&connection) else {
@@ -269,6 +272,7 @@ impl Hub {
             out.push(Effect::Send {
                 to: told,
                 part: empty_part(PartKind::Progress, through),
+                charged: 0,
             });
         }
     }

@@ -7,8 +7,8 @@ use raftkv_protocol::{EventFilter, KeyValue, PartKind, Previous, Record, Revisio
 
 use super::groups::Wish;
 use super::reader::Records;
-use crate::store::history::Event;
-use crate::store::{Slot, StoreError};
+use crate::store::Slot;
+use crate::store::history::{Event, HistoryError};
 
 /// What an event takes in a message beside keys and values, at most, bytes.
 pub(super) const EVENT_OVERHEAD_BYTES: u64 = 96;
@@ -54,15 +54,14 @@ impl<'a, R: Records> Looked<'a, R> {
         }
     }
 
-    fn event(&self, index: u32, previous: Previous) -> Result<WatchEvent, StoreError> {
+    fn event(&self, index: u32, previous: Previous) -> Result<WatchEvent, HistoryError> {
         let (event, known) = (&self.events[index as usize], &self.known[index as usize]);
         let previous = match previous {
             Previous::Unwanted => None,
             Previous::Wanted => match known.previous.get() {
                 Some(previous) => previous.clone(),
                 None => {
-                    let before = Revision(event.revision.0 - 1);
-                    let found = self.records.record_at(&event.key, before)?;
+                    let found = self.records.before(&event.key, event.revision)?;
                     known.previous.get_or_init(|| found).clone()
                 }
             },
@@ -99,7 +98,7 @@ impl<'a, R: Records> Looked<'a, R> {
         indices: &[u32],
         conflation: Conflation,
         bounds: Bounds,
-    ) -> Result<Vec<Made>, StoreError> {
+    ) -> Result<Vec<Made>, HistoryError> {
         let wanted = indices
             .iter()
             .copied()

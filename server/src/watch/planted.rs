@@ -26,6 +26,7 @@ pub const MARKS: &[&str] = &[
     "watch: caught up",
     "watch: dropped, it was slow",
     "watch: fell behind",
+    "watch: history was given up while an event waited",
     "watch: jumped over what was not told",
     "watch: page of a snapshot put off",
     "watch: progress told",

@@ -8,9 +8,7 @@ use super::catching_up::{Page, PageWanted, Window, WindowRead};
 use crate::disk::Disk;
 use crate::store::base::{Base, BaseView};
 use crate::store::history::{History, HistoryError, HistoryView, KeyRange};
-use crate::store::{
-    Companions, GenerationNumber, Lineage, Slot, State, StoreError, Stored, companions_in, record_in,
-};
+use crate::store::{Companions, GenerationNumber, Slot, State, StoreError, Stored, companions_in, record_in};
 
 /// A window holds no more than this, bytes of keys and values; but always a whole revision.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -20,14 +18,14 @@ pub trait Records {
     /// The record of a blind put, whose creation and version what was before it decides.
     ///
     /// # Errors
-    /// Of the disk.
-    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError>;
+    /// When history does not explain it any more, because it was given up since the event was read. Of the disk.
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, HistoryError>;
 
-    /// The record of a key as of a revision; whoever has the event behind it may ask for it.
+    /// The record of a key just before the event of this revision.
     ///
     /// # Errors
-    /// Of the disk.
-    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError>;
+    /// As [`Records::resolved`].
+    fn before(&self, key: &[u8], revision: Revision) -> Result<Option<Record>, HistoryError>;
 }
 
 /// Reads history and base of one store.
@@ -108,40 +106,32 @@ impl<D: Disk, B: Base> Reader<D, B> {
     }
 }
 
-/// A page of a held state.
-///
-/// # Errors
-/// Of the base.
-pub(super) fn page_of<V: BaseView>(state: &State<V>, wanted: &PageWanted) -> Result<Page, StoreError> {
-    let mut from = wanted.span.from.to_vec();
-    if let Some(after) = &wanted.after {
-        from = [&after[..], &[0]].concat();
-    }
-    let mut page = Page {
-        kvs: Vec::new(),
-        is_last: true,
-    };
-    let mut bytes = 0;
-    for found in state.range(&from, wanted.span.to.as_deref()) {
-        let (key, stored) = found?;
-        if bytes >= wanted.bytes {
-            page.is_last = false;
-            break;
-        }
-        bytes += (key.len() + stored.value.len()) as u64;
-        let record = stored.record().expect("a held state resolves what it tells");
-        page.kvs.push(KeyValue { key, record });
-    }
-    Ok(page)
-}
-
 impl<V: BaseView> State<V> {
     /// A page for a watch that begins with this state.
     ///
     /// # Errors
     /// Of the base.
     pub fn watch_page(&self, wanted: &PageWanted) -> Result<Page, StoreError> {
-        page_of(self, wanted)
+        let mut from = wanted.span.from.to_vec();
+        if let Some(after) = &wanted.after {
+            from = [&after[..], &[0]].concat();
+        }
+        let mut page = Page {
+            kvs: Vec::new(),
+            is_last: true,
+        };
+        let mut bytes = 0;
+        for found in self.range(&from, wanted.span.to.as_deref()) {
+            let (key, stored) = found?;
+            if bytes >= wanted.bytes {
+                page.is_last = false;
+                break;
+            }
+            bytes += (key.len() + stored.value.len()) as u64;
+            let record = stored.record().expect("a held state resolves what it tells");
+            page.kvs.push(KeyValue { key, record });
+        }
+        Ok(page)
     }
 }
 
@@ -154,6 +144,16 @@ impl<D: Disk, B: Base> Views<D, B> {
             companions,
             history: reader.history.view(),
         })
+    }
+
+    /// Does history explain the event of this revision still? Without its generation's images the base's record, which may
+    /// be newer, would be taken for the one before it.
+    fn check(&self, revision: Revision) -> Result<(), HistoryError> {
+        let oldest_kept = self.history.first_event();
+        match revision < oldest_kept {
+            true => Err(HistoryError::Compacted { oldest_kept }),
+            false => Ok(()),
+        }
     }
 
     fn drained(&self) -> Option<GenerationNumber> {
@@ -173,34 +173,16 @@ impl<D: Disk, B: Base> Views<D, B> {
             }
             return Ok(record_in(&self.base, key)?.map(Slot::Live));
         }
-        if let Some(slot) = self.history.newest_event(key, at)? {
-            return Ok(Some(slot));
-        }
-        if let Some(image) = self.history.first_image_after(key, at)? {
-            return Ok(image.map(Slot::Live));
+        if let Some(explained) = self.history.explained(key, at)? {
+            return Ok(explained);
         }
         let base = record_in(&self.base, key)?;
         Ok(base.filter(|stored| stored.mod_revision <= at).map(Slot::Live))
     }
 
-    /// Adds up blind puts over blind puts, generation by generation, down to what is known.
-    fn resolved(&self, key: &[u8], mut stored: Stored) -> Result<Record, StoreError> {
-        let mut open = stored.lineage;
-        while let Lineage::Over { first, writes } = open {
-            let beneath = match self.state_at(key, Revision(first.0 - 1))? {
-                Some(Slot::Live(beneath)) => Some(beneath),
-                Some(Slot::Deleted(_)) | None => None,
-            };
-            open = match beneath.as_ref().map(|beneath| beneath.lineage) {
-                Some(Lineage::Over { first, writes: more }) => Lineage::Over {
-                    first,
-                    writes: writes + more,
-                },
-                Some(Lineage::Known { .. }) | None => open.over(beneath.as_ref()),
-            };
-        }
-        stored.lineage = open;
-        Ok(stored.record().expect("its lineage is known now"))
+    fn resolved(&self, key: &[u8], stored: Stored) -> Result<Record, StoreError> {
+        let resolved = stored.resolved_by(|at| self.state_at(key, at))?;
+        Ok(resolved.record().expect("its lineage is known now"))
     }
 }
 
@@ -217,14 +199,17 @@ impl<D: Disk, B: Base> Now<'_, D, B> {
 }
 
 impl<D: Disk, B: Base> Records for Now<'_, D, B> {
-    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError> {
-        self.views()?.resolved(key, stored.clone())
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, HistoryError> {
+        let views = self.views()?;
+        views.check(stored.mod_revision)?;
+        Ok(views.resolved(key, stored.clone())?)
     }
 
-    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError> {
+    fn before(&self, key: &[u8], revision: Revision) -> Result<Option<Record>, HistoryError> {
         let views = self.views()?;
-        match views.state_at(key, at)? {
-            Some(Slot::Live(stored)) => views.resolved(key, stored).map(Some),
+        views.check(revision)?;
+        match views.state_at(key, Revision(revision.0 - 1))? {
+            Some(Slot::Live(stored)) => Ok(Some(views.resolved(key, stored)?)),
             Some(Slot::Deleted(_)) | None => Ok(None),
         }
     }

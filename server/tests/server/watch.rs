@@ -221,3 +221,30 @@ fn a_watch_that_is_dropped_ends_on_the_server_and_a_stop_does_not_wait_for_one_t
         assert!(begun.elapsed() < Duration::from_secs(5));
     });
 }
+
+#[test]
+fn many_watches_of_one_connection_go_on_however_much_it_has_passed_on() {
+    const WATCHES: usize = 16;
+    const WRITES: u64 = 1_500;
+    let cluster = Cluster::single();
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        let watching: Vec<_> = (0..WATCHES)
+            .map(|_| {
+                let mut watch = client.watch(KeySpan::all()).from_revision(Revision(2)).stream();
+                tokio::spawn(async move {
+                    for number in 0..WRITES {
+                        assert_eq!(change(&mut watch).await, put("k", &number.to_string()));
+                    }
+                })
+            })
+            .collect();
+        for number in 0..WRITES {
+            client.set("k", number.to_string()).await.expect("set");
+        }
+        for watch in watching {
+            watch.await.expect("told everything");
+        }
+    });
+}

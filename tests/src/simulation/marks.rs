@@ -149,10 +149,9 @@ pub const WAITING: &[(&str, &str)] = &[
         "a sender that is broken: frames have checksums, files are verified before they are sent",
     ),
     ("log: foreign segment refused", "swapped disks"),
-    ("watch begun", "clients that watch"),
     (
-        "watch refused, its begin is not kept",
-        "clients that watch; the hub's own tests reach it",
+        "watch: page of a snapshot put off",
+        "connections with several watches; the hub's own tests have them",
     ),
 ];
 
@@ -164,6 +163,7 @@ pub fn all() -> Vec<&'static str> {
         raftkv_server::replica::MARKS,
         raftkv_server::log::simulation::MARKS,
         raftkv_server::store::history::simulation::MARKS,
+        raftkv_server::watch::MARKS,
     ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|mark| !WAITING.iter().any(|(waiting, _)| waiting == mark));

@@ -64,6 +64,7 @@ pub fn all() -> Vec<(&'static str, &'static str)> {
         raftkv_server::replica::MUTANTS,
         raftkv_server::log::simulation::MUTANTS,
         raftkv_server::store::history::simulation::MUTANTS,
+        raftkv_server::watch::MUTANTS,
         OWN,
     ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();

@@ -7,6 +7,7 @@ use raftkv_raft::LeaderLeases;
 use raftkv_server::replica::RetentionConfig;
 use raftkv_server::store::StoreConfig;
 use raftkv_server::store::history::HistoryLimits;
+use raftkv_server::watch::HubSettings;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultKind;
@@ -203,6 +204,71 @@ pub struct WorkloadPlan {
     pub timeout_us: u64,
 }
 
+/// Watchers, the watch threads of nodes, and what these keep to; the names are those of
+/// [`raftkv_server::watch::HubSettings`]. Times with their mean.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct WatchPlan {
+    /// How many watchers.
+    pub watchers: usize,
+    /// They stay at a node for so long.
+    pub stay_us: u64,
+    /// Until they have taken out what they were told.
+    pub think_us: u64,
+    /// Their credit at first, at most.
+    pub credit_bytes: u32,
+    /// Until a watch thread takes what it is told.
+    pub order_us: u64,
+    /// So much may wait in front of it; beyond, it is not told what is recorded.
+    pub queue: usize,
+    /// To read a window of history, or a page.
+    pub read_us: u64,
+    pub part_bytes: u64,
+    pub max_queued_bytes: u64,
+    pub window_revisions: u64,
+    pub conflate_after: u64,
+    pub held_state_idle_us: u64,
+    pub max_matches: usize,
+}
+
+impl Default for WatchPlan {
+    /// Nobody watches. Schedules from before there were watches mean this.
+    fn default() -> WatchPlan {
+        let settings = HubSettings::default();
+        WatchPlan {
+            watchers: 0,
+            stay_us: 60_000_000,
+            think_us: 100,
+            credit_bytes: 1 << 20,
+            order_us: 10,
+            queue: 100,
+            read_us: 100,
+            part_bytes: settings.part_bytes,
+            max_queued_bytes: settings.max_queued_bytes,
+            window_revisions: settings.window_revisions,
+            conflate_after: settings.conflate_after,
+            held_state_idle_us: 10_000_000,
+            max_matches: settings.max_matches,
+        }
+    }
+}
+
+impl WatchPlan {
+    /// What the hubs are given.
+    #[must_use]
+    pub fn settings(&self) -> HubSettings {
+        HubSettings {
+            part_bytes: self.part_bytes,
+            max_queued_bytes: self.max_queued_bytes,
+            window_revisions: self.window_revisions,
+            conflate_after: self.conflate_after,
+            held_state_idle: Duration::from_micros(self.held_state_idle_us),
+            max_matches: self.max_matches,
+            ..HubSettings::default()
+        }
+    }
+}
+
 /// All options of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -235,6 +301,9 @@ pub struct Plan {
     pub store: StorePlan,
     /// The clients.
     pub workload: WorkloadPlan,
+    /// Who watches.
+    #[serde(default)]
+    pub watches: WatchPlan,
     /// Is rare but legal behaviour forced at named points of the code?
     pub buggify: bool,
     /// Crash whichever node carries out this effect, counted over the whole cluster (crash-point sweep).
@@ -315,6 +384,7 @@ impl Plan {
                 value_bytes: 16,
                 timeout_us: 2_000_000,
             },
+            watches: WatchPlan::default(),
             buggify: false,
             crash_point: None,
         }

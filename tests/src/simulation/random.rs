@@ -18,6 +18,7 @@ pub(crate) enum Stream {
     Settle = 10,
     Identity = 11,
     Store = 12,
+    Watch = 13,
 }
 
 /// The stream of one component; `which` tells components of a kind apart.

@@ -100,6 +100,29 @@ pub enum Asked {
     PutOverTtl,
     /// A delete of such a key.
     DeleteTtl,
+    /// A listing of the latest state, page by page.
+    List,
+    /// The same, its first page by the leader's lease.
+    LeaseList,
+    /// A listing of a local, possibly old state.
+    StaleList,
+    /// Keys are counted, page by page.
+    ListCount,
+    /// A listing of an earlier state.
+    ListPast {
+        /// The revision, in thousandths of the highest that was shown.
+        permille: u16,
+    },
+    /// A listing of the state as it was so long ago.
+    ListAgo {
+        /// In milliseconds of log time.
+        ago_ms: u64,
+    },
+    /// A key as it was.
+    GetPast {
+        /// The revision, in thousandths of the highest that was shown.
+        permille: u16,
+    },
 }
 
 /// One thing done to the cluster. Faults that last carry their length, so that dropping the step drops its end with it.

@@ -65,6 +65,7 @@ fn draw_plan(seed: u64) -> Plan {
         kind.tune(&mut plan, rng);
     }
     draw_leases(&mut plan, rng);
+    draw_watches(&mut plan);
     plan.ending = match style {
         Style::Calm => Ending::Calm,
         _ if rng.u32(..4) == 0 => Ending::Abrupt,
@@ -80,6 +81,25 @@ fn draw_leases(plan: &mut Plan, rng: &mut Rng) {
     if rng.bool() && !plan.kinds.iter().any(|kind| lie.contains(kind)) {
         plan.raft.lease_drift_ppm = u32::try_from(plan.clock_drift_ppm).ok();
     }
+}
+
+/// From a stream of its own, so that the rest of a seed's plan is what it was before anybody watched.
+fn draw_watches(plan: &mut Plan) {
+    let rng = &mut stream(plan.seed, Stream::Watch, u64::MAX);
+    let watches = &mut plan.watches;
+    watches.watchers = [0, 0, 1, 3, 8][rng.usize(..5)];
+    watches.stay_us = log_uniform(rng, 50_000, 60_000_000);
+    watches.think_us = log_uniform(rng, 10, 500_000);
+    watches.credit_bytes = log_uniform(rng, 1, 20_000) as u32;
+    watches.order_us = log_uniform(rng, 1, 50_000);
+    watches.queue = log_uniform(rng, 1, 200) as usize;
+    watches.read_us = log_uniform(rng, 10, 50_000);
+    watches.part_bytes = log_uniform(rng, 1, 20_000);
+    watches.max_queued_bytes = log_uniform(rng, 100, 50_000);
+    watches.window_revisions = log_uniform(rng, 1, 500);
+    watches.conflate_after = log_uniform(rng, 1, 100);
+    watches.held_state_idle_us = log_uniform(rng, 10_000, 10_000_000);
+    watches.max_matches = log_uniform(rng, 1, 1000) as usize;
 }
 
 fn draw_limits(plan: &mut Plan, rng: &mut Rng) {
@@ -229,11 +249,28 @@ fn draw_operations(plan: &Plan) -> Vec<Step> {
     steps
 }
 
+/// Somewhat beyond the latest revision, too.
+fn draw_listing(rng: &mut Rng) -> Asked {
+    let permille = rng.u16(..1050);
+    match rng.u32(..10) {
+        0..4 => Asked::List,
+        4 => Asked::LeaseList,
+        5 => Asked::StaleList,
+        6 => Asked::ListCount,
+        7 => Asked::ListPast { permille },
+        8 => Asked::ListAgo {
+            ago_ms: log_uniform(rng, 1, 20_000) - 1,
+        },
+        _ => Asked::GetPast { permille },
+    }
+}
+
 fn draw_asked(rng: &mut Rng) -> Asked {
     match rng.u32(..100) {
         0..29 => Asked::Put,
-        29..44 => Asked::Get,
-        44..54 => Asked::LeaseGet,
+        29..39 => Asked::Get,
+        39..49 => Asked::LeaseGet,
+        49..54 => draw_listing(rng),
         54..64 => Asked::PutIf,
         64..69 => Asked::PutAbsent,
         69..77 => Asked::Delete,

@@ -32,6 +32,7 @@ pub(crate) enum Traced {
     Settle,
     Rot,
     Store,
+    Watch,
 }
 
 /// Hashes each event; writes a line for each when asked to. Nothing in it depends on the machine or the wall clock.

@@ -13,6 +13,7 @@ use crate::load::STAMP_BYTES;
 use crate::settings::{Length, Promise, Route, Settings, WorkloadName};
 use crate::target::TargetName;
 use crate::trouble::Trouble;
+use crate::watch::WatchArguments;
 
 const AFTER_HELP: &str = "\
 Latency is that of operations started in the measured time, throughput counts the answers that came in it. With --rate,
@@ -33,6 +34,10 @@ pub(crate) enum CommandLine {
     Mixed(Arguments),
     /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
     Cas(Arguments),
+    /// Many watches, and one writer: how fast a change reaches all of them
+    Watch(WatchArguments),
+    /// Pages of keys, each from some key on; see --scan-keys
+    Scan(Arguments),
     /// Starts raftkv and, where they are found, etcd and Redis, and puts the same loads on each in turn
     Compare(CompareArguments),
 }
@@ -83,6 +88,9 @@ pub(crate) struct Arguments {
     /// Share of reads in `mixed`, 0 to 1
     #[arg(long, default_value_t = 0.9)]
     read_ratio: f64,
+    /// Keys in each page of `scan`
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    scan_keys: u32,
     /// What reads promise
     #[arg(long, value_enum, default_value_t = Promise::Linearizable)]
     consistency: Promise,
@@ -131,20 +139,25 @@ impl Arguments {
     /// Checks what the flags mean together.
     pub(crate) fn settings(&self, workload: WorkloadName) -> Result<Settings, Trouble> {
         self.check()?;
+        if workload == WorkloadName::Scan && self.target != TargetName::Native {
+            let message = "scans are of the native target alone";
+            return Err(Trouble::Usage(message.to_owned()));
+        }
         let read_ratio = match workload {
             WorkloadName::Put | WorkloadName::Cas => 0.0,
-            WorkloadName::Get => 1.0,
+            WorkloadName::Get | WorkloadName::Scan => 1.0,
             WorkloadName::Mixed => self.read_ratio,
         };
         let clients = self.clients.get() as usize;
         let reads = match workload {
             WorkloadName::Put => false,
-            WorkloadName::Get | WorkloadName::Mixed | WorkloadName::Cas => true,
+            WorkloadName::Get | WorkloadName::Mixed | WorkloadName::Cas | WorkloadName::Scan => true,
         };
         Ok(Settings {
             target: self.target,
             workload,
             read_ratio,
+            scan_keys: self.scan_keys,
             promise: self.consistency,
             endpoints: self.endpoints(),
             route: self.route,
@@ -216,7 +229,8 @@ pub(crate) fn settings(line: &[&str]) -> Result<Settings, Trouble> {
         CommandLine::Get(arguments) => (WorkloadName::Get, arguments),
         CommandLine::Mixed(arguments) => (WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => (WorkloadName::Cas, arguments),
-        CommandLine::Compare(_) => panic!("{line:?} is no load"),
+        CommandLine::Scan(arguments) => (WorkloadName::Scan, arguments),
+        CommandLine::Watch(_) | CommandLine::Compare(_) => panic!("{line:?} is no load"),
     };
     arguments.settings(workload)
 }
@@ -243,6 +257,7 @@ mod tests {
         assert!(settings(&["get"]).unwrap().preload);
         assert!(settings(&["mixed"]).unwrap().preload);
         assert!(settings(&["cas"]).unwrap().preload);
+        assert!(settings(&["scan"]).unwrap().preload);
         assert!(!settings(&["get", "--preload", "never"]).unwrap().preload);
     }
 
@@ -263,6 +278,7 @@ mod tests {
             &["put", "--value-bytes", "7"],
             &["mixed", "--read-ratio", "1.1"],
             &["get", "--target", "http", "--consistency", "stale"],
+            &["scan", "--target", "http"],
         ] {
             assert!(matches!(settings(line), Err(Trouble::Usage(_))), "{line:?}");
         }

@@ -65,6 +65,11 @@ impl Meter {
     }
 }
 
+/// The CPU time that a process has spent.
+pub(crate) fn cpu_of(pid: u32) -> io::Result<Duration> {
+    of_process(pid)
+}
+
 fn of_process(pid: u32) -> io::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     ticks(&stat)

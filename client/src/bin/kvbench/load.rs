@@ -24,6 +24,10 @@ pub(crate) enum Operation {
         key: u64,
         write: u64,
     },
+    /// Reads a page of keys, from this one on.
+    Scan {
+        key: u64,
+    },
     /// The first half of a compare and set: reads the key.
     CasRead {
         key: u64,
@@ -40,6 +44,7 @@ impl Operation {
     pub(crate) fn key(self) -> u64 {
         match self {
             Operation::Get { key }
+            | Operation::Scan { key }
             | Operation::Put { key, .. }
             | Operation::CasRead { key, .. }
             | Operation::CasWrite { key, .. } => key,
@@ -52,6 +57,7 @@ impl Operation {
 pub(crate) struct Encoding {
     key: Vec<u8>,
     value: Vec<u8>,
+    scan_keys: u32,
 }
 
 impl Encoding {
@@ -62,6 +68,7 @@ impl Encoding {
         Encoding {
             key: vec![b'0'; settings.key_bytes],
             value: value.take(settings.value_bytes).collect(),
+            scan_keys: settings.scan_keys,
         }
     }
 
@@ -71,6 +78,13 @@ impl Encoding {
             Operation::Get { key } | Operation::CasRead { key, .. } => {
                 self.write_key(key);
                 Asked::Get { key: &self.key }
+            }
+            Operation::Scan { key } => {
+                self.write_key(key);
+                Asked::Scan {
+                    from: &self.key,
+                    keys: self.scan_keys,
+                }
             }
             Operation::Put { key, write } => {
                 self.write_key(key);
@@ -149,13 +163,18 @@ impl Mix {
     pub(crate) fn next(&mut self, next_write: &mut u64) -> Operation {
         let key = self.keys.choose(&mut self.rng);
         if self.rng.f64() < self.read_ratio {
-            return Operation::Get { key };
+            return match self.workload {
+                WorkloadName::Scan => Operation::Scan { key },
+                _ => Operation::Get { key },
+            };
         }
         let write = *next_write;
         *next_write += 1;
         match self.workload {
             WorkloadName::Cas => Operation::CasRead { key, write },
-            WorkloadName::Put | WorkloadName::Get | WorkloadName::Mixed => Operation::Put { key, write },
+            WorkloadName::Put | WorkloadName::Get | WorkloadName::Mixed | WorkloadName::Scan => {
+                Operation::Put { key, write }
+            }
         }
     }
 }

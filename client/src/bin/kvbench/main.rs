@@ -24,6 +24,7 @@ mod series;
 mod settings;
 mod target;
 mod trouble;
+mod watch;
 mod work;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ use crate::arguments::{Arguments, CommandLine, Format};
 use crate::compare::CompareArguments;
 use crate::settings::WorkloadName;
 use crate::trouble::Trouble;
+use crate::watch::WatchArguments;
 
 fn main() -> ExitCode {
     let line = double_dashes(CommandLine::command(), std::env::args_os());
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         CommandLine::Get(arguments) => benchmark(WorkloadName::Get, arguments),
         CommandLine::Mixed(arguments) => benchmark(WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => benchmark(WorkloadName::Cas, arguments),
+        CommandLine::Watch(arguments) => watch(arguments),
+        CommandLine::Scan(arguments) => benchmark(WorkloadName::Scan, arguments),
         CommandLine::Compare(arguments) => compare(arguments),
     };
     outcome.unwrap_or_else(|trouble| {
@@ -61,6 +65,11 @@ fn benchmark(workload: WorkloadName, arguments: &Arguments) -> Result<ExitCode, 
         report::write_file(path, &report.html().map_err(Trouble::Plot)?)?;
     }
     Ok(report.exit_code())
+}
+
+fn watch(arguments: &WatchArguments) -> Result<ExitCode, Trouble> {
+    print!("{}", on_one_thread(watch::run(arguments))?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn compare(arguments: &CompareArguments) -> Result<ExitCode, Trouble> {

@@ -102,7 +102,7 @@ impl Work for Measured {
     fn completed(&mut self, operation: Operation, since: Instant, now: Instant, answered: &Answered) {
         self.history.note(operation, answered);
         match answered {
-            Answered::Read(_) | Answered::Written(_) | Answered::Conflict => {}
+            Answered::Read(_) | Answered::Scanned { .. } | Answered::Written(_) | Answered::Conflict => {}
             Answered::Refused(reason) | Answered::Unknown(reason) => {
                 *self.recorder.errors.entry(reason).or_default() += u64::from(since >= self.begin);
                 self.series.failed(now);
@@ -113,13 +113,16 @@ impl Work for Measured {
         record(&mut self.since_progress.latencies, now - since);
         if self.is_answered_in_time(since, now) {
             self.recorder.answers += 1;
+            if let Answered::Scanned { keys } = answered {
+                self.recorder.scanned_keys += keys;
+            }
             self.last_answer = now;
         }
         if since >= self.begin {
             self.recorder.misses += u64::from(*answered == Answered::Read(None));
             self.recorder.conflicts += u64::from(*answered == Answered::Conflict);
             let latencies = match operation {
-                Operation::Get { .. } => &mut self.recorder.reads,
+                Operation::Get { .. } | Operation::Scan { .. } => &mut self.recorder.reads,
                 Operation::Put { .. } | Operation::CasRead { .. } | Operation::CasWrite { .. } => {
                     &mut self.recorder.writes
                 }

@@ -39,7 +39,7 @@ impl History {
         };
         let (key, write) = match operation {
             Operation::Put { key, write } | Operation::CasWrite { key, write } => (key, write),
-            Operation::Get { .. } | Operation::CasRead { .. } => return,
+            Operation::Get { .. } | Operation::Scan { .. } | Operation::CasRead { .. } => return,
         };
         match answered {
             Answered::Written(revision) => ledger.acknowledge(
@@ -51,7 +51,7 @@ impl History {
                 },
             ),
             // A write is not answered with a read; if it is, it was not acknowledged.
-            Answered::Unknown(_) | Answered::Read(_) => ledger.doubt(key, write),
+            Answered::Unknown(_) | Answered::Read(_) | Answered::Scanned { .. } => ledger.doubt(key, write),
             Answered::Refused(_) | Answered::Conflict => {}
         }
     }
@@ -143,7 +143,11 @@ impl Work for Preload {
         self.history.note(operation, answered);
         match answered {
             Answered::Written(_) => self.keys.done += 1,
-            Answered::Read(_) | Answered::Conflict | Answered::Refused(_) | Answered::Unknown(_) => {
+            Answered::Read(_)
+            | Answered::Scanned { .. }
+            | Answered::Conflict
+            | Answered::Refused(_)
+            | Answered::Unknown(_) => {
                 self.keys.failed(key);
             }
         }
@@ -196,7 +200,11 @@ impl Work for Verify {
                 self.ledger.check(key, read_back);
                 self.keys.done += 1;
             }
-            Answered::Written(_) | Answered::Conflict | Answered::Refused(_) | Answered::Unknown(_) => {
+            Answered::Written(_)
+            | Answered::Scanned { .. }
+            | Answered::Conflict
+            | Answered::Refused(_)
+            | Answered::Unknown(_) => {
                 self.keys.failed(key);
             }
         }

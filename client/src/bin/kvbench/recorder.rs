@@ -25,6 +25,8 @@ pub(crate) struct Recorder {
     pub(crate) writes: Latencies,
     /// Answers that came within the measured time.
     pub(crate) answers: u64,
+    /// Keys in the pages among them.
+    pub(crate) scanned_keys: u64,
     /// Reads that found nothing.
     pub(crate) misses: u64,
     /// Compare and sets that found the key changed by another: answered, and without effect.
@@ -39,6 +41,7 @@ impl Recorder {
             reads: latencies(),
             writes: latencies(),
             answers: 0,
+            scanned_keys: 0,
             misses: 0,
             conflicts: 0,
             errors: BTreeMap::new(),

@@ -19,6 +19,8 @@ pub(crate) enum WorkloadName {
     Mixed,
     /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
     Cas,
+    /// Pages of keys, each from some key on; see --scan-keys
+    Scan,
 }
 
 /// Whom connections go to.
@@ -53,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) workload: WorkloadName,
     /// Share of reads, 0 to 1.
     pub(crate) read_ratio: f64,
+    /// Keys in a page of a scan.
+    pub(crate) scan_keys: u32,
     pub(crate) promise: Promise,
     pub(crate) endpoints: Vec<String>,
     pub(crate) route: Route,

@@ -33,6 +33,11 @@ pub(crate) enum Asked<'a> {
     Get {
         key: &'a [u8],
     },
+    /// A page of so many keys, from this one on.
+    Scan {
+        from: &'a [u8],
+        keys: u32,
+    },
     Put {
         key: &'a [u8],
         value: &'a [u8],
@@ -59,6 +64,8 @@ pub(crate) struct Found {
 pub(crate) enum Answered {
     /// `None`: no such key.
     Read(Option<Found>),
+    /// A page of so many keys.
+    Scanned { keys: u64 },
     /// Acknowledged, at this revision if the store has them.
     Written(Option<Revision>),
     /// Not written, because the key is no longer what was read.

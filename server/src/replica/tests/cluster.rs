@@ -20,7 +20,8 @@ use crate::store::base::{Base, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
 use crate::store::snapshot::{Position, Received, Receiver, Source, Taken};
 use crate::store::{
-    BaseRecords, Companions, Frozen, StoreConfig, StoreNumber, companions_in, deadlines_in, drain, record_in,
+    BaseRecords, Companions, Frozen, PageJob, PageReader, StoreConfig, StoreNumber, companions_in,
+    deadlines_in, drain, record_in,
 };
 
 /// What a node's disk keeps over a restart.
@@ -32,6 +33,7 @@ struct Disk {
     history: History<SimulatedDisk>,
     store: StoreNumber,
     sources: BTreeMap<SnapshotNumber, Source<TwinView, SimulatedFile>>,
+    pages: PageReader<TwinView>,
     incoming: Option<(raft::NodeId, SnapshotNumber, Receiver<TwinBase, SimulatedDisk>)>,
     received: Option<Box<Received<TwinBase, SimulatedDisk>>>,
 }
@@ -46,6 +48,7 @@ impl Default for Disk {
             files,
             store: StoreNumber::FIRST,
             sources: BTreeMap::new(),
+            pages: PageReader::default(),
             incoming: None,
             received: None,
         }
@@ -114,6 +117,7 @@ impl Disk {
         self.history = open_history(&self.files, self.store, companions.as_ref());
         (self.incoming, self.received) = (None, None);
         self.sources.clear();
+        self.pages = PageReader::default();
         let state = companions.map(|companions| RestoredState {
             companions,
             deadlines: deadlines_in(&view).unwrap(),
@@ -124,6 +128,22 @@ impl Disk {
             store: self.store,
             state,
         })
+    }
+
+    fn read_page(&mut self, job: PageJob) -> Event {
+        let outcome = match self.pages.open(&self.base, job.source).unwrap() {
+            Err(outcome) => outcome,
+            Ok(state) => {
+                let read = self
+                    .pages
+                    .read(&self.history, state, (job.page, job.keep), &job.wanted);
+                read.unwrap()
+            }
+        };
+        Event::PageRead {
+            page: job.page,
+            outcome,
+        }
     }
 
     fn take_part(
@@ -705,6 +725,8 @@ impl Cluster {
             }
             Effect::Notice(notice) => self.notices.push((machine, notice)),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }
@@ -720,6 +742,11 @@ impl Cluster {
             | Effect::Install { .. } => self.carry_out_for_snapshot(machine, effect),
             Effect::BeginWatch(_) | Effect::EndWatches(_) => {}
         }
+    }
+
+    /// States that a machine keeps between pages.
+    pub(super) fn kept_states(&self, machine: usize) -> usize {
+        self.machines[machine].disk.pages.kept()
     }
 
     fn carry_out_for_snapshot(&mut self, machine: usize, effect: Effect) {
@@ -774,6 +801,11 @@ impl Cluster {
                 self.lookups += 1;
                 Event::LookedUp { lookup, found }
             }
+            Effect::ReadPage { store, job } => {
+                assert_eq!(store, disk.store, "pages are read from the current store");
+                disk.read_page(*job)
+            }
+            Effect::ReleaseState(number) => return disk.pages.release(number),
             Effect::Record(events) => return disk.history.push(events),
             Effect::Seal { store, generation } => {
                 disk.history.seal(generation).unwrap();

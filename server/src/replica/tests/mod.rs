@@ -8,6 +8,7 @@ mod members;
 #[cfg(feature = "simulation")]
 mod planted;
 mod promises;
+mod ranges;
 mod reads;
 mod snapshots;
 mod sources;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::replica::planted::{MARKS, MUTANTS};
+use crate::watch;
 
 /// All Rust files below `folder`, its tests excluded: those may build temporary directories.
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -65,6 +66,7 @@ fn store_and_replica_reach_no_clock_no_disk_no_network_and_no_hash_order() {
     let mut banned = WORLD.to_vec();
     banned.extend(["HashMap", "HashSet"]);
     assert_eq!(offences("replica", &banned), Vec::<String>::new());
+    assert_eq!(offences("watch", &banned), Vec::<String>::new());
     // The engine's library keeps its own files: they are read, and what it leaves behind removed, where they lie. The store
     // itself knows the engine by its trait, and the simulator puts the twin in its place.
     let (engine, others): (Vec<_>, Vec<_>) = offences("store", &banned)
@@ -84,11 +86,11 @@ fn log_reaches_no_clock_no_network_and_no_file_but_through_its_disk() {
     assert!(!writer.is_empty(), "the exception is not needed any more");
 }
 
-/// The first arguments of all calls of `function` in store and replica.
-fn named_in_calls(function: &str) -> BTreeSet<String> {
+/// The first arguments of all calls of `function` in these folders.
+fn named_in_calls(function: &str, folders: &[&str]) -> BTreeSet<String> {
     let call = format!("{function}(");
     let mut names = BTreeSet::new();
-    let files = ["store", "replica"].into_iter().flat_map(files_of);
+    let files = folders.iter().copied().flat_map(files_of);
     // History has lists of its own.
     for file in files.filter(|file| !file.components().any(|part| part.as_os_str() == "history")) {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -106,11 +108,23 @@ fn named_in_calls(function: &str) -> BTreeSet<String> {
 #[test]
 fn planted_bugs_and_marks_are_listed_and_the_lists_are_true() {
     let listed = |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect::<BTreeSet<_>>();
+    let store_and_replica = ["store", "replica"];
     assert_eq!(
-        named_in_calls("mutant"),
+        named_in_calls("mutant", &store_and_replica),
         listed(&mut MUTANTS.iter().map(|(name, _)| *name))
     );
-    assert_eq!(named_in_calls("mark"), listed(&mut MARKS.iter().copied()));
+    assert_eq!(
+        named_in_calls("mark", &store_and_replica),
+        listed(&mut MARKS.iter().copied())
+    );
+    assert_eq!(
+        named_in_calls("mutant", &["watch"]),
+        listed(&mut watch::MUTANTS.iter().map(|(name, _)| *name))
+    );
+    assert_eq!(
+        named_in_calls("mark", &["watch"]),
+        listed(&mut watch::MARKS.iter().copied())
+    );
 }
 
 #[test]

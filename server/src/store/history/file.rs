@@ -58,6 +58,40 @@ impl<F: DiskFile> Blocks<F> {
         Entry::decode(bytes.into()).map_err(|bad| self.bad(offset, bad))
     }
 
+    /// The last revision of the last block whose log time is not beyond this; `None` when all are later. Log times never
+    /// fall, so the strides are searched by halves.
+    pub(super) fn newest_by(
+        &self,
+        strides: &[Stride],
+        log_time_us: u64,
+    ) -> Result<Option<Revision>, StoreError> {
+        let (mut low, mut high) = (0, strides.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let offset = strides[middle].offset;
+            let header = self.read(offset, BLOCK_HEADER_BYTES as u64)?;
+            let header = BlockHeader::decode(&header).map_err(|bad| self.bad(offset, bad))?;
+            match header.log_time_us <= log_time_us {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let stride = low.checked_sub(1).and_then(|at| strides.get(at));
+        let start = stride.map_or(HEADER_BYTES as u64, |stride| stride.offset);
+        let mut scan = Scan::file(self.clone(), start, self.end);
+        let mut newest = None;
+        while !scan.is_at_end() {
+            let header = scan.peek(BLOCK_HEADER_BYTES)?;
+            let header = BlockHeader::decode(&header).map_err(|bad| scan.bad(bad))?;
+            if header.log_time_us > log_time_us {
+                break;
+            }
+            newest = Some(header.last);
+            scan.skip(BLOCK_HEADER_BYTES as u64 + u64::from(header.body_bytes));
+        }
+        Ok(newest)
+    }
+
     pub(super) fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, StoreError> {
         let mut bytes = vec![0; length as usize];
         self.file

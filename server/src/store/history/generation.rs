@@ -327,6 +327,27 @@ impl<F: DiskFile> Generation<F> {
         }
     }
 
+    /// The last revision of the last batch whose log time is not beyond this; `None` when all are later.
+    pub(super) fn newest_by(&self, log_time_us: u64) -> Result<Option<Revision>, StoreError> {
+        let (pending, file) = self.read(|events| match events {
+            Events::Sealed(sealed) => {
+                let strides = sealed.strides.clone();
+                (None, Some((sealed.blocks.clone(), strides)))
+            }
+            Events::Open(open) => {
+                let headers = open.pending.iter().rev().map(|placed| placed.block.header);
+                let mut by_then = headers.filter(|header| header.log_time_us <= log_time_us);
+                let file = open.written.clone().map(|blocks| (blocks, open.strides.clone()));
+                (by_then.next().map(|header| header.last), file)
+            }
+        });
+        match (pending, file) {
+            (Some(newest), _) => Ok(Some(newest)),
+            (None, Some((blocks, strides))) => blocks.newest_by(&strides, log_time_us),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The blocks that may hold events from `from` on, in order.
     pub(super) fn scans(&self, from: Revision) -> VecDeque<Scan<F>> {
         self.read(|events| match events {

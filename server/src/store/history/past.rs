@@ -11,7 +11,7 @@ use super::images::ImageKeys;
 use super::range::{Direction, KeyRange};
 use super::view::HistoryView;
 use crate::disk::{Disk, DiskFile};
-use crate::store::{Lineage, Slot, StoreError, Stored};
+use crate::store::{Slot, StoreError, Stored};
 
 /// The current state: the active generation, the frozen ones, and the base, all as of one moment.
 pub trait Layers {
@@ -126,39 +126,17 @@ impl<F: DiskFile, L: Layers> Past<F, L> {
 
     /// What is known of `key` at `at`, when its current record does not answer.
     fn known_before(&self, key: &[u8], at: Revision) -> Result<Option<Slot>, StoreError> {
-        if let Some(slot) = self.view.newest_event(key, at)? {
-            return Ok(Some(slot));
+        match self.view.explained(key, at)? {
+            Some(explained) => Ok(explained),
+            None => self.layers.newest_at_or_below(key, at),
         }
-        if let Some(image) = self.view.first_image_after(key, at)? {
-            return Ok(image.map(Slot::Live));
-        }
-        self.layers.newest_at_or_below(key, at)
     }
 
-    /// Adds up blind puts over blind puts, generation by generation, down to what is known.
     fn resolve_slot(&self, key: &[u8], slot: Slot) -> Result<Option<Stored>, StoreError> {
-        let Slot::Live(mut stored) = slot else {
+        let Slot::Live(stored) = slot else {
             return Ok(None);
         };
-        let mut open = stored.lineage;
-        while let Lineage::Over { first, writes } = open {
-            let beneath = match self.known_before(key, Revision(first.0 - 1))? {
-                Some(Slot::Live(beneath)) => Some(beneath),
-                Some(Slot::Deleted(_)) | None => None,
-            };
-            open = match beneath {
-                Some(Stored {
-                    lineage: Lineage::Over { first, writes: more },
-                    ..
-                }) => Lineage::Over {
-                    first,
-                    writes: writes + more,
-                },
-                known => open.over(known.as_ref()),
-            };
-        }
-        stored.lineage = open;
-        Ok(Some(stored))
+        stored.resolved_by(|at| self.known_before(key, at)).map(Some)
     }
 }
 

@@ -44,6 +44,13 @@ impl KeyRange {
         }
     }
 
+    /// The one key that may be in it, if there is only one.
+    #[must_use]
+    pub fn only_key(&self) -> Option<Bytes> {
+        let to = self.to.as_ref()?;
+        (to.strip_prefix(&self.from[..]) == Some(&[0][..])).then(|| self.from.clone())
+    }
+
     /// Is `key` one of them?
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
@@ -74,5 +81,7 @@ mod tests {
         assert!(KeyRange::prefix(b"\xff\xff").to.is_none());
         assert_eq!(KeyRange::prefix(b""), KeyRange::all());
         assert!(KeyRange::key(b"k").contains(b"k") && !KeyRange::key(b"k").contains(b"k\0"));
+        assert_eq!(KeyRange::key(b"k").only_key().as_deref(), Some(&b"k"[..]));
+        assert_eq!(KeyRange::prefix(b"k").only_key(), None);
     }
 }

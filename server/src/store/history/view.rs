@@ -103,9 +103,57 @@ impl<F: DiskFile> HistoryView<F> {
         Ok(None)
     }
 
+    /// What `key` was at `at`, as far as history alone explains it: its newest event, else the first image behind. `None`: it
+    /// does not, the layers know.
+    ///
+    /// # Errors
+    /// Of the disk, or damage.
+    pub fn explained(&self, key: &[u8], at: Revision) -> Result<Option<Option<Slot>>, StoreError> {
+        if let Some(slot) = self.newest_event(key, at)? {
+            return Ok(Some(Some(slot)));
+        }
+        let image = self.first_image_after(key, at)?;
+        Ok(image.map(|image| image.map(Slot::Live)))
+    }
+
     fn changed_after(&self, at: Revision) -> &[Arc<Generation<F>>] {
         let start = self.generations.partition_point(|g| g.span().last <= at);
         &self.generations[start..]
+    }
+
+    /// Events from this revision on are there.
+    #[must_use]
+    pub fn first_event(&self) -> Revision {
+        // An empty store has revision 1, which no event made.
+        let begins = self.generations.first().map(|first| first.span().before);
+        let first_event = begins.filter(|begins| *begins > Revision(1));
+        first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1))
+    }
+
+    /// The newest revision that there was at a log time: that of the last applied batch which is not later, and never more
+    /// than `current`. Batches are a node's own, so nodes may differ by what one of them applies at once.
+    ///
+    /// # Errors
+    /// [`HistoryError::Compacted`] when that revision is not kept any more. Of the disk, or damage.
+    pub fn revision_at(&self, log_time_us: u64, current: Revision) -> Result<Revision, HistoryError> {
+        let has_begun =
+            |g: &std::sync::Arc<super::generation::Generation<F>>| g.span().first_log_time_us <= log_time_us;
+        let begun = self.generations.partition_point(has_begun);
+        let found = match (begun.checked_sub(1), self.generations.first()) {
+            (Some(last), _) => {
+                let generation = &self.generations[last];
+                let found = generation.newest_by(log_time_us)?;
+                found.unwrap_or(generation.span().before)
+            }
+            (None, Some(first)) => first.span().before,
+            (None, None) => current,
+        };
+        if found < self.oldest_kept {
+            return Err(HistoryError::Compacted {
+                oldest_kept: self.oldest_kept,
+            });
+        }
+        Ok(found.min(current))
     }
 
     /// All events from revision `from` to `to`, both included, of these keys, in order. Holds one piece of 64 KiB (or one
@@ -114,10 +162,7 @@ impl<F: DiskFile> HistoryView<F> {
     /// # Errors
     /// [`HistoryError::Compacted`] when events from `from` on are not kept any more.
     pub fn events(&self, from: Revision, to: Revision, keys: KeyRange) -> Result<Events<F>, HistoryError> {
-        // An empty store has revision 1, which no event made.
-        let begins = self.generations.first().map(|first| first.span().before);
-        let first_event = begins.filter(|begins| *begins > Revision(1));
-        let first_event = first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1));
+        let first_event = self.first_event();
         let oldest_kept = self.oldest_kept.max(first_event);
         if from < self.oldest_kept || from < first_event {
             return Err(HistoryError::Compacted { oldest_kept });

@@ -1,5 +1,6 @@
 //! Tests of the store as a whole.
 
 mod model;
+mod pages;
 pub(super) mod rig;
 mod rules;

@@ -8,7 +8,7 @@ use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Record
 use raftkv_raft::{Entry, EntryId, EntryKind, Index, Stamp, Term};
 
 use crate::disk::{SimulatedDisk, SimulatedFile};
-use crate::store::base::{Base, TwinBase, TwinView};
+use crate::store::base::{Base, TwinBase};
 use crate::store::history::History;
 use crate::store::snapshot::Source;
 use crate::store::{
@@ -17,11 +17,11 @@ use crate::store::{
 };
 
 /// Applies commands one after the other, at log times in milliseconds.
-pub(in crate::store) struct Applier {
+pub(in crate::store) struct Applier<B: Base = TwinBase> {
     pub(in crate::store) store: Store,
     config: StoreConfig,
     next: Index,
-    base: TwinBase,
+    base: B,
     disk: SimulatedDisk,
     history: History<SimulatedDisk>,
     frozen: VecDeque<Arc<Frozen>>,
@@ -37,6 +37,13 @@ impl Applier {
 
     /// Drained generations are let go beyond so many bytes.
     pub(in crate::store) fn with_overlay(overlay_bytes: u64) -> Applier {
+        Applier::over(TwinBase::new(), overlay_bytes)
+    }
+}
+
+impl<B: Base> Applier<B> {
+    /// The same over another base, which is empty.
+    pub(in crate::store) fn over(base: B, overlay_bytes: u64) -> Applier<B> {
         let config = StoreConfig {
             overlay_bytes,
             cache_bytes: overlay_bytes.min(1 << 20),
@@ -46,7 +53,7 @@ impl Applier {
             store: Store::new(Index::FIRST, config),
             config,
             next: Index::FIRST,
-            base: TwinBase::new(),
+            base,
             history: open_history(&disk, None, Revision(1)),
             disk,
             frozen: VecDeque::new(),
@@ -185,7 +192,7 @@ impl Applier {
     }
 
     /// What it would send to another node.
-    pub(in crate::store) fn source(&self) -> Source<TwinView, SimulatedFile> {
+    pub(in crate::store) fn source(&self) -> Source<B::View, SimulatedFile> {
         let source = Source::open(&self.base, &self.history).unwrap();
         source.expect("something was drained")
     }
@@ -194,7 +201,7 @@ impl Applier {
         &self.disk
     }
 
-    pub(in crate::store) fn base(&self) -> &TwinBase {
+    pub(in crate::store) fn base(&self) -> &B {
         &self.base
     }
 
@@ -203,7 +210,7 @@ impl Applier {
     }
 
     /// The state now, held.
-    pub(in crate::store) fn hold(&self) -> State<TwinView> {
+    pub(in crate::store) fn hold(&self) -> State<B::View> {
         let pinned = self.store.pin().over(self.base.view().unwrap()).unwrap();
         pinned.expect("nothing drains between the two")
     }

@@ -86,8 +86,9 @@ fn step(world: &mut World, rng: &mut Rng) {
         }
         12..=14 => drop(world.read()),
         15 => {
-            // The window is on its way while other things happen.
+            // They are on their way while other things happen.
             world.window = world.window.or_else(|| world.hub.next_window());
+            world.page = world.page.take().or_else(|| world.hub.next_page());
         }
         16 => world.drain(ConnectionId(rng.u64(0..CONNECTIONS))),
         17 => {

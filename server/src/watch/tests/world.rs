@@ -9,8 +9,8 @@ use raftkv_protocol::{
 };
 use raftkv_raft::Time;
 
-use crate::store::history::Event;
-use crate::store::{Lineage, Slot, StoreError, Stored};
+use crate::store::history::{Event, HistoryError};
+use crate::store::{Lineage, Slot, Stored};
 use crate::watch::{
     Begin, ConnectionId, Effect, Hub, HubSettings, Output, Page, PageWanted, Records, Start, WatchId, Window,
     WindowRead,
@@ -164,12 +164,12 @@ impl History {
 }
 
 impl Records for History {
-    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, StoreError> {
+    fn resolved(&self, key: &[u8], stored: &Stored) -> Result<Record, HistoryError> {
         Ok(self.at(key, stored.mod_revision.0).expect("it was set there"))
     }
 
-    fn record_at(&self, key: &[u8], at: Revision) -> Result<Option<Record>, StoreError> {
-        Ok(self.at(key, at.0))
+    fn before(&self, key: &[u8], revision: Revision) -> Result<Option<Record>, HistoryError> {
+        Ok(self.at(key, revision.0 - 1))
     }
 }
 
@@ -194,7 +194,7 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) clients: BTreeMap<WatchId, Client>,
     pub(super) now: Time,
-    /// Bytes that each connection's outbox holds, at most.
+    /// What each connection's outbox holds, as it was charged.
     pub(super) queued: BTreeMap<ConnectionId, u64>,
     pub(super) window: Option<Window>,
     pub(super) page: Option<PageWanted>,
@@ -310,7 +310,7 @@ impl World {
 
     pub(super) fn drain(&mut self, connection: ConnectionId) {
         let bytes = self.queued.insert(connection, 0).unwrap_or(0);
-        self.hub.drained(connection, bytes.max(1) * 100);
+        self.hub.drained(connection, bytes);
     }
 
     pub(super) fn act(&mut self, act: impl FnOnce(&mut Hub, Time, &mut Output)) {
@@ -322,8 +322,9 @@ impl World {
     fn carry_out(&mut self, out: Output) {
         for effect in out {
             match effect {
-                Effect::Send { to, part } => {
+                Effect::Send { to, part, charged } => {
                     for id in to {
+                        *self.queued.entry(self.clients[&id].connection).or_default() += charged;
                         self.told(id, &part);
                     }
                 }
@@ -340,7 +341,6 @@ impl World {
     fn told(&mut self, id: WatchId, part: &WatchPart) {
         let client = self.clients.get_mut(&id).expect("a watch of ours");
         assert_eq!(client.ended, None, "a watch that ended is told nothing");
-        *self.queued.entry(client.connection).or_default() += part.credit_bytes();
         client.parts.push(part.kind);
         match part.kind {
             PartKind::Snapshot | PartKind::SnapshotEnd => {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use raftkv_protocol::{Answer, Condition, Record, Response, Revision};
 
-use super::Observer;
+use super::{Listing, Observer};
 use crate::simulation::schedule::Asked;
 
 /// Names one attempt of one operation; unique in a run, and the first eight bytes of each value written.
@@ -35,6 +35,8 @@ pub(crate) struct Invocation {
     pub(crate) asked: Asked,
     pub(crate) key: Bytes,
     pub(crate) condition: Condition,
+    /// The range that is listed, if one is.
+    pub(crate) listing: Option<Listing>,
     /// What completed operations had shown when it began.
     pub(crate) floor: u64,
 }
@@ -81,6 +83,7 @@ impl Observer {
                 record: Some(record), ..
             } => self.read(slot, invocation, Some(record), shown),
             Answer::NotFound | Answer::Read { record: None, .. } => self.read(slot, invocation, None, shown),
+            Answer::Range(page) => self.page(slot, invocation, page),
             Answer::Put { revision } => self.put(slot, invocation, attempt, *revision),
             Answer::Deleted { existed, revision } => self.deleted(slot, invocation, *existed, *revision),
             Answer::ConditionFailed { current } => {

@@ -10,8 +10,10 @@ mod elections;
 mod logs;
 mod messages;
 mod model;
+mod pages;
 mod states;
 mod view;
+mod watches;
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +21,9 @@ use raftkv_raft::Index;
 use raftkv_server::replica::{Effect, Node, Notice};
 
 pub(crate) use answers::{Attempt, Invocation};
+pub(crate) use pages::Listing;
 pub(crate) use states::PastCheck;
+pub(crate) use watches::WatchView;
 
 use self::model::Model;
 use self::view::NodeView;
@@ -28,7 +32,7 @@ use super::queue::Micros;
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which: `I1` to `I22`, or `panic`.
+    /// Which: `I1` to `I23`, or `panic`.
     pub invariant: &'static str,
     /// When, microseconds of virtual time.
     pub at_us: Micros,
@@ -189,8 +193,12 @@ impl Observer {
                 | Effect::Fetch(_)
                 | Effect::CreateLog { .. }
                 | Effect::Answer { .. }
+                | Effect::BeginWatch(_)
+                | Effect::EndWatches(_)
                 | Effect::Forward { .. }
                 | Effect::Lookup { .. }
+                | Effect::ReadPage { .. }
+                | Effect::ReleaseState(_)
                 | Effect::Record(_)
                 | Effect::Seal { .. }
                 | Effect::Drain { .. }
@@ -203,8 +211,6 @@ impl Observer {
                 | Effect::TrimHistory { .. }
                 | Effect::CutLog { .. }
                 | Effect::Discard(_)
-                | Effect::BeginWatch(_)
-                | Effect::EndWatches(_)
                 | Effect::Notice(_) => {}
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, Command, Condition, Record, Revision, decode_command};
+use raftkv_protocol::{Answer, Command, Condition, KeySpan, Record, Revision, decode_command};
 use raftkv_raft::{Entry, EntryKind};
 
 use super::Attempt;
@@ -206,6 +206,23 @@ impl Model {
         let versions = self.keys.get(key)?;
         let count = versions.partition_point(|version| version.since <= revision);
         versions[..count].last()?.record.clone()
+    }
+
+    /// All changes of some keys at `from..=to`, in the order of keys: each with its revision and what the key became.
+    pub(super) fn changes_of(
+        &self,
+        span: &KeySpan,
+        from: u64,
+        to: u64,
+    ) -> impl Iterator<Item = (&Bytes, u64, Option<&Record>)> {
+        let keys = self.keys.iter().filter(|(key, _)| span.contains(key));
+        keys.flat_map(move |(key, versions)| {
+            let first = versions.partition_point(|version| version.since < from);
+            let within = versions[first..]
+                .iter()
+                .take_while(move |version| version.since <= to);
+            within.map(move |version| (key, version.since, version.record.as_ref()))
+        })
     }
 
     /// Did the revision delete this key?

@@ -5,6 +5,8 @@ use raftkv_server::replica::{Effect, Token};
 
 use super::clients::Reply;
 use super::machine::Waiting;
+use super::watch_threads::Order;
+use super::watchers::Told;
 use super::{Arrival, Happening, LogRequest, ProcessId, World, answer_words, fingerprint};
 use crate::simulation::random::mix_bytes;
 use crate::simulation::trace::Traced;
@@ -88,8 +90,6 @@ impl World {
 
     fn carry_out(&mut self, id: ProcessId, effect: Effect) {
         match effect {
-            // The workload watches nothing; the hub has tests and a model of its own.
-            Effect::BeginWatch(_) | Effect::EndWatches(_) => {}
             Effect::Send { to, message } => {
                 if let Some(to) = self.slot_of(&to) {
                     self.send(id.slot, to, message);
@@ -136,6 +136,8 @@ impl World {
                 self.arrange_making(id, request);
             }
             Effect::Answer { token, response } => self.answer(id, token, response),
+            Effect::BeginWatch(begin) => self.begin_watch(id, *begin),
+            Effect::EndWatches(failure) => self.order(id, Order::EndAll(failure)),
             Effect::Forward {
                 token,
                 to,
@@ -143,6 +145,8 @@ impl World {
                 deadline,
             } => self.forward(id, token, &to, request, deadline),
             Effect::Lookup { .. }
+            | Effect::ReadPage { .. }
+            | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
             | Effect::Drain { .. }
@@ -228,6 +232,19 @@ impl World {
                     Reply::Answered {
                         by: id.slot,
                         response,
+                    },
+                );
+            }
+            Some(Waiting::Watcher(name)) => {
+                let by = id;
+                let charged = 0;
+                self.watcher_hears(
+                    id,
+                    name,
+                    Told {
+                        by,
+                        response,
+                        charged,
                     },
                 );
             }

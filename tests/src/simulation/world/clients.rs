@@ -45,11 +45,11 @@ pub(crate) struct Counts {
     pub(crate) unknown: u64,
 }
 
-struct Ongoing {
-    invocation: Invocation,
-    attempt: Attempt,
-    attempts: u32,
-    via: usize,
+pub(super) struct Ongoing {
+    pub(super) invocation: Invocation,
+    pub(super) attempt: Attempt,
+    pub(super) attempts: u32,
+    pub(super) via: usize,
     recorded: Option<OperationId>,
 }
 
@@ -64,7 +64,7 @@ struct Client {
 /// All clients.
 pub(super) struct Clients {
     clients: Vec<Client>,
-    rng: Rng,
+    pub(super) rng: Rng,
     plan: WorkloadPlan,
     lost_ppm: u32,
     delay_us: u64,
@@ -97,7 +97,11 @@ impl Clients {
         (!chance_ppm(&mut self.rng, self.lost_ppm)).then_some(at)
     }
 
-    fn next_attempt(&mut self) -> Attempt {
+    pub(super) fn ongoing(&mut self, client: usize) -> Option<&mut Ongoing> {
+        self.clients[client].ongoing.as_mut()
+    }
+
+    pub(super) fn next_attempt(&mut self) -> Attempt {
         self.attempts += 1;
         Attempt(self.attempts)
     }
@@ -156,13 +160,22 @@ impl World {
             | Asked::PutTtl { .. }
             | Asked::GetTtl
             | Asked::PutOverTtl
-            | Asked::DeleteTtl => Condition::Always,
+            | Asked::DeleteTtl
+            | Asked::List
+            | Asked::LeaseList
+            | Asked::StaleList
+            | Asked::ListCount
+            | Asked::ListPast { .. }
+            | Asked::ListAgo { .. }
+            | Asked::GetPast { .. } => Condition::Always,
         };
         let floor = self.observer.shown_revision();
+        let listing = self.draw_listing(asked, &key, floor);
         let invocation = Invocation {
             asked,
             key,
             condition,
+            listing,
             floor,
         };
         let attempt = self.clients.next_attempt();
@@ -186,7 +199,18 @@ impl World {
                 Recorded::Put { value, condition }
             }
             Asked::Delete | Asked::DeleteIf => Recorded::Delete { condition },
-            Asked::StaleGet | Asked::PutTtl { .. } | Asked::GetTtl | Asked::PutOverTtl | Asked::DeleteTtl => {
+            Asked::StaleGet
+            | Asked::PutTtl { .. }
+            | Asked::GetTtl
+            | Asked::PutOverTtl
+            | Asked::DeleteTtl
+            | Asked::List
+            | Asked::LeaseList
+            | Asked::StaleList
+            | Asked::ListCount
+            | Asked::ListPast { .. }
+            | Asked::ListAgo { .. }
+            | Asked::GetPast { .. } => {
                 return None;
             }
         };
@@ -260,8 +284,12 @@ impl World {
             asked,
             key,
             condition,
+            listing,
             ..
         } = &ongoing.invocation;
+        if let Some(listing) = listing {
+            return Some(Request::Range(listing.request.clone()));
+        }
         let condition = *condition;
         let value = attempt.value(self.clients.plan.value_bytes);
         let command = match *asked {
@@ -296,6 +324,13 @@ impl World {
                 ttl_ms: Some(ttl_ms),
             },
             Asked::Delete | Asked::DeleteIf | Asked::DeleteTtl => Command::Delete { key, condition },
+            Asked::List
+            | Asked::LeaseList
+            | Asked::StaleList
+            | Asked::ListCount
+            | Asked::ListPast { .. }
+            | Asked::ListAgo { .. }
+            | Asked::GetPast { .. } => unreachable!("a listing has its request"),
         };
         let checked = CheckedCommand::new(&command, &Limits::default()).expect("drawn within the limits");
         Some(Request::Write(checked))
@@ -336,7 +371,10 @@ impl World {
                 Ok(answer) => {
                     let invocation = ongoing.invocation.clone();
                     self.observer.answered(by, &invocation, attempt, &response);
-                    self.succeeded(client, answer);
+                    match answer {
+                        Answer::Range(page) => self.page_arrived(client, page),
+                        answer => self.succeeded(client, answer),
+                    }
                 }
                 Err(failure) if failure.code == ErrorCode::OutcomeUnknown => self.unknown(client),
                 Err(failure) => {
@@ -344,7 +382,9 @@ impl World {
                     if failure.code == ErrorCode::NoSpace {
                         self.refused_for_space(by, asked);
                     }
-                    self.failed(client);
+                    if !self.page_refused(by, client, failure) {
+                        self.failed(client);
+                    }
                 }
             },
             Reply::Unreachable => self.failed(client),
@@ -387,6 +427,13 @@ impl World {
                 .recorder
                 .answered(recorded, outcome, Moment(self.now));
         }
+        self.clients.counts.answered += 1;
+        self.next_operation(client);
+    }
+
+    /// The last page of a listing came, or a refusal that stays.
+    pub(super) fn listing_over(&mut self, client: usize) {
+        self.clients.clients[client].ongoing = None;
         self.clients.counts.answered += 1;
         self.next_operation(client);
     }

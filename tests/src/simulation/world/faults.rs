@@ -358,7 +358,8 @@ impl World {
                 Waiting::Client { client, attempt } if is_told => {
                     self.reply(slot, client, attempt, Reply::Lost)
                 }
-                Waiting::Client { .. } => {}
+                // A watcher hears nothing more, and asks elsewhere.
+                Waiting::Client { .. } | Waiting::Watcher(_) => {}
                 Waiting::Node { origin, token } => self.forward_lost(slot, origin, token),
             }
         }

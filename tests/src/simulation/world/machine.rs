@@ -8,11 +8,14 @@ use raftkv_raft::{Index, Install, RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
-use raftkv_server::store::StoreNumber;
-use raftkv_server::store::base::TwinBase;
+use raftkv_server::store::base::{TwinBase, TwinView};
 use raftkv_server::store::history::History;
+use raftkv_server::store::{PageReader, StoreNumber};
+use raftkv_server::watch::HubSettings;
 
 use super::snapshots::Snapshots;
+use super::watch_threads::WatchThread;
+use super::watchers::WatchName;
 use super::{Attempt, Life, Micros, ProcessId};
 use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
 use crate::simulation::plan::Plan;
@@ -27,6 +30,7 @@ const MAP_ENTRY_BYTES: u64 = 180;
 pub(super) enum Waiting {
     Client { client: usize, attempt: Attempt },
     Node { origin: ProcessId, token: Token },
+    Watcher(WatchName),
 }
 
 /// A running process.
@@ -39,6 +43,9 @@ pub(super) struct Process {
     pub(super) store: StoreNumber,
     pub(super) history: History<SimulatedDisk>,
     pub(super) snapshots: Snapshots,
+    pub(super) watches: WatchThread,
+    /// Reads pages of ranges, and keeps states between them.
+    pub(super) pages: PageReader<TwinView>,
     /// A received snapshot that takes the place of state and log: until that is durable nothing else is written.
     pub(super) install: Option<(Install, StoreNumber)>,
     pub(super) are_events_arranged: bool,
@@ -72,11 +79,14 @@ impl Process {
         node: Node,
         log: Option<Log<SimulatedDisk>>,
         (store, history): (StoreNumber, History<SimulatedDisk>),
+        watches: HubSettings,
     ) -> Process {
         Process {
             store,
             history,
             snapshots: Snapshots::default(),
+            watches: WatchThread::new(watches),
+            pages: PageReader::default(),
             install: None,
             are_events_arranged: false,
             drains: 0,

@@ -5,11 +5,15 @@ mod clients;
 mod faults;
 mod forwarding;
 mod machine;
+mod pages;
+mod ranges;
 mod scans;
 mod settle;
 mod snapshots;
 mod storage;
 mod store;
+mod watch_threads;
+mod watchers;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -26,6 +30,7 @@ use self::machine::Machine;
 use self::settle::Settling;
 use self::snapshots::SnapshotStep;
 use self::store::StoreStep;
+use self::watchers::{WatchStep, Watchers};
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
 use super::plan::Ending;
@@ -119,6 +124,8 @@ enum Happening {
     LagEnds { leader: NodeSet, others: NodeSet },
     /// A disk rots, if it may now.
     Rot { slot: usize, tries: u32 },
+    /// Something about watches.
+    Watch(WatchStep),
     /// Faults stop; or, in a calm run, elections must have.
     Settle,
     /// Has the cluster come to rest?
@@ -142,6 +149,7 @@ impl Happening {
             | Happening::Request { to, .. }
             | Happening::Reset { at: to, .. } => Some(*to),
             Happening::Forwarded(request) => Some(request.to),
+            Happening::Watch(step) => step.needs_running(),
             Happening::Step(_)
             | Happening::StepEnds(_)
             | Happening::LagGoesMute { .. }
@@ -166,6 +174,7 @@ pub(crate) struct World {
     machines: Vec<Machine>,
     network: Network,
     clients: Clients,
+    watchers: Watchers,
     pub(crate) observer: Observer,
     pub(crate) trace: Trace,
     /// Effects carried out so far, all nodes together.
@@ -192,6 +201,7 @@ impl World {
             machines: (0..plan.nodes).map(|slot| Machine::new(plan, slot)).collect(),
             network: Network::new(plan),
             clients: Clients::new(plan),
+            watchers: Watchers::new(plan),
             observer: Observer::new(
                 plan.nodes,
                 AppendLimits {
@@ -227,6 +237,7 @@ impl World {
         for slot in 0..self.machines.len() {
             self.queue.push(0, Happening::Start { slot, after: 0 });
         }
+        self.begin_watchers();
     }
 
     /// Lets everything happen, until the end or the first violation.
@@ -288,6 +299,7 @@ impl World {
             Happening::LagEnds { leader, others } => self.lag_ends(leader, others),
             Happening::ClockIsTrue { node } => self.clock_is_true(node),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
+            Happening::Watch(step) => self.watch_step(step),
             Happening::Settle => self.settle(),
             Happening::CheckRest => self.check_rest(),
         }

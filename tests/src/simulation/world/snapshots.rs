@@ -8,8 +8,9 @@ use raftkv_server::disk::{SimulatedDisk, SimulatedFile};
 use raftkv_server::replica::{Effect, Event, PartTaken, ReceivedState, SnapshotNumber};
 use raftkv_server::store::base::{TwinBase, TwinView};
 use raftkv_server::store::snapshot::{Position, Received, Receiver, Source, Taken, remove_history_of};
-use raftkv_server::store::{StoreError, StoreNumber, make_current};
+use raftkv_server::store::{PageReader, StoreError, StoreNumber, make_current};
 
+use super::watch_threads::Order;
 use super::{ProcessId, World};
 use crate::simulation::random::exponential;
 use crate::simulation::trace::Traced;
@@ -250,8 +251,10 @@ impl World {
         };
         process.writes.clear();
         (process.store, process.history) = (received.store, received.history);
+        process.pages = PageReader::default();
         process.install = Some((install, store));
         machine.base = received.base;
+        self.order(id, Order::Replaced(received.companions.revision));
         self.arrange_snapshot_step(id, SnapshotStep::Install);
     }
 

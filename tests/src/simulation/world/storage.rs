@@ -314,7 +314,7 @@ impl World {
         match Node::new(config, restored, seed, machine.clock.local(self.now)) {
             Ok(node) => {
                 let has_log = log.is_some();
-                machine.process = Some(Process::new(life, node, log, store));
+                machine.process = Some(Process::new(life, node, log, store, plan.watches.settings()));
                 let id = ProcessId { slot, life };
                 self.wants_poll(id);
                 self.begin_store(id);

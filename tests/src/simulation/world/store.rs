@@ -17,6 +17,7 @@ use raftkv_server::store::{
 };
 
 use super::machine::{Machine, Process};
+use super::pages::PageStep;
 use super::scans::Scan;
 use super::{Happening, Micros, ProcessId, World};
 use crate::simulation::random::exponential;
@@ -47,6 +48,7 @@ pub(super) enum StoreStep {
     LookedUp(LookupNumber, BaseRecords),
     Measure,
     Scan(Scan),
+    Page(PageStep),
 }
 
 impl StoreStep {
@@ -65,6 +67,7 @@ impl StoreStep {
             StoreStep::LookedUp(lookup, found) => [10, lookup.0 << 32 | found.records.len() as u64],
             StoreStep::Measure => [11, 0],
             StoreStep::Scan(scan) => [12, scan.word()],
+            StoreStep::Page(step) => [13, step.word()],
         }
     }
 }
@@ -132,14 +135,16 @@ impl World {
             StoreStep::Seal(..) | StoreStep::Drain(..) | StoreStep::Cut(_) => {
                 self.now.max(machine.stalled_until) + machine.slower_us + takes
             }
-            StoreStep::LookUp(..) | StoreStep::WriteEvents | StoreStep::Trim(_) => {
-                self.now.max(machine.stalled_until) + takes
-            }
+            StoreStep::LookUp(..)
+            | StoreStep::WriteEvents
+            | StoreStep::Trim(_)
+            | StoreStep::Page(PageStep::GetsState { .. }) => self.now.max(machine.stalled_until) + takes,
             StoreStep::Sealed(..)
             | StoreStep::Drained(..)
             | StoreStep::LogCut(_)
             | StoreStep::LookedUp(..)
             | StoreStep::Measure
+            | StoreStep::Page(PageStep::IsRead { .. } | PageStep::IsTold { .. })
             | StoreStep::Scan(_) => self.now + takes,
         };
         self.queue.push(at, Happening::Store(id, step));
@@ -152,13 +157,22 @@ impl World {
                 let Some(process) = self.machines[id.slot].process_of(id.life) else {
                     return;
                 };
-                process.history.push(events);
+                process.history.push(events.clone());
+                self.watches_recorded(id, &events);
+                let Some(process) = self.machines[id.slot].process_of(id.life) else {
+                    return;
+                };
                 if std::mem::replace(&mut process.are_events_arranged, true) {
                     return;
                 }
                 (EVENTS_WAIT_US, StoreStep::WriteEvents)
             }
             Effect::Lookup { lookup, keys } => (plan.lookup_us / 2, StoreStep::LookUp(lookup, keys)),
+            Effect::ReadPage { store, job } => (
+                plan.lookup_us / 2,
+                StoreStep::Page(PageStep::GetsState { store, job }),
+            ),
+            Effect::ReleaseState(number) => return self.release_state(id, number),
             Effect::Seal { store, generation } => (plan.seal_us, StoreStep::Seal(store, generation)),
             Effect::Drain { store, frozen } => (plan.drain_us, StoreStep::Drain(store, frozen)),
             Effect::TrimHistory { oldest_kept } => (plan.seal_us, StoreStep::Trim(oldest_kept)),
@@ -212,6 +226,7 @@ impl World {
                 self.arrange_store_step(id, MEASURE_EVERY_US, StoreStep::Measure);
             }
             StoreStep::Scan(scan) => self.scan_step(id, scan),
+            StoreStep::Page(step) => self.page_step(id, step),
         }
     }
 

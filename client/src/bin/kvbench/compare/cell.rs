@@ -102,6 +102,7 @@ impl fmt::Display for Cell {
             WorkloadName::Get => "get",
             WorkloadName::Mixed => "90 % get",
             WorkloadName::Cas => "compare and set",
+            WorkloadName::Scan => "scan",
         };
         match self {
             Cell::Load(Load::Closed { workload, clients: 1 }) => write!(f, "{}, 1 client", name(workload)),
@@ -164,7 +165,7 @@ pub(super) fn preload(plan: &Plan, running: &Running) -> Settings {
 fn read_ratio(workload: WorkloadName) -> f64 {
     match workload {
         WorkloadName::Put | WorkloadName::Cas => 0.0,
-        WorkloadName::Get => 1.0,
+        WorkloadName::Get | WorkloadName::Scan => 1.0,
         WorkloadName::Mixed => MIXED_READ_RATIO,
     }
 }
@@ -174,6 +175,7 @@ fn base(plan: &Plan, running: &Running) -> Settings {
         target: running.target(),
         workload: WorkloadName::Put,
         read_ratio: 0.0,
+        scan_keys: 100,
         promise: Promise::Linearizable,
         endpoints: running.endpoints(),
         route: Route::Leader,

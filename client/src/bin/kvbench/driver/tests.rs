@@ -73,6 +73,7 @@ impl Session for MemorySession {
         let mut state = self.state.borrow_mut();
         let answered = match asked {
             Asked::Get { key } => Answered::Read(state.kvs.get(key).cloned()),
+            Asked::Scan { keys, .. } => Answered::Scanned { keys: keys.into() },
             Asked::Put { key, value } => state.write(key, value),
             Asked::Swap { key, seen, value } if state.kvs.get(key) == seen => state.write(key, value),
             Asked::Swap { .. } => Answered::Conflict,

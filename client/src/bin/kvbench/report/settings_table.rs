@@ -30,6 +30,7 @@ fn workload(settings: &Settings) -> String {
     match settings.workload {
         WorkloadName::Put => name,
         WorkloadName::Get | WorkloadName::Cas => format!("{name}, reads {promise}"),
+        WorkloadName::Scan => format!("{name}, pages of {} keys, {promise}", settings.scan_keys),
         WorkloadName::Mixed => format!("{name}, {:.0} % reads, {promise}", settings.read_ratio * 100.0),
     }
 }

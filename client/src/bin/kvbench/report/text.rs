@@ -6,6 +6,7 @@ use super::settings_table::rows;
 use super::{LISTED_VIOLATIONS, Report};
 use crate::ledger::Ledger;
 use crate::recorder::{Latencies, percentile_us};
+use crate::settings::WorkloadName;
 
 impl Report {
     /// A summary.
@@ -27,7 +28,15 @@ impl Report {
             "{:.0} operations per second ({count} in {seconds:.1} s)",
             self.operations_per_second()
         )?;
-        for (name, latencies) in [("get", &recorder.reads), ("put", &recorder.writes)] {
+        if recorder.scanned_keys > 0 {
+            let rate = recorder.scanned_keys as f64 / seconds;
+            writeln!(out, "{rate:.0} keys per second")?;
+        }
+        let read = match self.settings.workload {
+            WorkloadName::Scan => "scan",
+            _ => "get",
+        };
+        for (name, latencies) in [(read, &recorder.reads), ("put", &recorder.writes)] {
             if !latencies.is_empty() {
                 write_latencies(out, name, latencies)?;
             }

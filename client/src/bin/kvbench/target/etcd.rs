@@ -129,6 +129,7 @@ impl Session for EtcdSession {
     fn enqueue(&mut self, slot: usize, _: Duration, asked: Asked<'_>) -> Result<(), &'static str> {
         let (kind, path, message) = match asked {
             Asked::Get { key } => (Kind::Get, RANGE, range(key, self.promise).encode_to_vec()),
+            Asked::Scan { .. } => return Err("no_scans_of_this_target"),
             Asked::Put { key, value } => (Kind::Put, PUT, PutRequest::new(key, value).encode_to_vec()),
             Asked::Swap { key, seen, value } => (Kind::Swap, TXN, swap(key, seen, value).encode_to_vec()),
         };

@@ -172,6 +172,7 @@ impl Session for HttpSession {
                 write_get(&mut request, &self.address, "/get?key=", key);
                 Kind::Get
             }
+            Asked::Scan { .. } => return Err("no_scans_of_this_target"),
             Asked::Put { key, value } => {
                 write_post(&mut request, &self.address, &set_body(key, value, None));
                 Kind::Set

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_client::connection::{Connection, ConnectionError};
-use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure};
-use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Request, RequestId, Response};
+use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure, KeySpan};
+use raftkv_protocol::{
+    Answer, CheckedCommand, Command, Condition, Limits, RangeRequest, Request, RequestId, Response,
+};
 use thiserror::Error;
 
 use super::{Answered, Asked, CONNECT_TIMEOUT, Found, Session, Target};
@@ -105,6 +107,7 @@ impl Session for NativeSession {
                 key: Bytes::copy_from_slice(key),
                 consistency: self.consistency,
             },
+            Asked::Scan { from, keys } => scan(from, keys, self.consistency),
             Asked::Put { key, value } => put(key, value, Condition::Always)?,
             Asked::Swap { key, seen, value } => put(key, value, unchanged(seen))?,
         };
@@ -124,6 +127,18 @@ impl Session for NativeSession {
         let answer = self.connection.next_response()?;
         Ok(answer.map(|(id, response)| (usize::try_from(id.0).unwrap_or(usize::MAX), answered(response))))
     }
+}
+
+fn scan(from: &[u8], keys: u32, consistency: Consistency) -> Request {
+    let span = KeySpan {
+        from: Bytes::copy_from_slice(from),
+        to: None,
+    };
+    Request::Range(RangeRequest {
+        limit: Some(keys),
+        consistency,
+        ..RangeRequest::new(span)
+    })
 }
 
 fn put(key: &[u8], value: &[u8], condition: Condition) -> Result<Request, &'static str> {
@@ -156,6 +171,7 @@ fn answered(response: Response) -> Answered {
             value: record.value,
             revision: Some(record.mod_revision),
         })),
+        Ok(Answer::Range(page)) => Answered::Scanned { keys: page.count },
         Ok(Answer::Put { revision }) => Answered::Written(Some(revision)),
         Ok(Answer::ConditionFailed { .. }) => Answered::Conflict,
         Ok(_) => Answered::Unknown("unexpected_answer"),

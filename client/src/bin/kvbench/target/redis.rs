@@ -115,6 +115,7 @@ impl Session for RedisSession {
                 write_command(out, &[b"GET", key]);
                 Kind::Get
             }
+            Asked::Scan { .. } => return Err("no_scans_of_this_target"),
             Asked::Put { key, value } => {
                 write_command(out, &[b"SET", key, value]);
                 Kind::Set
