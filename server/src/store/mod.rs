@@ -33,7 +33,10 @@
 //!
 //! # Files
 //! ```text
-//! machine.rs     Store: order of entries, revisions, conditions, expiry
+//! machine.rs     Store: order of entries, the numbers of the whole state
+//! execute.rs     what commands do                 txn.rs         transactions, planned before anything changes
+//! expiry.rs      what ends by itself              outcome.rs     what commands come to, as it is kept
+//! needs.rs       which keys a command depends on
 //! lookup.rs      what memory knows of a key, what must be asked of the base, and what it said
 //! overlay.rs     the generations in memory        generation.rs  one of them
 //! cache.rs       records read back lately         deadlines.rs   which keys may expire: hints, the record itself decides
@@ -49,7 +52,7 @@
 //! effects.rs     the chained hash of everything applied
 //! config.rs error.rs
 //! ```
-//! Not here: leases, sessions, transactions over several keys.
+//! Not here: leases, sessions, transactions over ranges.
 
 pub mod base;
 mod cache;
@@ -59,11 +62,15 @@ mod deadlines;
 mod drain;
 mod effects;
 mod error;
+mod execute;
+mod expiry;
 mod generation;
 pub mod history;
 mod key;
 mod lookup;
 mod machine;
+mod needs;
+mod outcome;
 mod overlay;
 mod page;
 mod pointer;
@@ -73,14 +80,17 @@ pub mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 pub use companions::{Companions, StoredConfiguration};
 pub use config::StoreConfig;
 pub use drain::{DrainReport, drain, rewrite_companions};
 pub use error::StoreError;
+pub use expiry::EXPIRIES_PER_ENTRY;
 pub use key::Key;
 pub use lookup::{BaseRecords, Looked, Missing};
-pub use machine::{Applied, EXPIRIES_PER_ENTRY, Store};
+pub use machine::{Applied, Store};
+pub use outcome::Outcome;
 pub use overlay::Frozen;
 pub use page::{
     Keep, Page, PageAt, PageJob, PageNumber, PageOutcome, PageReader, PageSource, PageWanted, read_page,

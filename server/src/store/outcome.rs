@@ -71,7 +71,8 @@ impl Kept {
                 ),
             )),
             Kept::Encoded(encoded) => {
-                let decoded = postcard::from_bytes(encoded).expect("what is kept was encoded or checked here");
+                let decoded =
+                    postcard::from_bytes(encoded).expect("what is kept was encoded or checked here");
                 from_version_1(decoded)
             }
         }
