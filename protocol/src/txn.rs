@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::kv::check_end;
 use crate::{ErrorCode, Failure, KeyValue, LeaseId, Limits, Revision};
 
-/// Most keys that the ranges of one transaction may hold together. The same on every node: it decides what is applied.
+/// Most compares and operations of one transaction, both branches and what is nested in them counted; and most keys that its
+/// ranges may hold together. The same on every node: it decides what is applied.
 pub const MAX_TXN_KEYS: usize = 10_000;
 
 /// Most bytes of keys and values that one transaction may answer. The same on every node.
@@ -277,14 +278,22 @@ impl<'a> Txn<'a> {
 
     /// What a client may ask for.
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), Failure> {
-        self.check_at(1, limits)
+        self.check_at(1, &mut 0, limits)
     }
 
-    fn check_at(&self, depth: usize, limits: &Limits) -> Result<(), Failure> {
+    /// `count`: compares and operations of what was checked before.
+    fn check_at(&self, depth: usize, count: &mut usize, limits: &Limits) -> Result<(), Failure> {
         if depth > MAX_TXN_DEPTH {
             return Err(refused(format!(
                 "transactions are nested more than {MAX_TXN_DEPTH} deep"
             )));
+        }
+        *count += self.compare.len() + self.then.len() + self.otherwise.len();
+        if *count > MAX_TXN_KEYS {
+            return Err(Failure::new(
+                ErrorCode::TooLarge,
+                format!("the transaction has more than {MAX_TXN_KEYS} compares and operations"),
+            ));
         }
         for compare in &self.compare {
             check_keys(&compare.keys, limits)?;
@@ -292,14 +301,12 @@ impl<'a> Txn<'a> {
                 limits.check_value(value)?;
             }
         }
-        self.then
-            .iter()
-            .chain(&self.otherwise)
-            .try_for_each(|op| check_op(op, depth, limits))
+        let mut ops = self.then.iter().chain(&self.otherwise);
+        ops.try_for_each(|op| check_op(op, depth, count, limits))
     }
 }
 
-fn check_op(op: &Op<'_>, depth: usize, limits: &Limits) -> Result<(), Failure> {
+fn check_op(op: &Op<'_>, depth: usize, count: &mut usize, limits: &Limits) -> Result<(), Failure> {
     match op {
         Op::Put {
             key, value, lifetime, ..
@@ -318,7 +325,7 @@ fn check_op(op: &Op<'_>, depth: usize, limits: &Limits) -> Result<(), Failure> {
         Op::Delete { keys, .. } | Op::Get { keys, .. } => check_keys(keys, limits),
         Op::Txn(encoded) => Txn::decode(encoded)
             .map_err(|error| refused(format!("a nested transaction is not valid: {error}")))?
-            .check_at(depth + 1, limits),
+            .check_at(depth + 1, count, limits),
     }
 }
 
@@ -327,11 +334,111 @@ fn check_keys(keys: &Keys<'_>, limits: &Limits) -> Result<(), Failure> {
         Keys::One(key) => limits.check_key(key),
         Keys::Range { from, to } => {
             check_end(from, limits)?;
-            to.map_or(Ok(()), |to| check_end(to, limits))
+            to.map_or(Ok(()), |to| check_end(to, limits))?;
+            Err(refused(
+                "this version executes no ranges in transactions; nothing was proposed".to_owned(),
+            ))
         }
     }
 }
 
 fn refused(message: String) -> Failure {
     Failure::new(ErrorCode::BadRequest, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(key: &[u8]) -> Op<'_> {
+        Op::Get {
+            keys: Keys::One(key),
+            shape: Shape::Records,
+            limit: None,
+        }
+    }
+
+    fn refusal(txn: &Txn<'_>) -> ErrorCode {
+        txn.check(&Limits::default()).expect_err("refused").code
+    }
+
+    fn nested(depth: usize) -> Bytes {
+        let mut encoded = Txn::default().encode();
+        for _ in 1..depth {
+            let txn = Txn {
+                then: vec![Op::Txn(&encoded)],
+                ..Txn::default()
+            };
+            encoded = txn.encode();
+        }
+        encoded
+    }
+
+    #[test]
+    fn a_transaction_is_as_deep_as_the_limit_and_no_deeper() {
+        let limits = Limits::default();
+        let (deepest, deeper) = (nested(MAX_TXN_DEPTH), nested(MAX_TXN_DEPTH + 1));
+        assert_eq!(Txn::decode(&deepest).expect("one").check(&limits), Ok(()));
+        assert_eq!(
+            refusal(&Txn::decode(&deeper).expect("one")),
+            ErrorCode::BadRequest
+        );
+        assert_eq!(
+            refusal(&Txn {
+                otherwise: vec![Op::Txn(b"?")],
+                ..Txn::default()
+            }),
+            ErrorCode::BadRequest
+        );
+    }
+
+    #[test]
+    fn operations_are_counted_wherever_they_are_nested() {
+        let half = Txn {
+            then: vec![get(b"k"); MAX_TXN_KEYS / 2],
+            ..Txn::default()
+        };
+        assert_eq!(half.check(&Limits::default()), Ok(()));
+        let encoded = half.encode();
+        let whole = Txn {
+            otherwise: vec![Op::Txn(&encoded); 2],
+            ..Txn::default()
+        };
+        assert_eq!(refusal(&whole), ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn ranges_and_times_to_live_of_nothing_are_bad_requests() {
+        let put = |lifetime| Op::Put {
+            key: b"k",
+            value: b"v",
+            lifetime,
+            previous: Previous::Unwanted,
+        };
+        let range = Keys::Range { from: b"a", to: None };
+        let of = |op| Txn {
+            then: vec![op],
+            ..Txn::default()
+        };
+        for op in [
+            put(Lifetime::Ttl { ttl_ms: 0 }),
+            put(Lifetime::Lease(LeaseId(0))),
+            Op::Delete {
+                keys: range,
+                previous: Previous::Unwanted,
+            },
+            Op::Increment { key: b"", by: 1 },
+        ] {
+            assert_eq!(refusal(&of(op)), ErrorCode::BadRequest);
+        }
+        let compare = Compare {
+            keys: range,
+            test: Test::Absent,
+        };
+        let compared = Txn {
+            compare: vec![compare],
+            ..Txn::default()
+        };
+        assert_eq!(refusal(&compared), ErrorCode::BadRequest);
+    }
 }

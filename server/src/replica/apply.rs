@@ -96,7 +96,7 @@ impl Formed {
                 mark("apply waits for room in the overlay");
                 break;
             }
-            let Applied::Done(answer) = self.store.apply(entry) else {
+            let Applied::Done(outcome) = self.store.apply(entry) else {
                 self.look_up_for_entries(out);
                 break;
             };
@@ -105,7 +105,7 @@ impl Formed {
             self.drains
                 .note_applied(id.index, size_bytes, &self.config.retention);
             self.divergence.applied(id.index, self.store.state_hash());
-            self.settle_write(id, answer, out);
+            self.settle_write(id, outcome, out);
             last = Some(id.index);
         }
         let Some(last) = last else { return };

@@ -11,6 +11,7 @@ use super::expiry::Expiry;
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::{Hop, Token};
+use crate::store::Outcome;
 
 /// A write that could not be passed on to the leader is tried again after this, or when a leader becomes known.
 const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
@@ -367,14 +368,14 @@ impl Formed {
         }
     }
 
-    /// The entry `id` was applied with this answer: tells who waits for that index.
-    pub(super) fn settle_write(&mut self, id: EntryId, mut answer: Option<Answer>, out: &mut Outbox) {
+    /// The entry `id` was applied and came to this: tells who waits for that index.
+    pub(super) fn settle_write(&mut self, id: EntryId, mut outcome: Option<Outcome>, out: &mut Outbox) {
         while let Some(settled) = self.writes.settle(id) {
             match settled {
                 Settled::Applied(token) => {
-                    let outcome = Ok(answer
+                    let outcome = outcome
                         .take()
-                        .expect("puts and deletes, all that clients may propose, have answers"));
+                        .expect("all that clients may propose comes to something");
                     let header = self.header();
                     out.finish(token, Response { header, outcome });
                 }
@@ -463,7 +464,12 @@ fn proposals(batch: &[WaitingWrite], stamp: Stamp) -> Vec<Proposal> {
     let mut block: Bytes = block.freeze();
     let proposal = |write: &WaitingWrite| Proposal {
         kind: EntryKind::Command,
-        stamp,
+        stamp: write.command.once().map_or(stamp, |once| Stamp {
+            session: once.session.0,
+            sequence: once.sequence,
+            first_unacknowledged: once.first_unacknowledged,
+            ..stamp
+        }),
         payload: block.split_to(write.command.encoded().len()),
     };
     batch.iter().map(proposal).collect()

@@ -1,5 +1,28 @@
 //! The chained hash of everything applied: equal on two replicas at equal index, or they have diverged (R47).
 
+/// Kinds of effects. Part of what replicas compare: numbers are only added.
+pub(super) mod kind {
+    pub(in super::super) const ENTRY: u64 = 1;
+    pub(in super::super) const PUT: u64 = 2;
+    pub(in super::super) const DELETED: u64 = 3;
+    pub(in super::super) const EXPIRED: u64 = 4;
+    pub(in super::super) const OLDEST_KEPT: u64 = 5;
+    /// A transaction over several keys begins: the effects behind it are of one revision.
+    pub(in super::super) const TXN: u64 = 6;
+    /// The key that was put hangs on this lease.
+    pub(in super::super) const ATTACHED: u64 = 7;
+    /// Granted or renewed.
+    pub(in super::super) const LEASE_SET: u64 = 8;
+    pub(in super::super) const LEASE_ENDED: u64 = 9;
+    /// Opened, renewed or written in.
+    pub(in super::super) const SESSION_SET: u64 = 10;
+    pub(in super::super) const SESSION_ENDED: u64 = 11;
+    /// The write of this sequence was applied.
+    pub(in super::super) const SESSION_WRITE: u64 = 12;
+    pub(in super::super) const REMEMBERED: u64 = 13;
+    pub(in super::super) const FORGOTTEN: u64 = 14;
+}
+
 /// A hash over a chain of effects.
 ///
 /// Sixteen bytes a step through one 64 x 64 -> 128 bit multiplication, so that it costs far less than the map update it

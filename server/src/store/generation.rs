@@ -1,7 +1,7 @@
 //! One generation of the overlay: what was written since the generation before it, newest state of each key.
 
 use bytes::Bytes;
-use raftkv_protocol::Revision;
+use raftkv_protocol::{LeaseId, Revision};
 
 use super::key::Key;
 use super::record::{GenerationNumber, Lineage, Slot, Stored};
@@ -112,6 +112,7 @@ pub(super) struct Put<'a> {
     pub(super) value: &'a [u8],
     pub(super) revision: Revision,
     pub(super) deadline_us: Option<u64>,
+    pub(super) lease: Option<LeaseId>,
 }
 
 impl Put<'_> {
@@ -121,6 +122,7 @@ impl Put<'_> {
             mod_revision: self.revision,
             lineage,
             deadline_us: self.deadline_us,
+            lease: self.lease,
         }
     }
 }

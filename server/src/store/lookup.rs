@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use raftkv_protocol::{Command, Condition, Record};
+use raftkv_protocol::{Command, Record};
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Entry, EntryKind, Index};
 
 use super::key::Key;
-use super::machine::{EXPIRIES_PER_ENTRY, Store, decoded};
+use super::machine::{Store, decoded};
+use super::needs::{Need, tell_needs};
 use super::record::{GenerationNumber, Lineage, Slot, Stored};
 
 /// Most keys of one lookup for waiting entries; the next ones follow when these are there.
-const KEYS_PER_LOOKUP: usize = 4096;
+pub(super) const KEYS_PER_LOOKUP: usize = 4096;
 
 /// The state of a key as far as memory knows it.
 pub(super) enum Truth<'a> {
@@ -92,23 +93,27 @@ impl Store {
         }
     }
 
+    /// The same, where a record counts as unknown as long as its lineage is open.
+    pub(super) fn whole(&self, key: &[u8]) -> Truth<'_> {
+        let stored = match self.truth(key) {
+            Truth::Live(stored) if is_open(stored) => stored,
+            known => return known,
+        };
+        // Its lineage was resolved after its generation was frozen: then the whole of it is here.
+        let resolved = [self.cache.get(key), self.gathered.get(key)];
+        let mut resolved = resolved.into_iter().flatten().flatten();
+        resolved
+            .find(|resolved| resolved.mod_revision == stored.mod_revision && !is_open(resolved))
+            .map_or(Truth::Unknown, Truth::Live)
+    }
+
     /// The record of `key` at the latest state.
     #[must_use]
     pub fn look(&self, key: &[u8]) -> Looked {
-        let stored = match self.truth(key) {
-            Truth::Live(stored) => stored,
-            Truth::Absent => return Looked::Absent,
-            Truth::Unknown => return Looked::Unknown,
-        };
-        if let Some(record) = stored.record() {
-            return Looked::Found(record);
-        }
-        // Its lineage was resolved after its generation was frozen: then the cache has the whole of it.
-        match self.cache.get(key) {
-            Some(Some(resolved)) if resolved.mod_revision == stored.mod_revision => {
-                resolved.record().map_or(Looked::Unknown, Looked::Found)
-            }
-            _ => Looked::Unknown,
+        match self.whole(key) {
+            Truth::Live(stored) => stored.record().map_or(Looked::Unknown, Looked::Found),
+            Truth::Absent => Looked::Absent,
+            Truth::Unknown => Looked::Unknown,
         }
     }
 
@@ -134,13 +139,7 @@ impl Store {
             self.cache.insert(key.into(), base.clone());
             return base;
         };
-        let is_open = matches!(
-            &held.slot,
-            Slot::Live(Stored {
-                lineage: Lineage::Over { .. },
-                ..
-            })
-        );
+        let is_open = held.slot.live().is_some_and(is_open);
         let resolved = self.overlay.resolved(key, base);
         let Some(stored) = resolved.as_ref().filter(|_| is_open) else {
             return resolved;
@@ -164,34 +163,15 @@ impl Store {
             }
             missing.through = Some(entry.id.index);
             self.miss_due(self.log_time_us().max(entry.stamp.log_time_us), &mut missing);
-            if entry.kind == EntryKind::Command
-                && let Some(key) = depends_on(&decoded(entry))
-            {
-                self.miss(key, &mut missing);
+            if entry.kind == EntryKind::Command {
+                tell_needs(&decoded(entry), &mut |key, need| {
+                    if !self.knows(key, need) {
+                        missing.add(key);
+                    }
+                });
             }
         }
         missing
-    }
-
-    /// Records of keys that may expire by then.
-    fn miss_due(&self, log_time_us: u64, missing: &mut Missing) {
-        let mut expiring = 0;
-        for (deadline_us, key) in self.deadlines.due(log_time_us) {
-            if expiring >= EXPIRIES_PER_ENTRY || missing.keys.len() >= KEYS_PER_LOOKUP {
-                return;
-            }
-            match self.truth(key.as_bytes()) {
-                Truth::Unknown => drop(missing.keys.insert(Bytes::copy_from_slice(key.as_bytes()))),
-                Truth::Live(stored) if stored.deadline_us == Some(deadline_us) => expiring += 1,
-                Truth::Live(_) | Truth::Absent => {}
-            }
-        }
-    }
-
-    fn miss(&self, key: &[u8], missing: &mut Missing) {
-        if matches!(self.truth(key), Truth::Unknown) {
-            missing.keys.insert(Bytes::copy_from_slice(key));
-        }
     }
 
     /// What [`Store::missing`] named was looked up, and nothing was applied since.
@@ -205,32 +185,44 @@ impl Store {
                 self.gathered.records.insert(key[..].into(), None);
                 continue;
             }
-            self.gathered
-                .records
-                .insert(key[..].into(), record.as_ref().map(owned));
+            let record = record.as_ref().map(owned);
+            self.gather(&key, record);
         }
         self.gathered.through = Some(through);
     }
 
-    /// Has memory what the command depends on?
-    pub(super) fn is_ready(&self, command: &Command<'_>) -> bool {
-        depends_on(command).is_none_or(|key| !matches!(self.truth(key), Truth::Unknown))
+    /// Keeps what the base holds of a key, or what that makes of a record whose lineage is open.
+    fn gather(&mut self, key: &[u8], base: Option<Stored>) {
+        let held = self.overlay.find(key);
+        if !held.is_some_and(|held| held.slot.live().is_some_and(is_open)) {
+            self.gathered.records.insert(key.into(), base);
+            return;
+        }
+        let resolved = self.overlay.resolved(key, base);
+        match &resolved {
+            Some(stored) if self.overlay.active().get(key).is_some() => {
+                let lineage = stored.lineage;
+                self.overlay.active_mut().resolve(key, lineage);
+            }
+            Some(_) | None => drop(self.gathered.records.insert(key.into(), resolved)),
+        }
     }
 
-    /// Has memory the records of all keys that may expire by then?
-    pub(super) fn is_expiry_ready(&self, log_time_us: u64) -> bool {
-        let mut expiring = 0;
-        for (deadline_us, key) in self.deadlines.due(log_time_us) {
-            match self.truth(key.as_bytes()) {
-                Truth::Unknown => return false,
-                Truth::Live(stored) if stored.deadline_us == Some(deadline_us) => expiring += 1,
-                Truth::Live(_) | Truth::Absent => {}
-            }
-            if expiring >= EXPIRIES_PER_ENTRY {
-                return true;
-            }
-        }
-        true
+    /// Has memory what the command depends on?
+    pub(super) fn is_ready(&self, command: &Command<'_>) -> bool {
+        let mut is_ready = true;
+        tell_needs(command, &mut |key, need| {
+            is_ready = is_ready && self.knows(key, need)
+        });
+        is_ready
+    }
+
+    fn knows(&self, key: &[u8], need: Need) -> bool {
+        let truth = match need {
+            Need::Record => self.truth(key),
+            Need::Whole => self.whole(key),
+        };
+        !matches!(truth, Truth::Unknown)
     }
 }
 
@@ -243,25 +235,15 @@ pub struct Missing {
     pub through: Option<Index>,
 }
 
-/// The key whose old record decides what a command does.
-fn depends_on<'a>(command: &Command<'a>) -> Option<&'a [u8]> {
-    match *command {
-        Command::Put {
-            condition: Condition::Always,
-            ..
-        }
-        | Command::Tick
-        | Command::KeepHistoryFrom { .. } => None,
-        Command::Txn(_)
-        | Command::Once { .. }
-        | Command::GrantLease { .. }
-        | Command::RenewLeases { .. }
-        | Command::RevokeLease { .. }
-        | Command::OpenSession { .. }
-        | Command::RenewSession { .. }
-        | Command::CloseSession { .. } => None,
-        Command::Put { key, .. } | Command::Delete { key, .. } => Some(key),
+impl Missing {
+    pub(super) fn add(&mut self, key: &[u8]) {
+        self.keys.insert(Bytes::copy_from_slice(key));
     }
+}
+
+/// Is its creation told by what is beneath?
+fn is_open(stored: &Stored) -> bool {
+    matches!(stored.lineage, Lineage::Over { .. })
 }
 
 /// A copy that pins no block of the base's.

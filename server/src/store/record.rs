@@ -14,7 +14,7 @@
 //! All numbers little-endian. A deleted record ends after mod_revision.
 
 use bytes::{Buf, BufMut, Bytes};
-use raftkv_protocol::{Record, Revision};
+use raftkv_protocol::{LeaseId, Record, Revision};
 
 const FORMAT_VERSION: u8 = 1;
 const FLAG_DEADLINE: u8 = 1;
@@ -79,6 +79,8 @@ pub struct Stored {
     pub lineage: Lineage,
     /// Log time at which the key expires, microseconds.
     pub deadline_us: Option<u64>,
+    /// The lease that the key hangs on; then it has no deadline of its own.
+    pub lease: Option<LeaseId>,
 }
 
 impl Stored {
@@ -122,7 +124,7 @@ impl Stored {
             create_revision,
             mod_revision: self.mod_revision,
             version,
-            lease: None,
+            lease: self.lease,
         })
     }
 }
@@ -181,6 +183,7 @@ impl Slot {
                 mod_revision: stored.mod_revision,
                 lineage: stored.lineage,
                 deadline_us: stored.deadline_us,
+                lease: stored.lease,
             },
             Slot::Deleted(revision) => SlotRef::Deleted(*revision),
         }
@@ -231,15 +234,13 @@ impl Slot {
             }
         };
         let deadline_us = (flags & FLAG_DEADLINE != 0).then(|| bytes.get_u64_le());
-        if flags & FLAG_LEASE != 0 {
-            // Room kept: no lease can be attached to a key yet.
-            bytes.advance(8);
-        }
+        let lease = (flags & FLAG_LEASE != 0).then(|| LeaseId(bytes.get_u64_le()));
         Ok(Slot::Live(Stored {
             value: bytes,
             mod_revision,
             lineage,
             deadline_us,
+            lease,
         }))
     }
 }
@@ -253,6 +254,7 @@ pub enum SlotRef<'a> {
         mod_revision: Revision,
         lineage: Lineage,
         deadline_us: Option<u64>,
+        lease: Option<LeaseId>,
     },
     Deleted(Revision),
 }
@@ -272,8 +274,11 @@ impl SlotRef<'_> {
         match *self {
             SlotRef::Deleted(_) => 10,
             SlotRef::Live {
-                value, deadline_us, ..
-            } => 26 + deadline_us.map_or(0, |_| 8) + value.len(),
+                value,
+                deadline_us,
+                lease,
+                ..
+            } => 26 + deadline_us.map_or(0, |_| 8) + lease.map_or(0, |_| 8) + value.len(),
         }
     }
 
@@ -290,6 +295,7 @@ impl SlotRef<'_> {
                 mod_revision,
                 lineage,
                 deadline_us,
+                lease,
             } => {
                 let (over, first, second) = match lineage {
                     Lineage::Known {
@@ -299,12 +305,17 @@ impl SlotRef<'_> {
                     Lineage::Over { first, writes } => (FLAG_OVER, first, writes),
                 };
                 out.put_u8(FORMAT_VERSION);
-                out.put_u8(over | deadline_us.map_or(0, |_| FLAG_DEADLINE));
+                let deadline_flag = deadline_us.map_or(0, |_| FLAG_DEADLINE);
+                let lease_flag = lease.map_or(0, |_| FLAG_LEASE);
+                out.put_u8(over | deadline_flag | lease_flag);
                 out.put_u64_le(mod_revision.0);
                 out.put_u64_le(first.0);
                 out.put_u64_le(second);
                 if let Some(deadline_us) = deadline_us {
                     out.put_u64_le(deadline_us);
+                }
+                if let Some(lease) = lease {
+                    out.put_u64_le(lease.0);
                 }
                 out.put_slice(value);
             }
@@ -346,7 +357,7 @@ mod tests {
 
     #[test]
     fn slots_come_back_as_they_were() {
-        for deadline_us in [None, Some(77)] {
+        for (deadline_us, lease) in [(None, None), (Some(77), None), (None, Some(LeaseId(5)))] {
             for lineage in [
                 Lineage::Known {
                     create_revision: Revision(3),
@@ -362,6 +373,7 @@ mod tests {
                     mod_revision: Revision(12),
                     lineage,
                     deadline_us,
+                    lease,
                 }));
             }
         }
@@ -378,6 +390,7 @@ mod tests {
                 version: 1,
             },
             deadline_us: Some(1),
+            lease: Some(LeaseId(1)),
         });
         let mut whole = Vec::new();
         slot.encode(&mut whole);
@@ -408,6 +421,7 @@ mod tests {
                 version: 4,
             },
             deadline_us: None,
+            lease: None,
         };
         let grown = Lineage::Known {
             create_revision: Revision(2),

@@ -131,6 +131,7 @@ pub(crate) fn fill(base: &LsmBase, options: &Options) -> Result<(), Box<dyn Erro
                     version: 1,
                 },
                 deadline_us: None,
+                lease: None,
             });
             Ok(Row {
                 key: row_key(&key(number)),

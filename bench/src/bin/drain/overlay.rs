@@ -36,6 +36,7 @@ pub(crate) fn fresh(value: Bytes, revision: Revision, known: Option<Lineage>) ->
         mod_revision: revision,
         lineage: known.unwrap_or(blind),
         deadline_us: None,
+        lease: None,
     })
 }
 

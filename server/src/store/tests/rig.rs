@@ -12,8 +12,8 @@ use crate::store::base::{Base, TwinBase};
 use crate::store::history::History;
 use crate::store::snapshot::Source;
 use crate::store::{
-    Applied, BaseRecords, Frozen, GenerationNumber, Looked, State, Store, StoreConfig, StoreNumber,
-    companions_in, deadlines_in, drain, record_in,
+    Applied, BaseRecords, Frozen, GenerationNumber, Looked, Outcome, State, Store, StoreConfig, StoreNumber,
+    companions_in, drain, record_in, tables_in,
 };
 
 /// Applies commands one after the other, at log times in milliseconds.
@@ -76,27 +76,46 @@ impl<B: Base> Applier<B> {
         }
     }
 
+    /// Of a command that is not refused.
     pub(in crate::store) fn apply(&mut self, log_time_ms: u64, command: &Command<'_>) -> Option<Answer> {
+        let outcome = self.execute(log_time_ms, command);
+        outcome.map(|outcome| outcome.expect("not refused"))
+    }
+
+    pub(in crate::store) fn execute(&mut self, log_time_ms: u64, command: &Command<'_>) -> Option<Outcome> {
         let encoded = match command {
             Command::Tick => CheckedCommand::tick(),
             Command::KeepHistoryFrom { oldest } => CheckedCommand::keep_history_from(*oldest),
             _ => CheckedCommand::new(command, &Limits::default()).unwrap(),
         };
-        let entry = self.entry(EntryKind::Command, log_time_ms, encoded.encoded().clone());
+        self.apply_checked(log_time_ms, &encoded)
+    }
+
+    pub(in crate::store) fn apply_checked(
+        &mut self,
+        log_time_ms: u64,
+        command: &CheckedCommand,
+    ) -> Option<Outcome> {
+        let mut entry = self.entry(EntryKind::Command, log_time_ms, command.encoded().clone());
+        if let Some(once) = command.once() {
+            entry.stamp.session = once.session.0;
+            entry.stamp.sequence = once.sequence;
+            entry.stamp.first_unacknowledged = once.first_unacknowledged;
+        }
         self.log.push(entry.clone());
         self.apply_entry(&entry)
     }
 
     /// Looks up what the entry waits for, as often as it takes.
-    fn apply_entry(&mut self, entry: &Entry) -> Option<Answer> {
+    fn apply_entry(&mut self, entry: &Entry) -> Option<Outcome> {
         for _ in 0..10 {
             let hash = self.store.state_hash();
             match self.store.apply(entry) {
-                Applied::Done(answer) => {
+                Applied::Done(outcome) => {
                     if let Some(events) = self.store.take_events() {
                         self.history.push(events);
                     }
-                    return answer;
+                    return outcome;
                 }
                 Applied::Waits => {
                     assert_eq!(
@@ -178,9 +197,9 @@ impl<B: Base> Applier<B> {
         let (store, from) = match companions {
             None => (Store::new(Index::FIRST, self.config), Index::FIRST),
             Some(companions) => {
-                let deadlines = deadlines_in(&view).unwrap();
+                let tables = tables_in(&view).unwrap();
                 let from = companions.applied.index.next();
-                (Store::over_base(&companions, deadlines, self.config), from)
+                (Store::over_base(&companions, tables, self.config), from)
             }
         };
         self.store = store;

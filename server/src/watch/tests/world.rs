@@ -67,6 +67,7 @@ impl History {
                         writes: 1,
                     },
                     deadline_us: None,
+                    lease: None,
                 }),
             };
             self.records

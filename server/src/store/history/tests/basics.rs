@@ -23,6 +23,7 @@ pub(super) fn live(value: &[u8], revision: u64) -> Slot {
             version: 1,
         },
         deadline_us: None,
+        lease: None,
     })
 }
 

@@ -40,6 +40,7 @@ fn push_all(history: &History<RealDisk>, value_bytes: usize) -> [Took; 3] {
                 mod_revision: Revision(revision),
                 lineage,
                 deadline_us: None,
+                lease: None,
             };
             buffer.push(&key_of(revision), slot);
         }

@@ -23,6 +23,7 @@ fn golden() -> DurableImage {
         mod_revision: Revision(revision),
         lineage,
         deadline_us,
+        lease: None,
     };
     let over = Lineage::Over {
         first: Revision(2),
@@ -46,6 +47,7 @@ fn golden() -> DurableImage {
         mod_revision: Revision(1),
         lineage: known,
         deadline_us: Some(5),
+        lease: None,
     };
     writer.push(b"blind", Revision(2), None).unwrap();
     writer.push(b"gone", Revision(4), Some(&stored)).unwrap();

@@ -192,6 +192,7 @@ impl World {
                         looks,
                     ),
                     deadline_us,
+                    lease: None,
                 }),
             };
             self.buffer.push(key, slot.borrowed());

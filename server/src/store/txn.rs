@@ -1,0 +1,337 @@
+//! What a transaction would do, found out before anything changes: so one that is refused half-way has changed nothing.
+//!
+//! Each operation sees what those before it did. A key is written at most once, so the record beneath a planned change is
+//! always the store's own.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raftkv_protocol::{
+    Branch, Compare, ErrorCode, Failure, KeyValue, Keys, LeaseId, Lifetime, MAX_TXN_ANSWER_BYTES, Op,
+    OpResult, Previous, Record, Revision, Shape, Test, Txn,
+};
+
+use super::leases::MAX_KEYS_PER_LEASE;
+use super::lookup::Truth;
+use super::machine::Store;
+use super::needs::{nested, one};
+
+/// What becomes of one key.
+#[derive(Debug)]
+pub(super) enum Change<'a> {
+    #[allow(missing_docs)]
+    Put {
+        value: Cow<'a, [u8]>,
+        deadline_us: Option<u64>,
+        lease: Option<LeaseId>,
+    },
+    /// It was there.
+    Delete,
+}
+
+/// A transaction that can be carried out.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// In the order of the operations, each key once.
+    pub(super) changes: Vec<(&'a [u8], Change<'a>)>,
+    pub(super) branch: Branch,
+    pub(super) results: Vec<OpResult>,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans `txn` over what `store` holds; memory has all that it depends on.
+    ///
+    /// # Errors
+    /// Why all of it is refused; the same on every node.
+    pub(super) fn of(store: &Store, txn: &Txn<'a>) -> Result<Plan<'a>, Failure> {
+        let mut planner = Planner {
+            store,
+            revision: Revision(store.revision.0 + 1),
+            changes: Vec::new(),
+            places: BTreeMap::new(),
+            answer_bytes: 0,
+        };
+        let (branch, results) = planner.run(txn)?;
+        Ok(Plan {
+            changes: planner.changes,
+            branch,
+            results,
+        })
+    }
+}
+
+struct Planner<'s, 'a> {
+    store: &'s Store,
+    /// That of the changes.
+    revision: Revision,
+    changes: Vec<(&'a [u8], Change<'a>)>,
+    /// Keys that were written, with the places of their changes. `None`: a delete of nothing.
+    places: BTreeMap<&'a [u8], Option<usize>>,
+    /// Of keys and values in the results.
+    answer_bytes: usize,
+}
+
+/// A key as the next operation sees it, but for its creation and version.
+struct Current<'c> {
+    value: &'c [u8],
+    mod_revision: Revision,
+    deadline_us: Option<u64>,
+    lease: Option<LeaseId>,
+}
+
+impl<'a> Planner<'_, 'a> {
+    fn run(&mut self, txn: &Txn<'a>) -> Result<(Branch, Vec<OpResult>), Failure> {
+        let (branch, ops) = match txn.compare.iter().all(|compare| self.holds(compare)) {
+            true => (Branch::Then, &txn.then),
+            false => (Branch::Otherwise, &txn.otherwise),
+        };
+        let results: Result<Vec<_>, _> = ops.iter().map(|op| self.run_op(op)).collect();
+        Ok((branch, results?))
+    }
+
+    fn holds(&self, Compare { keys, test }: &Compare<'a>) -> bool {
+        let key = one(keys);
+        let number = |of: fn(&Record) -> u64| self.record(key).as_ref().map_or(0, of);
+        match *test {
+            Test::Exists => self.current(key).is_some(),
+            Test::Absent => self.current(key).is_none(),
+            Test::Value(relation, value) => {
+                let current = self.current(key);
+                current.is_some_and(|current| relation.holds(current.value, value))
+            }
+            Test::Version(relation, version) => relation.holds(&number(|record| record.version), &version),
+            Test::CreateRevision(relation, Revision(revision)) => {
+                relation.holds(&number(|record| record.create_revision.0), &revision)
+            }
+            Test::ModRevision(relation, revision) => {
+                let current = self.current(key);
+                relation.holds(
+                    &current.map_or(Revision(0), |current| current.mod_revision),
+                    &revision,
+                )
+            }
+            Test::Lease(relation, lease) => {
+                let number = |lease: Option<LeaseId>| lease.map_or(0, |lease| lease.0);
+                let current = self.current(key).and_then(|current| current.lease);
+                relation.holds(&number(current), &number(lease))
+            }
+        }
+    }
+
+    fn run_op(&mut self, op: &Op<'a>) -> Result<OpResult, Failure> {
+        match op {
+            Op::Put {
+                key,
+                value,
+                lifetime,
+                previous,
+            } => self.put(key, value, *lifetime, *previous),
+            Op::Increment { key, by } => self.increment(key, *by),
+            Op::Delete { keys, previous } => self.delete(one(keys), *previous),
+            Op::Get { keys, shape, limit } => self.get(keys, *shape, *limit),
+            Op::Txn(encoded) => {
+                let (branch, results) = self.run(&nested(encoded))?;
+                Ok(OpResult::Txn { branch, results })
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: &'a [u8],
+        value: &'a [u8],
+        lifetime: Lifetime,
+        previous: Previous,
+    ) -> Result<OpResult, Failure> {
+        let previous = self.previous(key, previous)?;
+        let (deadline_us, lease) = match lifetime {
+            Lifetime::Unlimited => (None, None),
+            Lifetime::Ttl { ttl_ms } => (Some(self.store.deadline_after(ttl_ms)), None),
+            Lifetime::Lease(id) => (None, Some(self.live_lease(id)?)),
+            Lifetime::Kept => self.lifetime_of(key),
+        };
+        let change = Change::Put {
+            value: Cow::Borrowed(value),
+            deadline_us,
+            lease,
+        };
+        self.change(key, Some(change))?;
+        Ok(OpResult::Put { previous })
+    }
+
+    fn increment(&mut self, key: &'a [u8], by: i64) -> Result<OpResult, Failure> {
+        let old = match self.current(key) {
+            Some(current) => number_in(current.value).ok_or_else(|| not_a_number("a value is no number"))?,
+            None => 0,
+        };
+        let sum = old.checked_add(by);
+        let sum = sum.ok_or_else(|| not_a_number("a sum is no number of 64 bits"))?;
+        let (deadline_us, lease) = self.lifetime_of(key);
+        let change = Change::Put {
+            value: Cow::Owned(sum.to_string().into_bytes()),
+            deadline_us,
+            lease,
+        };
+        self.change(key, Some(change))?;
+        Ok(OpResult::Incremented { value: sum })
+    }
+
+    fn delete(&mut self, key: &'a [u8], previous: Previous) -> Result<OpResult, Failure> {
+        let previous = self.previous(key, previous)?;
+        let is_there = self.current(key).is_some();
+        self.change(key, is_there.then_some(Change::Delete))?;
+        Ok(OpResult::Deleted {
+            count: u64::from(is_there),
+            previous: previous.into_iter().collect(),
+        })
+    }
+
+    fn get(&mut self, keys: &Keys<'a>, shape: Shape, limit: Option<u32>) -> Result<OpResult, Failure> {
+        let key = one(keys);
+        let is_there = self.current(key).is_some();
+        let record = match shape {
+            Shape::CountOnly => None,
+            Shape::Records => self.record(key),
+            Shape::KeysOnly => self.record(key).map(|record| Record {
+                value: Bytes::new(),
+                ..record
+            }),
+        };
+        let found = record.filter(|_| limit != Some(0)).map(|record| KeyValue {
+            key: Bytes::copy_from_slice(key),
+            record,
+        });
+        Ok(OpResult::Got {
+            kvs: self.answered(found)?.into_iter().collect(),
+            count: u64::from(is_there),
+        })
+    }
+
+    /// The key's record from before a change, if it is wanted.
+    fn previous(&mut self, key: &'a [u8], previous: Previous) -> Result<Option<KeyValue>, Failure> {
+        match previous {
+            Previous::Unwanted => Ok(None),
+            Previous::Wanted => {
+                let found = self.record(key).map(|record| KeyValue {
+                    key: Bytes::copy_from_slice(key),
+                    record,
+                });
+                self.answered(found)
+            }
+        }
+    }
+
+    /// Counts what goes into the answer.
+    fn answered(&mut self, found: Option<KeyValue>) -> Result<Option<KeyValue>, Failure> {
+        let bytes = found
+            .as_ref()
+            .map_or(0, |kv| kv.key.len() + kv.record.value.len());
+        self.answer_bytes += bytes;
+        if self.answer_bytes > MAX_TXN_ANSWER_BYTES {
+            let message = format!(
+                "the transaction would answer more than {MAX_TXN_ANSWER_BYTES} bytes of keys and values; nothing was changed"
+            );
+            return Err(Failure::new(ErrorCode::TooLarge, message));
+        }
+        Ok(found)
+    }
+
+    fn change(&mut self, key: &'a [u8], change: Option<Change<'a>>) -> Result<(), Failure> {
+        let place = change.is_some().then_some(self.changes.len());
+        if self.places.insert(key, place).is_some() {
+            return Err(Failure::new(
+                ErrorCode::BadRequest,
+                "a transaction writes a key at most once; this one would do so twice, and nothing was changed",
+            ));
+        }
+        self.changes.extend(change.map(|change| (key, change)));
+        Ok(())
+    }
+
+    /// Deadline and lease of the record until now.
+    fn lifetime_of(&self, key: &[u8]) -> (Option<u64>, Option<LeaseId>) {
+        let current = self.current(key);
+        current.map_or((None, None), |current| (current.deadline_us, current.lease))
+    }
+
+    fn live_lease(&self, id: LeaseId) -> Result<LeaseId, Failure> {
+        if self.store.leases.get(id).is_none() {
+            return Err(lease_not_found(id));
+        }
+        if self.store.leases.key_count(id) >= MAX_KEYS_PER_LEASE {
+            let message = format!(
+                "on lease {id} hang {MAX_KEYS_PER_LEASE} keys, the most that may; nothing was changed"
+            );
+            return Err(Failure::new(ErrorCode::TooLarge, message));
+        }
+        Ok(id)
+    }
+
+    fn planned(&self, key: &[u8]) -> Option<&Change<'a>> {
+        let place = (*self.places.get(key)?)?;
+        Some(&self.changes[place].1)
+    }
+
+    fn current(&self, key: &[u8]) -> Option<Current<'_>> {
+        match self.planned(key) {
+            Some(Change::Delete) => None,
+            Some(Change::Put {
+                value,
+                deadline_us,
+                lease,
+            }) => Some(Current {
+                value,
+                mod_revision: self.revision,
+                deadline_us: *deadline_us,
+                lease: *lease,
+            }),
+            None => match self.store.truth(key) {
+                Truth::Absent => None,
+                Truth::Live(stored) => Some(Current {
+                    value: &stored.value,
+                    mod_revision: stored.mod_revision,
+                    deadline_us: stored.deadline_us,
+                    lease: stored.lease,
+                }),
+                Truth::Unknown => unreachable!("an entry waits for the records that it depends on"),
+            },
+        }
+    }
+
+    /// The whole record of a key as the next operation sees it.
+    fn record(&self, key: &[u8]) -> Option<Record> {
+        let stored = match self.store.whole(key) {
+            Truth::Live(stored) => stored.record(),
+            Truth::Absent => None,
+            Truth::Unknown => unreachable!("an entry waits for the records that it depends on"),
+        };
+        match self.planned(key) {
+            None => stored,
+            Some(Change::Delete) => None,
+            Some(Change::Put { value, lease, .. }) => Some(Record {
+                value: Bytes::copy_from_slice(value),
+                create_revision: stored.as_ref().map_or(self.revision, |old| old.create_revision),
+                mod_revision: self.revision,
+                version: stored.map_or(0, |old| old.version) + 1,
+                lease: *lease,
+            }),
+        }
+    }
+}
+
+/// The number that a value is, in decimal digits.
+fn number_in(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    // A sign that the sum would not have: refused, so that to add 0 changes no value.
+    text.parse().ok().filter(|_| !text.starts_with('+'))
+}
+
+fn not_a_number(what: &str) -> Failure {
+    Failure::new(ErrorCode::NotANumber, format!("{what}; nothing was changed"))
+}
+
+pub(super) fn lease_not_found(id: LeaseId) -> Failure {
+    let message = format!("there is no lease {id} (any more); nothing was changed");
+    Failure::new(ErrorCode::LeaseNotFound, message)
+}
