@@ -9,5 +9,6 @@ mod process;
 mod recover;
 mod rig;
 mod serving;
+mod txn_http;
 mod watch;
 mod watch_http;

@@ -1,0 +1,149 @@
+//! Transactions, leases and idempotency keys, over real sockets.
+
+use serde_json::{Value, json};
+
+use crate::rig::{Cluster, agent, delete, eventually, get, post};
+
+fn txn(cluster: &Cluster, body: &Value) -> Value {
+    let answer = post(&cluster.url(0, "/v1/txn"), &body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.json);
+    answer.json
+}
+
+fn named(url: &str, name: &str, body: &str) -> (u16, Value) {
+    let request = agent().post(url).header("Idempotency-Key", name);
+    let mut response = request.send(body).expect("an answer");
+    let text = response.body_mut().read_to_string().expect("a body");
+    (
+        response.status().as_u16(),
+        serde_json::from_str(&text).expect("JSON"),
+    )
+}
+
+#[test]
+fn a_transaction_happens_whole_or_not_at_all() {
+    let cluster = Cluster::of(3);
+    cluster.wait_ready();
+    let claim = json!({
+        "compare": [{"key": "seat", "exists": false}],
+        "then": [
+            {"put": {"key": "seat", "value": "alice"}},
+            {"increment": {"key": "sold"}},
+            {"get": {"key": "seat"}},
+        ],
+        "else": [{"get": {"key": "seat"}}],
+    });
+    let first = txn(&cluster, &claim);
+    assert_eq!(first["succeeded"], true);
+    assert_eq!(first["results"][1]["increment"]["value"], 1);
+    let seen = &first["results"][2]["get"]["kvs"][0];
+    assert_eq!(
+        (&seen["value"], &seen["mod_revision"]),
+        (&json!("alice"), &first["revision"])
+    );
+    // Both keys at the one revision.
+    let sold = get(&cluster.url(1, "/get?key=sold")).json;
+    assert_eq!(
+        (&sold["value"], &sold["revision"]),
+        (&json!("1"), &first["revision"])
+    );
+
+    let second = txn(&cluster, &claim);
+    assert_eq!(second["succeeded"], false);
+    assert_eq!(second["results"][0]["get"]["kvs"][0]["value"], "alice");
+    assert_eq!(second["revision"], first["revision"], "nothing changed");
+
+    let swap = json!({
+        "then": [
+            {"put": {"key": "seat", "value": "bob", "previous": true}},
+            {"delete": {"key": "sold", "previous": true}},
+            {"txn": {"compare": [{"key": "seat", "value": "bob"}], "then": [{"put": {"key": "nested", "value": "y"}}]}},
+        ],
+    });
+    let swapped = txn(&cluster, &swap);
+    assert_eq!(swapped["results"][0]["put"]["previous"]["value"], "alice");
+    assert_eq!(swapped["results"][1]["delete"]["deleted"], 1);
+    assert_eq!(swapped["results"][2]["txn"]["succeeded"], true);
+    assert_eq!(cluster.get(2, "nested").json["revision"], swapped["revision"]);
+
+    // What fails half-way has changed nothing.
+    let broken = json!({"then": [{"put": {"key": "x", "value": "1"}}, {"increment": {"key": "seat"}}]});
+    let refused = post(&cluster.url(0, "/v1/txn"), &broken.to_string());
+    assert_eq!(refused.json["code"], "not_a_number", "{}", refused.json);
+    let twice = json!({"then": [{"put": {"key": "x", "value": "1"}}, {"delete": {"key": "x"}}]});
+    let refused = post(&cluster.url(0, "/v1/txn"), &twice.to_string());
+    assert_eq!(
+        (refused.status, &refused.json["code"]),
+        (400, &json!("bad_request"))
+    );
+    assert_eq!(cluster.get(0, "x").status, 404);
+    let added = post(&cluster.url(1, "/v1/increment"), r#"{"key":"n","by":-5}"#);
+    assert_eq!(added.json["value"], -5);
+}
+
+#[test]
+fn keys_live_as_long_as_their_lease() {
+    let cluster = Cluster::of(3);
+    cluster.wait_ready();
+    let granted = post(&cluster.url(0, "/v1/leases"), r#"{"ttl_seconds":60}"#).json;
+    let id = granted["id"].as_str().expect("an id").to_owned();
+    for key in ["a", "b"] {
+        let body = json!({"key": key, "value": "v", "lease": id});
+        assert_eq!(post(&cluster.url(1, "/set"), &body.to_string()).status, 200);
+    }
+    let lease = get(&cluster.url(2, &format!("/v1/leases/{id}"))).json;
+    assert_eq!(lease["keys"], json!([{"key": "a"}, {"key": "b"}]));
+    assert!(
+        lease["remaining_seconds"]
+            .as_f64()
+            .is_some_and(|left| left > 50.0 && left <= 60.0)
+    );
+    let renewed = post(&cluster.url(1, &format!("/v1/leases/{id}/renew")), "");
+    assert_eq!(renewed.json["ttl_seconds"], 60);
+    assert_eq!(
+        get(&cluster.url(0, "/v1/leases")).json["leases"][0]["key_count"],
+        2
+    );
+    // Written without it, a key hangs on it no longer.
+    assert_eq!(cluster.set(0, "b", "free").status, 200);
+    let revoked = delete(&cluster.url(0, &format!("/v1/leases/{id}")));
+    assert_eq!(revoked.json["deleted"], 1, "{}", revoked.json);
+    assert_eq!(cluster.get(0, "a").status, 404);
+    assert_eq!(cluster.get(0, "b").status, 200);
+    let gone = get(&cluster.url(0, &format!("/v1/leases/{id}")));
+    assert_eq!(
+        (gone.status, &gone.json["code"]),
+        (404, &json!("lease_not_found"))
+    );
+
+    let short = post(&cluster.url(0, "/v1/leases"), r#"{"ttl_seconds":0.2}"#).json;
+    let body = json!({"key": "c", "value": "v", "lease": short["id"]});
+    assert_eq!(post(&cluster.url(0, "/set"), &body.to_string()).status, 200);
+    eventually("the lease ends, and its key with it", || {
+        cluster.get(1, "c").status == 404
+    });
+    let late = post(&cluster.url(0, "/set"), &body.to_string());
+    assert_eq!(late.json["code"], "lease_not_found", "{}", late.json);
+}
+
+#[test]
+fn a_write_is_applied_once_under_its_name() {
+    let cluster = Cluster::of(3);
+    cluster.wait_ready();
+    let url = |k| cluster.url(k, "/v1/increment");
+    let body = r#"{"key":"n"}"#;
+    let first = named(&url(0), "once", body);
+    assert_eq!((first.0, &first.1["value"]), (200, &json!(1)));
+    // Sent again, at whichever node: the first answer.
+    assert_eq!(named(&url(1), "once", body), first);
+    assert_eq!(named(&url(2), "twice", body).1["value"], 2);
+    let other = named(&url(0), "once", r#"{"key":"m"}"#);
+    assert_eq!(
+        (other.0, &other.1["code"]),
+        (409, &json!("idempotency_conflict")),
+        "{}",
+        other.1
+    );
+    assert_eq!(cluster.get(0, "n").json["value"], "2");
+    assert_eq!(cluster.get(0, "m").status, 404);
+}
