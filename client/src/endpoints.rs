@@ -400,4 +400,48 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &after));
         assert_eq!(endpoints.known.len(), 2, "the endpoint that the user named stays");
     }
+
+    #[test]
+    fn where_all_have_failed_they_take_turns() {
+        let mut endpoints = endpoints(&["a:1", "b:1"]);
+        let mut now = Instant::now();
+        // It hung for long, and is avoided for longer than the other.
+        for _ in 0..4 {
+            endpoints.failed(&Address::from("b:1"), now);
+            now += AVOID_LONGEST;
+        }
+        let mut turns = Vec::new();
+        for _ in 0..4 {
+            let chosen = chosen(&endpoints, Preference::Leader, now);
+            endpoints.failed(&Address::from(&*chosen), now);
+            turns.push(chosen);
+            now += Duration::from_millis(1);
+        }
+        assert_eq!(turns, ["a:1", "b:1", "a:1", "b:1"]);
+    }
+
+    #[test]
+    fn who_was_of_no_use_a_moment_ago_is_not_believed_to_lead() {
+        let mut endpoints = endpoints(&["a:1"]);
+        let (address, now) = (Address::from("a:1"), Instant::now());
+        assert!(endpoints.leads(address.clone(), now));
+        endpoints.failed(&address, now);
+        assert!(!endpoints.leads(address.clone(), now), "it names itself");
+        assert!(endpoints.should_ask(now), "so it is not known who leads");
+        assert!(endpoints.leads(address, now + AVOID), "it may be back");
+    }
+
+    #[test]
+    fn who_knows_no_leader_is_passed_over_for_a_while_and_who_hangs_is_asked_last() {
+        let mut endpoints = endpoints(&["a:1", "b:1", "c:1"]);
+        let now = Instant::now();
+        endpoints.failed(&Address::from("a:1"), now);
+        let later = now + AVOID;
+        assert_eq!(chosen(&endpoints, Preference::Leader, later), "b:1");
+        endpoints.knows_no_leader(&Address::from("b:1"), later);
+        assert_eq!(chosen(&endpoints, Preference::Leader, later), "c:1");
+        endpoints.knows_no_leader(&Address::from("c:1"), later);
+        assert_eq!(chosen(&endpoints, Preference::Leader, later), "a:1");
+        assert_eq!(chosen(&endpoints, Preference::Leader, later + AVOID), "b:1");
+    }
 }

@@ -165,27 +165,35 @@ fn assert_unharmed(seen: &Seen, nodes: &[&Node]) {
     }
 }
 
+/// A node that is a cluster by itself, ready.
+fn one_node(ports: &PortBlock, directory: &Path) -> Node {
+    let mut alone = node(1, ports, &[], directory);
+    alone.start();
+    alone.wait_until_ready(Deadline::seconds(GENEROUS));
+    alone
+}
+
+/// Node `number`, that has joined the nodes before it by way of the first one, and votes.
+fn newcomer(number: usize, ports: &PortBlock, first: &Node, directory: &Path) -> Node {
+    let more = ["--join".to_owned(), format!("127.0.0.1:{}", ports.port(0))];
+    let mut newcomer = node(number, ports, &more, directory);
+    newcomer.start();
+    kvctl(&[first], &["member", "add", &format!("n{number}")]);
+    newcomer.wait_until_ready(Deadline::seconds(GENEROUS));
+    let names: Vec<String> = (1..=number).map(|number| format!("n{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    wait_for_voters(first, &names);
+    newcomer
+}
+
 #[test]
 fn one_node_becomes_three_and_five_and_three_others_under_load() {
     let ports = PortBlock::take().expect("ports");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let join = |number: usize| {
-        let more = ["--join".to_owned(), format!("127.0.0.1:{}", ports.port(0))];
-        node(number, &ports, &more, directory.path())
-    };
-    let mut nodes = vec![node(1, &ports, &[], directory.path())];
-    nodes[0].start();
-    nodes[0].wait_until_ready(Deadline::seconds(GENEROUS));
+    let mut nodes = vec![one_node(&ports, directory.path())];
     let load = Load::start(&[&nodes[0]]);
     for number in 2..=5 {
-        let mut newcomer = join(number);
-        newcomer.start();
-        kvctl(&[&nodes[0]], &["member", "add", &format!("n{number}")]);
-        newcomer.wait_until_ready(Deadline::seconds(GENEROUS));
-        nodes.push(newcomer);
-        let names: Vec<String> = (1..=number).map(|number| format!("n{number}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        wait_for_voters(&nodes[0], &names);
+        nodes.push(newcomer(number, &ports, &nodes[0], directory.path()));
         load.wait_for_writes(20);
     }
     // The first of them leads: it hands over before it goes.
@@ -316,10 +324,9 @@ fn lose_disk_and_replace(nodes: &mut [Node], number: usize, ports: &PortBlock, d
 fn each_original_node_loses_its_disk_once_and_nothing_acknowledged_is_lost() {
     let ports = PortBlock::take().expect("ports");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut nodes = three_nodes(&ports, directory.path());
-    // All clients were given one node only, which is replaced while they go on.
+    let mut nodes = vec![one_node(&ports, directory.path())];
+    // All clients were given one node only, which is replaced while they go on; these when there was no other.
     let load = Load::start(&[&nodes[0]]);
-    let recorded = recorded_load(&nodes);
     let plan = LoadPlan {
         writers: 4,
         keys_each: 16,
@@ -327,6 +334,10 @@ fn each_original_node_loses_its_disk_once_and_nothing_acknowledged_is_lost() {
         round: 1,
     };
     let written = ledger::Load::start(plan, &[nodes[0].native_port()], LONGEST);
+    for number in 2..=3 {
+        nodes.push(newcomer(number, &ports, &nodes[0], directory.path()));
+    }
+    let recorded = recorded_load(&nodes);
     for number in 1..=3 {
         load.wait_for_writes(20);
         recorded.wait_for_answers(100, Deadline::seconds(GENEROUS));
