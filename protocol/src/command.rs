@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::wire::append;
-use crate::{ErrorCode, Failure, LeaseId, Limits, Once, Revision, SessionId, Txn};
+use crate::{ErrorCode, Failure, LeaseId, Limits, MAX_TXN_KEYS, Once, Revision, SessionId, Txn};
 
 /// Longest `Idempotency-Key`, bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
@@ -243,24 +243,19 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         Command::GrantLease { ttl_ms: 0, .. } | Command::OpenSession { ttl_ms: 0 } => {
             refused("the time to live is 0; it must be at least one millisecond")
         }
+        Command::RenewLeases { ids } if ids.len() > MAX_TXN_KEYS => Err(Failure::new(
+            ErrorCode::TooLarge,
+            format!(
+                "{} leases are to be renewed; one request renews at most {MAX_TXN_KEYS}",
+                ids.len()
+            ),
+        )),
         Command::GrantLease { .. }
         | Command::RenewLeases { .. }
         | Command::RevokeLease { .. }
         | Command::OpenSession { .. }
         | Command::RenewSession { .. }
         | Command::CloseSession { .. } => Ok(()),
-    }?;
-    check_executed(command)
-}
-
-/// Commands have their place on the wire before the state machine executes them; until then none gets into a log.
-fn check_executed(command: &Command<'_>) -> Result<(), Failure> {
-    match command {
-        Command::Put { .. } | Command::Delete { .. } | Command::Txn(_) => Ok(()),
-        _ => Err(Failure::new(
-            ErrorCode::BadRequest,
-            "this version does not execute leases, sessions and idempotency keys; nothing was proposed",
-        )),
     }
 }
 
@@ -410,29 +405,54 @@ mod tests {
     }
 
     #[test]
-    fn what_the_state_machine_does_not_execute_is_refused_before_it_is_proposed() {
-        let session = SessionId(1);
-        for command in [
-            Command::Once {
-                idempotency_key: b"k",
-                command: &encode(&Command::Delete {
-                    key: b"k",
-                    condition: Condition::Always,
-                }),
-            },
-            Command::GrantLease { id: None, ttl_ms: 1 },
-            Command::RenewLeases {
-                ids: vec![LeaseId(1)],
-            },
-            Command::RevokeLease { id: LeaseId(1) },
-            Command::OpenSession { ttl_ms: 1 },
-            Command::RenewSession { session },
-            Command::CloseSession { session },
-        ] {
-            let (code, message) = refusal(&command);
-            assert_eq!(code, ErrorCode::BadRequest);
-            assert!(message.contains("does not execute"), "{command:?}: {message}");
+    fn a_command_under_an_idempotency_key_is_checked_as_the_command_itself() {
+        let under = |idempotency_key: &[u8], command: &Command<'_>| {
+            let command = encode(command);
+            refusal(&Command::Once {
+                idempotency_key,
+                command: &command,
+            })
+        };
+        assert_eq!(under(b"", &put(b"k", b"v", None)).0, ErrorCode::BadRequest);
+        assert_eq!(under(b"i", &put(b"", b"v", None)).0, ErrorCode::BadRequest);
+        assert_eq!(under(b"i", &put(b"kkkkk", b"v", None)).0, ErrorCode::TooLarge);
+        assert_eq!(under(b"i", &Command::Tick).0, ErrorCode::BadRequest);
+        let inner = encode(&put(b"k", b"v", None));
+        let once = Command::Once {
+            idempotency_key: b"i",
+            command: &inner,
+        };
+        assert!(CheckedCommand::new(&once, &LIMITS).is_ok());
+        assert_eq!(under(b"j", &once).0, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn clients_choose_ids_of_leases_below_those_of_the_server() {
+        let grant = |id| Command::GrantLease {
+            id: Some(LeaseId(id)),
+            ttl_ms: 1,
+        };
+        for id in [0, LeaseId::FIRST_OF_SERVER.0] {
+            assert_eq!(refusal(&grant(id)).0, ErrorCode::BadRequest);
         }
+        assert!(CheckedCommand::new(&grant(LeaseId::FIRST_OF_SERVER.0 - 1), &LIMITS).is_ok());
+        for command in [
+            Command::GrantLease { id: None, ttl_ms: 0 },
+            Command::OpenSession { ttl_ms: 0 },
+        ] {
+            assert_eq!(refusal(&command).0, ErrorCode::BadRequest);
+        }
+    }
+
+    #[test]
+    fn one_request_renews_so_many_leases_and_no_more() {
+        let limits = Limits::default();
+        let renew = |count| Command::RenewLeases {
+            ids: vec![LeaseId(1); count],
+        };
+        assert!(CheckedCommand::new(&renew(MAX_TXN_KEYS), &limits).is_ok());
+        let refused = CheckedCommand::new(&renew(MAX_TXN_KEYS + 1), &limits).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::TooLarge);
     }
 
     #[test]

@@ -252,12 +252,9 @@ fn request(kind: RequestKind, raw: Bytes, limits: &Limits) -> Result<Request, Fa
         RequestKind::Status => Ok(Request::Status),
         RequestKind::Member => plain(&raw, "change of members").map(Request::Member),
         RequestKind::WriteOnce(once) => {
-            checked_once(once)?;
-            // To apply it as an ordinary write would break the promise that it is applied once.
-            Err(Failure::new(
-                ErrorCode::BadRequest,
-                "this version has no sessions; nothing was proposed",
-            ))
+            let once = checked_once(once)?;
+            let command = CheckedCommand::from_client(raw, limits)?;
+            Ok(Request::Write(command.within(once)))
         }
         RequestKind::Range => {
             limits.check_request(&raw)?;

@@ -7,13 +7,14 @@ use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use raftkv_protocol::{
-    Address, Admission, Answer, CheckedCommand, ClusterId, Command, Condition, Consistency, ErrorCode,
-    Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch, Introduction,
-    Knock, KnockWay, LeaderHint, Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName,
-    PeerMessage, Presence, Promotion, RaftBody, RaftMessage, ReadBasis, Record, Rejection, RejectionCode,
-    Request, RequestId, Response, Revision, RoleName, SnapshotProgress, Speaker, Standing, StandingReply,
-    Status, Welcome, WireEntry, WireEntryId, decode_command, encode_handshake_reply, encode_hello,
-    encode_peer, encode_request, encode_response,
+    Address, Admission, Answer, Branch, CheckedCommand, ClusterId, Command, Compare, Condition, Consistency,
+    ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch,
+    Introduction, KeyValue, Keys, Knock, KnockWay, LeaderHint, LeaseId, LeaseQuery, LeaseState, Lifetime,
+    Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName, Once, Op, OpResult, PeerMessage,
+    Presence, Previous, Promotion, RaftBody, RaftMessage, ReadBasis, Record, Rejection, RejectionCode,
+    Relation, Request, RequestId, Response, Revision, RoleName, SessionId, Shape, SnapshotProgress, Speaker,
+    Standing, StandingReply, Status, Test, Txn, TxnResult, Welcome, WireEntry, WireEntryId, decode_command,
+    encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
 };
 
 use crate::messages::CONTEXT;
@@ -92,6 +93,168 @@ fn commands() -> Vec<(&'static str, Command<'static>)> {
         ),
         ("command_delete", delete),
     ]
+}
+
+/// A transaction with each compare and operation.
+fn transaction(nested: &[u8]) -> Txn<'_> {
+    let key = Keys::One(b"key");
+    let compare = |test| Compare { keys: key, test };
+    let put = |lifetime| Op::Put {
+        key: b"key",
+        value: b"value",
+        lifetime,
+        previous: Previous::Wanted,
+    };
+    Txn {
+        compare: vec![
+            compare(Test::Exists),
+            compare(Test::Absent),
+            compare(Test::Value(Relation::Equal, b"value")),
+            compare(Test::Version(Relation::NotEqual, 300)),
+            compare(Test::CreateRevision(Relation::Less, Revision(300))),
+            compare(Test::ModRevision(Relation::Greater, Revision(300))),
+            compare(Test::Lease(Relation::Equal, Some(LeaseId(300)))),
+        ],
+        then: vec![
+            put(Lifetime::Unlimited),
+            put(Lifetime::Ttl { ttl_ms: 1000 }),
+            put(Lifetime::Lease(LeaseId(300))),
+            put(Lifetime::Kept),
+            Op::Increment { key: b"key", by: -1 },
+            Op::Txn(nested),
+        ],
+        otherwise: vec![
+            Op::Delete {
+                keys: key,
+                previous: Previous::Unwanted,
+            },
+            Op::Get {
+                keys: key,
+                shape: Shape::KeysOnly,
+                limit: Some(300),
+            },
+        ],
+    }
+}
+
+fn later_commands() -> Vec<Line> {
+    let nested = Txn::default().encode();
+    let put = checked(&commands()[0].1);
+    let session = SessionId(300);
+    let commands = [
+        ("command_txn", Command::Txn(transaction(&nested))),
+        (
+            "command_once",
+            Command::Once {
+                idempotency_key: b"name",
+                command: put.encoded(),
+            },
+        ),
+        (
+            "command_grant_lease",
+            Command::GrantLease {
+                id: Some(LeaseId(300)),
+                ttl_ms: 1000,
+            },
+        ),
+        (
+            "command_renew_leases",
+            Command::RenewLeases {
+                ids: vec![LeaseId(300)],
+            },
+        ),
+        ("command_revoke_lease", Command::RevokeLease { id: LeaseId(300) }),
+        ("command_open_session", Command::OpenSession { ttl_ms: 1000 }),
+        ("command_renew_session", Command::RenewSession { session }),
+        ("command_close_session", Command::CloseSession { session }),
+    ];
+    let mut lines: Vec<Line> = commands
+        .iter()
+        .map(|(name, command)| (name.to_string(), checked(command).encoded().clone()))
+        .collect();
+    let once = Once {
+        session,
+        sequence: 9,
+        first_unacknowledged: 7,
+    };
+    for (name, request) in [
+        ("request_write_once", Request::Write(put.within(once))),
+        ("request_lease", Request::Lease(LeaseQuery::One(LeaseId(300)))),
+        ("request_leases", Request::Lease(LeaseQuery::After(LeaseId(300)))),
+    ] {
+        lines.push(line(name, |out| {
+            encode_request(out, RequestId(300), 1000, &request)
+        }));
+    }
+    lines
+}
+
+fn later_answers() -> Vec<Line> {
+    let record = Record {
+        value: Bytes::from_static(b"value"),
+        create_revision: Revision(2),
+        mod_revision: Revision(200),
+        version: 4,
+        lease: Some(LeaseId(300)),
+    };
+    let kv = KeyValue {
+        key: Bytes::from_static(b"key"),
+        record,
+    };
+    let result = TxnResult {
+        revision: Revision(200),
+        branch: Branch::Otherwise,
+        results: vec![
+            OpResult::Put {
+                previous: Some(kv.clone()),
+            },
+            OpResult::Incremented { value: -1 },
+            OpResult::Deleted {
+                count: 1,
+                previous: vec![kv.clone()],
+            },
+            OpResult::Got {
+                kvs: vec![kv],
+                count: 1,
+            },
+            OpResult::Txn {
+                branch: Branch::Then,
+                results: Vec::new(),
+            },
+        ],
+    };
+    let (id, ttl_ms) = (LeaseId(300), 1000);
+    let lease = LeaseState {
+        id,
+        ttl_ms,
+        remaining_ms: 500,
+        key_count: 1,
+        keys: vec![Bytes::from_static(b"key")],
+    };
+    let revoked = Answer::LeaseRevoked {
+        deleted: 1,
+        revision: Revision(200),
+    };
+    let opened = Answer::SessionOpened {
+        session: SessionId(300),
+        ttl_ms,
+    };
+    [
+        ("answer_txn", Answer::Txn(result)),
+        ("answer_lease_granted", Answer::LeaseGranted { id, ttl_ms }),
+        (
+            "answer_leases_renewed",
+            Answer::LeasesRenewed(vec![Some(1000), None]),
+        ),
+        ("answer_lease_revoked", revoked),
+        ("answer_lease", Answer::Lease(Some(lease.clone()))),
+        ("answer_leases", Answer::Leases(vec![lease])),
+        ("answer_session_opened", opened),
+        ("answer_session_done", Answer::SessionDone),
+    ]
+    .into_iter()
+    .map(|(name, answer)| line(name, response(Ok(answer))))
+    .collect()
 }
 
 fn checked(command: &Command<'_>) -> CheckedCommand {
@@ -518,6 +681,8 @@ fn released_bytes_never_change() {
         answers(),
         peer_messages(),
         membership_messages(),
+        later_commands(),
+        later_answers(),
     ]
     .concat();
     let written: Vec<String> = lines

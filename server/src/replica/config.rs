@@ -4,7 +4,7 @@ use raftkv_protocol::{Address, Introduction};
 use raftkv_raft::{self as raft, Entry};
 
 use crate::store::history::HistoryLimits;
-use crate::store::{Companions, Key, StoreConfig, StoreNumber};
+use crate::store::{Companions, StoreConfig, StoreNumber, Tables};
 
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
@@ -81,8 +81,8 @@ pub struct Restored {
 pub struct RestoredState {
     /// The state machine's numbers.
     pub companions: Companions,
-    /// All keys that expire, and when.
-    pub deadlines: Vec<(u64, Key)>,
+    /// What memory holds all of.
+    pub tables: Tables,
 }
 
 /// What recovery found of this node's log; see [`crate::log::Recovered`].

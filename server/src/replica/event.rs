@@ -10,7 +10,7 @@ use super::{Notice, WatchBegin};
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
 use crate::store::{
-    BaseRecords, Companions, Frozen, GenerationNumber, Key, PageJob, PageNumber, PageOutcome, StoreNumber,
+    BaseRecords, Companions, Frozen, GenerationNumber, PageJob, PageNumber, PageOutcome, StoreNumber, Tables,
 };
 
 /// The shell's name for a request that waits for its answer; never reused while the process lives.
@@ -130,8 +130,8 @@ pub struct ReceivedState {
     pub store: StoreNumber,
     /// The state machine's numbers.
     pub companions: Companions,
-    /// All keys that expire, and when.
-    pub deadlines: Vec<(u64, Key)>,
+    /// What memory holds all of.
+    pub tables: Tables,
 }
 
 /// What a node wants done. Carried out in order; none blocks the next.

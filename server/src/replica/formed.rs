@@ -26,9 +26,9 @@ use super::members::{Members, contradiction};
 use super::node::Asked;
 use super::outbox::Outbox;
 use super::presence::Presences;
-use super::promises::AskedRead;
+use super::promises::{AskedRead, Promise};
 use super::ranges::{AskedRange, Ranges};
-use super::reads::Reads;
+use super::reads::{PendingRead, Reads, Wanted};
 use super::writes::{WaitingWrite, Writes};
 use super::{Event, NodeConfig, Restored, RestoredState, translate};
 use crate::store::Store;
@@ -184,9 +184,15 @@ impl Formed {
                 let message = "there is no watch of this id on this connection";
                 out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
             }
-            Request::Lease(_) => {
-                let message = "this version serves no leases";
-                out.refuse(token, self.refusal(ErrorCode::BadRequest, message));
+            Request::Lease(query) => {
+                out.take_request();
+                self.reads.push(PendingRead {
+                    token,
+                    wanted: Wanted::Leases(query),
+                    deadline,
+                    leader_deadline,
+                    promise: Promise::Linearizable,
+                });
             }
             Request::Write(command) => {
                 out.take_request();
@@ -365,6 +371,6 @@ impl Formed {
 fn restored_store(config: &NodeConfig, base: Index, state: Option<RestoredState>) -> Store {
     match state {
         None => Store::new(base.next(), config.store),
-        Some(state) => Store::over_base(&state.companions, state.deadlines, config.store),
+        Some(state) => Store::over_base(&state.companions, state.tables, config.store),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raftkv_protocol::ErrorCode;
+use raftkv_protocol::{Answer, ErrorCode, LeaseQuery};
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{Index, Time};
 
@@ -87,7 +87,7 @@ impl Lookups {
 fn key_of(read: &PendingRead) -> &Bytes {
     match &read.wanted {
         Wanted::Record(key) => key,
-        Wanted::Page(_) | Wanted::Watch => unreachable!("only records are looked up"),
+        Wanted::Page(_) | Wanted::Leases(_) | Wanted::Watch => unreachable!("only records are looked up"),
     }
 }
 
@@ -97,6 +97,7 @@ impl Formed {
         let key = match &read.wanted {
             Wanted::Record(key) => key,
             Wanted::Page(_) => return self.page_confirmed(read),
+            Wanted::Leases(query) => return self.answer_leases(now, (read.token, *query), out),
             Wanted::Watch => return self.begin_watch(read.token, out),
         };
         let record = match self.store.look(key) {
@@ -109,6 +110,16 @@ impl Formed {
             }
         };
         self.found_for(now, read, record, out);
+    }
+
+    /// Tells about leases, as of the log time that it is now.
+    fn answer_leases(&self, now: Time, (token, query): (Token, LeaseQuery), out: &mut Outbox) {
+        let now_us = self.log_time_now_us(now);
+        let answer = match query {
+            LeaseQuery::One(id) => Answer::Lease(self.store.lease(id, now_us)),
+            LeaseQuery::After(id) => Answer::Leases(self.store.leases_after(id, now_us)),
+        };
+        out.finish(token, self.respond(Ok(answer)));
     }
 
     /// Asks for what the reads of this batch need.

@@ -52,7 +52,7 @@ enum Kind {
 fn kind_of(read: &PendingRead) -> Kind {
     match &read.wanted {
         Wanted::Page(page) if !page.is_of_one_key() => Kind::Listing,
-        Wanted::Page(_) | Wanted::Record(_) | Wanted::Watch => Kind::Key,
+        Wanted::Page(_) | Wanted::Record(_) | Wanted::Leases(_) | Wanted::Watch => Kind::Key,
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::{ErrorCode, Failure};
+use raftkv_protocol::{ErrorCode, Failure, LeaseQuery};
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Index, ReadError, ReadId, ReadOutcome, Time};
 
@@ -39,6 +39,8 @@ pub(super) enum Wanted {
     Record(Bytes),
     /// A page of a range.
     Page(Box<PageRead>),
+    /// About leases, all of which are in memory.
+    Leases(LeaseQuery),
     /// Nothing is read: a watch begins, with all that was acknowledged before.
     Watch,
 }

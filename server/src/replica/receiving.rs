@@ -156,7 +156,7 @@ impl Formed {
         out: &mut Outbox,
     ) {
         let last = offer.last.index;
-        self.store = Store::over_base(&received.companions, received.deadlines, self.config.store);
+        self.store = Store::over_base(&received.companions, received.tables, self.config.store);
         self.members = members;
         self.unapplied.clear();
         self.lookups.ask_again();

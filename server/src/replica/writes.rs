@@ -464,7 +464,12 @@ fn proposals(batch: &[WaitingWrite], stamp: Stamp) -> Vec<Proposal> {
     let mut block: Bytes = block.freeze();
     let proposal = |write: &WaitingWrite| Proposal {
         kind: EntryKind::Command,
-        stamp,
+        stamp: write.command.once().map_or(stamp, |once| Stamp {
+            session: once.session.0,
+            sequence: once.sequence,
+            first_unacknowledged: once.first_unacknowledged,
+            ..stamp
+        }),
         payload: block.split_to(write.command.encoded().len()),
     };
     batch.iter().map(proposal).collect()

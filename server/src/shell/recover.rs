@@ -124,7 +124,7 @@ fn fold_log_into_base(config: &Config, mut storage: Storage) -> Result<u64, Serv
     let (base, last) = (restored.log.base.index, restored.log.last.index);
     let mut store = match restored.state {
         None => Store::new(base.next(), config.store),
-        Some(state) => Store::over_base(&state.companions, state.deadlines, config.store),
+        Some(state) => Store::over_base(&state.companions, state.tables, config.store),
     };
     let reader = log.reader();
     let from = store.applied().unwrap_or(base);

@@ -274,7 +274,7 @@ impl Taker {
                 PartTaken::Whole(Box::new(ReceivedState {
                     store: received.store,
                     companions: received.companions,
-                    deadlines: received.deadlines,
+                    tables: received.tables,
                 }))
             }
         })

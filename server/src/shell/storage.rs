@@ -12,7 +12,7 @@ use crate::membership::Membership;
 use crate::replica::{Restored, RestoredLog, RestoredState};
 use crate::store::base::{Base, LsmBase};
 use crate::store::history::History;
-use crate::store::{StoreError, StoreNumber, companions_in, current_store, deadlines_in};
+use crate::store::{StoreError, StoreNumber, companions_in, current_store, tables_in};
 
 /// What the data directory holds.
 pub(super) struct Storage {
@@ -115,11 +115,8 @@ fn open_store(
     )?;
     let state = companions
         .map(|companions| {
-            let deadlines = deadlines_in(&view)?;
-            Ok::<_, StoreError>(RestoredState {
-                companions,
-                deadlines,
-            })
+            let tables = tables_in(&view)?;
+            Ok::<_, StoreError>(RestoredState { companions, tables })
         })
         .transpose()?;
     let files = StoreFiles {

@@ -5,6 +5,7 @@
 //! were when the drain began. So what the base holds, history can explain.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::iter::Peekable;
 
 use bytes::{Bytes, BytesMut};
 use raftkv_raft::simulation::mutant;
@@ -43,16 +44,19 @@ pub fn drain<B: Base, D: Disk>(
     images: ImageWriter<D>,
     pace: &mut dyn FnMut(u64),
 ) -> Result<DrainReport, StoreError> {
+    let companions = Row {
+        key: Bytes::from_static(companions::ROW_KEY),
+        value: Some(frozen.companions().encode()),
+    };
+    let last: Box<dyn Iterator<Item = Row> + '_> =
+        Box::new(std::iter::once(companions).chain(frozen.table_rows()));
     let mut drained = DrainRows {
         held: Box::new(frozen.held().iter()),
         view: base.view()?,
         images: Some(images),
         ready: VecDeque::new(),
-        deadlines: BTreeMap::new(),
-        last: VecDeque::from([Row {
-            key: Bytes::from_static(companions::ROW_KEY),
-            value: Some(frozen.companions().encode()),
-        }]),
+        hints: BTreeMap::new(),
+        last: last.peekable(),
         report: DrainReport::default(),
         pace,
     };
@@ -81,10 +85,10 @@ fn split_in_two<B: Base, V: BaseView, D: Disk>(
     mut drained: DrainRows<'_, V, D>,
 ) -> Result<DrainReport, StoreError> {
     let rows: Vec<_> = drained.by_ref().collect::<Result<_, _>>()?;
-    let (last, first) = rows.split_last().expect("the companions' row is always there");
-    // The last row first, as an engine that works in batches might.
-    base.ingest(&mut std::iter::once(Ok(last.clone())))?;
-    base.ingest(&mut first.iter().cloned().map(Ok))?;
+    let is_proof = |row: &&Row| row.key == companions::ROW_KEY;
+    // The proof first, as an engine that works in batches might.
+    base.ingest(&mut rows.iter().filter(is_proof).cloned().map(Ok))?;
+    base.ingest(&mut rows.iter().filter(|row| !is_proof(row)).cloned().map(Ok))?;
     Ok(drained.report)
 }
 
@@ -95,10 +99,10 @@ struct DrainRows<'a, V, D: Disk> {
     /// `None` once they are durable.
     images: Option<ImageWriter<D>>,
     ready: VecDeque<Row>,
-    /// Rows of deadlines: their space comes behind the records.
-    deadlines: BTreeMap<Bytes, Presence>,
-    /// The companions.
-    last: VecDeque<Row>,
+    /// Rows of deadlines and of what hangs on leases: known once all records were gone through.
+    hints: BTreeMap<Bytes, Presence>,
+    /// The companions and the tables, ascending.
+    last: Peekable<Box<dyn Iterator<Item = Row> + 'a>>,
     report: DrainReport,
     pace: &'a mut dyn FnMut(u64),
 }
@@ -125,14 +129,17 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
         if let Some(images) = self.images.take() {
             images.finish()?;
         }
-        if let Some((key, presence)) = self.deadlines.pop_first() {
+        let next = self.last.peek();
+        let is_next = |hint: &Bytes| next.is_none_or(|next| *hint < next.key);
+        if let Some(hint) = self.hints.first_entry().filter(|hint| is_next(hint.key())) {
+            let (key, presence) = hint.remove_entry();
             let value = match presence {
                 Presence::Gone => None,
                 Presence::There => Some(Bytes::new()),
             };
             return Ok(Some(Row { key, value }));
         }
-        Ok(self.last.pop_front())
+        Ok(self.last.next())
     }
 
     fn make_rows(&mut self, chunk: &[(&Key, &Held)]) -> Result<(), StoreError> {
@@ -159,7 +166,7 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
         let images = self.images.as_mut().expect("images end behind the records");
         images.push(key.as_bytes(), held.first_revision, old)?;
         let new = held.slot.on_top_of(old.cloned());
-        self.change_deadline(key, old, new.as_ref());
+        self.change_hints(key, old, new.as_ref());
         let value = match new {
             Some(new) => {
                 let slot = Slot::Live(new);
@@ -182,16 +189,17 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
         Ok(bytes)
     }
 
-    fn change_deadline(&mut self, key: &Key, old: Option<&Stored>, new: Option<&Stored>) {
-        let of = |stored: Option<&Stored>| {
-            let deadline_us = stored?.deadline_us?;
-            Some(rows::deadline_row(deadline_us, key.as_bytes()))
-        };
-        if let Some(row) = of(old) {
-            self.deadlines.insert(row, Presence::Gone);
-        }
-        if let Some(row) = of(new) {
-            self.deadlines.insert(row, Presence::There);
+    fn change_hints(&mut self, key: &Key, old: Option<&Stored>, new: Option<&Stored>) {
+        for (stored, presence) in [(old, Presence::Gone), (new, Presence::There)] {
+            let Some(stored) = stored else { continue };
+            if let Some(deadline_us) = stored.deadline_us {
+                let row = rows::deadline_row(deadline_us, key.as_bytes());
+                self.hints.insert(row, presence);
+            }
+            if let Some(lease) = stored.lease {
+                let row = rows::attached_row(lease, key.as_bytes());
+                self.hints.insert(row, presence);
+            }
         }
     }
 }

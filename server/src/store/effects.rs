@@ -11,6 +11,16 @@ pub(super) mod kind {
     pub(in super::super) const TXN: u64 = 6;
     /// The key that was put hangs on this lease.
     pub(in super::super) const ATTACHED: u64 = 7;
+    /// Granted or renewed.
+    pub(in super::super) const LEASE_SET: u64 = 8;
+    pub(in super::super) const LEASE_ENDED: u64 = 9;
+    /// Opened, renewed or written in.
+    pub(in super::super) const SESSION_SET: u64 = 10;
+    pub(in super::super) const SESSION_ENDED: u64 = 11;
+    /// The write of this sequence was applied.
+    pub(in super::super) const SESSION_WRITE: u64 = 12;
+    pub(in super::super) const REMEMBERED: u64 = 13;
+    pub(in super::super) const FORGOTTEN: u64 = 14;
 }
 
 /// A hash over a chain of effects.

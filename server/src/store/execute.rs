@@ -26,16 +26,16 @@ impl Store {
             } => Some(Ok(self.put(key, value, condition, ttl_ms))),
             Command::Delete { key, condition } => Some(Ok(self.delete(key, condition))),
             Command::Txn(ref txn) => Some(self.transact(txn)),
-            Command::Once { .. }
-            | Command::GrantLease { .. }
-            | Command::RenewLeases { .. }
-            | Command::RevokeLease { .. }
-            | Command::OpenSession { .. }
-            | Command::RenewSession { .. }
-            | Command::CloseSession { .. } => panic!(
-                "entry {index} holds a command that this version does not execute, though it refuses to propose one: a newer \
-                 version of this program wrote it. Start that version on this data directory"
-            ),
+            Command::Once {
+                idempotency_key,
+                command,
+            } => self.execute_once(index, idempotency_key, command),
+            Command::GrantLease { id, ttl_ms } => Some(self.grant_lease(index, id, ttl_ms)),
+            Command::RenewLeases { ref ids } => Some(self.renew_leases(ids)),
+            Command::RevokeLease { id } => Some(self.revoke_lease(id)),
+            Command::OpenSession { ttl_ms } => Some(self.open_session(index, ttl_ms)),
+            Command::RenewSession { session } => Some(self.keep_session(session)),
+            Command::CloseSession { session } => Some(self.close_session(session)),
             Command::Tick => None,
             Command::KeepHistoryFrom { oldest } => {
                 self.keep_history_from(oldest);
@@ -127,6 +127,7 @@ impl Store {
     /// Sets a key.
     fn write(&mut self, key: &[u8], put: Put<'_>) {
         self.forget_deadline(key);
+        self.leases.detach(key);
         let lineage = match self.overlay.active_mut().put_again(key, put) {
             Some(lineage) => lineage,
             None => {
@@ -149,6 +150,7 @@ impl Store {
         self.effects.add_bytes(key);
         self.effects.add_bytes(put.value);
         if let Some(lease) = put.lease {
+            self.leases.attach(&key.into(), lease);
             self.effects.add(kind::ATTACHED, lease.0);
         }
     }
@@ -156,6 +158,7 @@ impl Store {
     /// Deletes a key that is there.
     pub(super) fn remove(&mut self, kind: u64, key: &[u8], revision: Revision) {
         self.forget_deadline(key);
+        self.leases.detach(key);
         if let Truth::Live(stored) = self.truth(key) {
             self.deleted_bytes += stored.value.len() as u64;
         }

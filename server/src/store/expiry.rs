@@ -12,10 +12,18 @@ use super::record::Stored;
 pub const EXPIRIES_PER_ENTRY: usize = 1000;
 
 impl Store {
-    /// Deletes what is due, each key as a transaction of its own.
+    /// Ends what is due.
     pub(super) fn expire_due(&mut self) {
-        let mut expired = 0;
-        while expired < EXPIRIES_PER_ENTRY {
+        let mut left = EXPIRIES_PER_ENTRY;
+        self.expire_keys(&mut left);
+        self.expire_leases(&mut left);
+        self.expire_sessions(&mut left);
+        self.forget_names(&mut left);
+    }
+
+    /// Each key as a transaction of its own.
+    fn expire_keys(&mut self, left: &mut usize) {
+        while *left > 0 {
             let Some((deadline_us, key)) = self.deadlines.take_due(self.log_time_us) else {
                 return;
             };
@@ -23,13 +31,47 @@ impl Store {
                 let revision = self.next_revision();
                 self.remove(kind::EXPIRED, key.as_bytes(), revision);
                 mark("key expired");
-                expired += 1;
+                *left -= 1;
             } else {
                 mark("deadline of a changed key passed over");
             }
         }
         if self.deadlines.due(self.log_time_us).next().is_some() {
             mark("expiry backlog");
+        }
+    }
+
+    /// Each lease with all that hangs on it.
+    fn expire_leases(&mut self, left: &mut usize) {
+        while let Some((deadline_us, id)) = self.leases.first_due() {
+            if deadline_us > self.log_time_us || *left == 0 {
+                return;
+            }
+            let deleted = self.end_lease(id);
+            *left = left.saturating_sub(1 + deleted);
+        }
+    }
+
+    fn expire_sessions(&mut self, left: &mut usize) {
+        while *left > 0
+            && let Some((_, id)) = self.sessions.first_due(self.log_time_us)
+        {
+            self.sessions.end(id);
+            self.effects.add(kind::SESSION_ENDED, id.0);
+            *left -= 1;
+        }
+    }
+
+    fn forget_names(&mut self, left: &mut usize) {
+        while *left > 0
+            && self
+                .once
+                .next_us()
+                .is_some_and(|until_us| until_us <= self.log_time_us)
+        {
+            self.once.forget_first();
+            self.effects.add(kind::FORGOTTEN, 0);
+            *left -= 1;
         }
     }
 

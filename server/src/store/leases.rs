@@ -15,15 +15,18 @@ use super::rows;
 const FORMAT_VERSION: u8 = 1;
 
 /// Most leases at one time. What would be one more is refused: memory holds all of them.
-pub const MAX_LEASES: usize = 4 << 20;
+pub(super) const MAX_LEASES: usize = 4 << 20;
+
+/// Most keys on one lease, about: they are deleted with one entry.
+pub(super) const MAX_KEYS_PER_LEASE: usize = 100_000;
 
 /// A lease, but for its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredLease {
+pub(super) struct StoredLease {
     /// How long it lives without renewal, milliseconds.
-    pub ttl_ms: u64,
+    pub(super) ttl_ms: u64,
     /// It ends at this log time, microseconds.
-    pub deadline_us: u64,
+    pub(super) deadline_us: u64,
 }
 
 impl StoredLease {
@@ -212,7 +215,10 @@ mod tests {
         leases.attach(&key, LeaseId(1));
         leases.detach(b"k");
         leases.attach(&key, LeaseId(2));
-        assert_eq!((leases.key_count(LeaseId(1)), leases.key_count(LeaseId(2))), (0, 1));
+        assert_eq!(
+            (leases.key_count(LeaseId(1)), leases.key_count(LeaseId(2))),
+            (0, 1)
+        );
         assert_eq!(leases.end(LeaseId(2)).len(), 1);
         assert!(leases.attached.is_empty() && leases.keys.is_empty());
         assert_eq!(leases.first_due(), Some((1, LeaseId(1))));

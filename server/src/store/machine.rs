@@ -12,11 +12,14 @@ use super::config::StoreConfig;
 use super::deadlines::Deadlines;
 use super::effects::{EffectsHash, kind};
 use super::history::{EventBlock, EventBuffer};
-use super::key::Key;
+use super::leases::Leases;
 use super::lookup::Gathered;
+use super::once::OnceTable;
 use super::outcome::Outcome;
 use super::overlay::{Frozen, Overlay};
 use super::record::GenerationNumber;
+use super::sessions::Sessions;
+use super::tables::{ChangedTables, Tables};
 
 /// What became of [`Store::apply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,9 @@ pub struct Store {
     pub(super) cache: Cache,
     pub(super) gathered: Gathered,
     pub(super) deadlines: Deadlines,
+    pub(super) leases: Leases,
+    pub(super) sessions: Sessions,
+    pub(super) once: OnceTable,
     /// The index that must come next.
     next: Index,
     applied: Option<EntryId>,
@@ -58,6 +64,9 @@ impl Store {
             config,
             gathered: Gathered::default(),
             deadlines: Deadlines::default(),
+            leases: Leases::default(),
+            sessions: Sessions::default(),
+            once: OnceTable::default(),
             next: first,
             applied: None,
             revision: Revision(1),
@@ -69,20 +78,19 @@ impl Store {
         }
     }
 
-    /// The state that a base holds; `deadlines` are its deadline rows.
+    /// The state that a base holds.
     #[must_use]
-    pub fn over_base(
-        companions: &Companions,
-        deadlines: impl IntoIterator<Item = (u64, Key)>,
-        config: StoreConfig,
-    ) -> Store {
-        let mut hints = Deadlines::default();
-        for (deadline_us, key) in deadlines {
-            hints.add(deadline_us, key);
+    pub fn over_base(companions: &Companions, tables: Tables, config: StoreConfig) -> Store {
+        let mut deadlines = Deadlines::default();
+        for (deadline_us, key) in tables.deadlines {
+            deadlines.add(deadline_us, key);
         }
         Store {
             overlay: Overlay::over(Some(companions.generation)),
-            deadlines: hints,
+            deadlines,
+            leases: Leases::restored(tables.leases, tables.attached),
+            sessions: Sessions::restored(tables.sessions),
+            once: OnceTable::restored(tables.remembered),
             applied: Some(companions.applied),
             revision: companions.revision,
             oldest_kept: companions.oldest_kept,
@@ -121,7 +129,7 @@ impl Store {
         self.effects
             .add(kind::ENTRY ^ (id.index.get() << 8), self.log_time_us);
         self.expire_due();
-        let outcome = command.and_then(|command| self.execute(id.index, &command));
+        let outcome = command.and_then(|command| self.execute_entry(entry, &command));
         self.gathered.passed(id.index);
         Applied::Done(outcome)
     }
@@ -162,16 +170,19 @@ impl Store {
         self.log_time_us
     }
 
-    /// Are there keys that may expire? Then the leader keeps log time going.
+    /// Are there keys, leases or sessions that may expire? Then the leader keeps log time going.
     #[must_use]
     pub fn has_deadlines(&self) -> bool {
-        !self.deadlines.is_empty()
+        self.next_deadline_us().is_some()
     }
 
-    /// The log time at which the next key may expire, microseconds.
+    /// The log time at which the next of them may expire, microseconds. Names of writes are not among them: nobody sees
+    /// when one is forgotten, and log time would have to go on for a day behind each.
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
-        self.deadlines.next_us()
+        let of_leases = self.leases.first_due().map(|(deadline_us, _)| deadline_us);
+        let all = [self.deadlines.next_us(), of_leases, self.sessions.next_us()];
+        all.into_iter().flatten().min()
     }
 
     /// The events recorded since the last call, for history; `None` when there are none. Taken after each batch.
@@ -233,7 +244,12 @@ impl Store {
             founding,
         };
         self.deleted_bytes = 0;
-        self.overlay.freeze(companions)
+        let tables = ChangedTables {
+            leases: self.leases.take_changed(),
+            sessions: self.sessions.take_changed(),
+            remembered: self.once.take_changed(),
+        };
+        self.overlay.freeze(companions, tables)
     }
 
     /// Bytes of the values that were deleted since the last generation was frozen.

@@ -23,9 +23,11 @@
 //!   delete of nothing, no-ops, ticks and configurations add none.
 //! - A key's `version` counts its writes since it was created and starts at 1 again after a delete.
 //! - Log time never falls: an entry with an older stamp is applied at the log time already reached.
-//! - Before an entry's command, keys whose deadline has come are deleted in (deadline, key) order, each as a transaction of
-//!   its own, at most [`EXPIRIES_PER_ENTRY`] per entry so that no entry's apply is unboundedly long. What is left over
-//!   goes with the next entries.
+//! - Before an entry's command, what is due ends: keys in (deadline, key) order, each as a transaction of its own; then
+//!   leases in (deadline, id) order, each with the keys that hang on it as one transaction; then sessions, and names of
+//!   writes. At most [`EXPIRIES_PER_ENTRY`] per entry (and what hangs on one lease beyond that) so that no entry's apply is
+//!   unboundedly long. What is left over goes with the next entries.
+//! - Memory holds all leases, sessions and names of writes. Each generation carries the rows of those that it changed.
 //! - What memory lets go of, the base holds; what the base holds, history explains (events and before-images are durable
 //!   before the ingest commits).
 //! - Nothing kept here is a slice of an entry: keys and values are copied, or a value of a hundred bytes would pin the
@@ -37,6 +39,8 @@
 //! execute.rs     what commands do                 txn.rs         transactions, planned before anything changes
 //! expiry.rs      what ends by itself              outcome.rs     what commands come to, as it is kept
 //! needs.rs       which keys a command depends on
+//! tenure.rs      commands about leases, sessions and idempotency keys, which are the tables of
+//! leases.rs sessions.rs once.rs, from the base by way of tables.rs
 //! lookup.rs      what memory knows of a key, what must be asked of the base, and what it said
 //! overlay.rs     the generations in memory        generation.rs  one of them
 //! cache.rs       records read back lately         deadlines.rs   which keys may expire: hints, the record itself decides
@@ -52,7 +56,7 @@
 //! effects.rs     the chained hash of everything applied
 //! config.rs error.rs
 //! ```
-//! Not here: leases, sessions, transactions over ranges.
+//! Not here: transactions over ranges.
 
 pub mod base;
 mod cache;
@@ -67,17 +71,22 @@ mod expiry;
 mod generation;
 pub mod history;
 mod key;
+mod leases;
 mod lookup;
 mod machine;
 mod needs;
+mod once;
 mod outcome;
 mod overlay;
 mod page;
 mod pointer;
 mod record;
 mod rows;
+mod sessions;
 pub mod snapshot;
 mod state;
+mod tables;
+mod tenure;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -97,4 +106,5 @@ pub use page::{
 };
 pub use pointer::{current_store, make_current};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
-pub use state::{Overtaken, Pinned, Records, State, companions_in, deadlines_in, record_in, records_of};
+pub use state::{Overtaken, Pinned, Records, State, companions_in, record_in, records_of};
+pub use tables::{Tables, tables_in};

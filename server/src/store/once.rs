@@ -13,7 +13,7 @@ use super::outcome::{Kept, MAX_KEPT_BYTES, Outcome};
 use super::rows;
 
 /// Most keys that are remembered; beyond that the oldest are forgotten first.
-pub const MAX_REMEMBERED: usize = 100_000;
+pub(super) const MAX_REMEMBERED: usize = 100_000;
 /// How long a key is remembered, microseconds of log time: a day.
 const REMEMBERED_US: u64 = 24 * 3600 * 1_000_000;
 /// Most bytes of outcomes that are remembered.
@@ -23,7 +23,7 @@ const FORMAT_VERSION: u8 = 1;
 
 /// One idempotency key, as its row holds it: the row's key is the index of the entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
+pub(super) struct Remembered {
     key: Vec<u8>,
     /// It is forgotten at this log time, microseconds.
     until_us: u64,
@@ -191,7 +191,7 @@ mod tests {
         let rows = table.take_changed();
         let value = rows[0].value.as_ref().expect("it is remembered");
         let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "01036b65798080d7fbc902b424020003");
+        assert_eq!(hex, "01036b657980c0ddeec102b424020003");
         let read = Remembered::decode(value).expect("just encoded");
         assert_eq!(Some(&read), table.by_index.get(&index(5)));
         for length in 0..value.len() {
@@ -208,7 +208,10 @@ mod tests {
         }
         assert_eq!(table.find(&1_u64.to_le_bytes(), 1), None);
         assert_eq!(table.find(&2_u64.to_le_bytes(), 2), Some(Ok(Answer::SessionDone)));
-        let conflict = table.find(&2_u64.to_le_bytes(), 3).expect("it is remembered").unwrap_err();
+        let conflict = table
+            .find(&2_u64.to_le_bytes(), 3)
+            .expect("it is remembered")
+            .unwrap_err();
         assert_eq!(conflict.code, ErrorCode::IdempotencyConflict);
         assert_eq!(table.next_us(), Some(2 + REMEMBERED_US));
         assert_eq!(table.take_changed().len(), MAX_REMEMBERED + 1);

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use raftkv_raft::simulation::mutant;
 
+use super::base::Row;
 use super::companions::Companions;
 use super::generation::{Generation, Held, Map};
 use super::record::{GenerationNumber, Stored};
+use super::tables::ChangedTables;
 
 /// A generation that is not written to any more, with everything that goes into the base beside its records.
 #[derive(Debug)]
 pub struct Frozen {
     generation: Generation,
     companions: Companions,
+    tables: ChangedTables,
 }
 
 impl Frozen {
@@ -33,6 +36,11 @@ impl Frozen {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.generation.size_bytes()
+    }
+
+    /// Rows of leases, sessions and names of writes, ascending.
+    pub(super) fn table_rows(&self) -> impl Iterator<Item = Row> {
+        self.tables.rows()
     }
 
     pub(super) fn held(&self) -> &Map {
@@ -105,11 +113,12 @@ impl Overlay {
     }
 
     /// Begins a new generation; the one until now only waits for its drain.
-    pub(super) fn freeze(&mut self, companions: Companions) -> Arc<Frozen> {
+    pub(super) fn freeze(&mut self, companions: Companions, tables: ChangedTables) -> Arc<Frozen> {
         let next = Generation::new(self.active.number().next());
         let frozen = Arc::new(Frozen {
             generation: std::mem::replace(&mut self.active, next),
             companions,
+            tables,
         });
         self.frozen.push_back(frozen.clone());
         frozen

@@ -15,7 +15,7 @@ use super::outcome::{Kept, Outcome};
 use super::rows;
 
 /// Most sessions at one time.
-pub const MAX_SESSIONS: usize = 100_000;
+pub(super) const MAX_SESSIONS: usize = 100_000;
 
 /// Most bytes of outcomes that one session keeps.
 const MAX_BYTES_PER_SESSION: usize = 1 << 20;
@@ -26,11 +26,11 @@ const FORMAT_VERSION: u8 = 1;
 
 /// One session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub(super) struct Session {
     /// How long it lives without a write or renewal, milliseconds.
-    pub ttl_ms: u64,
+    pub(super) ttl_ms: u64,
     /// It ends at this log time, microseconds.
-    pub deadline_us: u64,
+    pub(super) deadline_us: u64,
     first_unacknowledged: u64,
     /// From `first_unacknowledged` on; `None`: not applied yet.
     outcomes: VecDeque<Option<Kept>>,
@@ -224,7 +224,8 @@ impl Sessions {
         let Some(session) = self.by_id.get_mut(&once.session) else {
             return;
         };
-        let room = (MAX_BYTES_PER_SESSION - session.kept_bytes).min(MAX_BYTES.saturating_sub(self.kept_bytes));
+        let room =
+            (MAX_BYTES_PER_SESSION - session.kept_bytes).min(MAX_BYTES.saturating_sub(self.kept_bytes));
         let kept = Kept::of(outcome, revision, room);
         self.kept_bytes += kept.size_bytes();
         session.keep(once.sequence - session.first_unacknowledged, kept);

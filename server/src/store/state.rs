@@ -81,19 +81,6 @@ pub fn companions_in(view: &impl BaseView) -> Result<Option<Companions>, StoreEr
         .transpose()
 }
 
-/// All deadlines that a version of the base holds.
-///
-/// # Errors
-/// Of the base, or when a row is damaged.
-pub fn deadlines_in(view: &impl BaseView) -> Result<Vec<(u64, Key)>, StoreError> {
-    let (from, to) = rows::DEADLINES_RANGE;
-    let deadline = |row: Result<(Bytes, Bytes), StoreError>| {
-        let (key, _) = row?;
-        rows::deadline_of_row(&key).ok_or_else(|| damaged("a deadline's row is too short"))
-    };
-    view.range(from, Some(to)).map(deadline).collect()
-}
-
 /// The record that a version of the base holds of a key.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use raftkv_protocol::{
     OpResult, Previous, Record, Revision, Shape, Test, Txn,
 };
 
+use super::leases::MAX_KEYS_PER_LEASE;
 use super::lookup::Truth;
 use super::machine::Store;
 use super::needs::{nested, one};
@@ -255,7 +256,16 @@ impl<'a> Planner<'_, 'a> {
     }
 
     fn live_lease(&self, id: LeaseId) -> Result<LeaseId, Failure> {
-        Err(lease_not_found(id))
+        if self.store.leases.get(id).is_none() {
+            return Err(lease_not_found(id));
+        }
+        if self.store.leases.key_count(id) >= MAX_KEYS_PER_LEASE {
+            let message = format!(
+                "on lease {id} hang {MAX_KEYS_PER_LEASE} keys, the most that may; nothing was changed"
+            );
+            return Err(Failure::new(ErrorCode::TooLarge, message));
+        }
+        Ok(id)
     }
 
     fn planned(&self, key: &[u8]) -> Option<&Change<'a>> {

@@ -20,8 +20,8 @@ use crate::store::base::{Base, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
 use crate::store::snapshot::{Position, Received, Receiver, Source, Taken};
 use crate::store::{
-    BaseRecords, Companions, Frozen, PageJob, PageReader, StoreConfig, StoreNumber, companions_in,
-    deadlines_in, drain, record_in,
+    BaseRecords, Companions, Frozen, PageJob, PageReader, StoreConfig, StoreNumber, companions_in, drain,
+    record_in, tables_in,
 };
 
 /// What a node's disk keeps over a restart.
@@ -120,7 +120,7 @@ impl Disk {
         self.pages = PageReader::default();
         let state = companions.map(|companions| RestoredState {
             companions,
-            deadlines: deadlines_in(&view).unwrap(),
+            tables: tables_in(&view).unwrap(),
         });
         let log = self.restored_log()?;
         Some(Restored {
@@ -169,7 +169,7 @@ impl Disk {
                 let state = ReceivedState {
                     store: received.store,
                     companions: received.companions.clone(),
-                    deadlines: received.deadlines.clone(),
+                    tables: received.tables.clone(),
                 };
                 self.received = Some(received);
                 PartTaken::Whole(Box::new(state))

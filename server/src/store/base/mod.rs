@@ -11,6 +11,10 @@
 //! 1 key                    a live record (`record.rs`)
 //! 2 deadline (BE) key      "this key expires then"; empty value
 //! 3                        the companions of the last drain
+//! 4 lease (BE)             a lease (`leases.rs`)
+//! 5 lease (BE) key         "this key hangs on this lease"; empty value
+//! 6 session (BE)           a session (`sessions.rs`)
+//! 7 index (BE)             what that entry did under an idempotency key (`once.rs`)
 //! ```
 
 mod lsm;

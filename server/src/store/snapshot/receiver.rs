@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::store::base::{Base, Row};
 use crate::store::error::io_error;
 use crate::store::history::{History, IncomingFile, store_of};
-use crate::store::{Companions, Key, StoreError, StoreNumber, companions_in, deadlines_in};
+use crate::store::{Companions, StoreError, StoreNumber, Tables, companions_in, tables_in};
 
 /// Rows gather up to this size before they go into the new base.
 pub const BATCH_BYTES: usize = 16 << 20;
@@ -47,8 +47,8 @@ pub struct Received<B, D: Disk> {
     pub history: History<D>,
     /// The state machine's numbers.
     pub companions: Companions,
-    /// All keys that expire, and when.
-    pub deadlines: Vec<(u64, Key)>,
+    /// What memory holds all of.
+    pub tables: Tables,
 }
 
 impl<B: Base, D: Disk> Receiver<B, D> {
@@ -178,7 +178,7 @@ impl<B: Base, D: Disk> Receiver<B, D> {
         if companions.applied != self.last {
             return Ok(Taken::Broken("it ends at another entry than was offered"));
         }
-        let deadlines = deadlines_in(&view)?;
+        let tables = tables_in(&view)?;
         let opened = History::open(
             self.disk.clone(),
             self.store,
@@ -195,7 +195,7 @@ impl<B: Base, D: Disk> Receiver<B, D> {
             base: self.base.clone(),
             history,
             companions,
-            deadlines,
+            tables,
         })))
     }
 }

@@ -73,13 +73,13 @@ fn rows(base: &TwinBase) -> Vec<(bytes::Bytes, bytes::Bytes)> {
 }
 
 #[test]
-fn what_arrives_is_what_was_sent_history_and_deadlines_included() {
+fn what_arrives_is_what_was_sent_history_and_tables_included() {
     let a = filled();
     let received = receive(&a, parts(&a)).expect("whole");
     assert_eq!(rows(&received.base), rows(a.base()));
     let sent = companions_in(&a.base().view().expect("readable")).expect("readable");
     assert_eq!(Some(received.companions), sent);
-    assert_eq!(received.deadlines.len(), 1);
+    assert_eq!(received.tables.deadlines.len(), 1);
     let (ours, theirs) = (a.history().statistics(), received.history.statistics());
     assert_eq!(ours.generations, theirs.generations);
     for revision in 1..=203 {

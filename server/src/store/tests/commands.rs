@@ -1,13 +1,14 @@
 //! Random commands of every kind, with drains, lookups and restarts between them, against a [`World`].
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Condition, Lifetime, Limits, Previous, Record, Relation, Revision,
-    Shape, Txn,
+    Answer, CheckedCommand, Command, Condition, LeaseId, LeaseState, Lifetime, Limits, Once, Previous,
+    Record, Relation, Revision, SessionId, Shape, Txn,
 };
 
 use super::rig::{Applier, put};
-use super::world::{KEYS, OpSpec, TestSpec, TxnSpec, VALUES, World};
+use super::world::{DAY_MS, KEYS, OpSpec, TestSpec, Told, TxnSpec, VALUES, World};
 use crate::store::Outcome;
 use crate::store::history::{Direction, KeyRange, Past};
 
@@ -30,6 +31,16 @@ enum Ask {
     /// Depends on nothing.
     Put(usize, usize, Option<u64>),
     Txn(TxnSpec),
+    Grant(Option<u64>, u64),
+    Renew(Vec<u64>),
+    Revoke(u64),
+    Open(u64),
+    /// Sessions are named by their place among all that were opened.
+    Keep(usize),
+    Close(usize),
+    Once(u8, Box<Ask>),
+    /// Session, sequence and first unacknowledged.
+    Within((usize, u64, u64), Box<Ask>),
     Tick,
 }
 
@@ -62,6 +73,7 @@ fn op() -> impl Strategy<Value = OpSpec> {
         4 => Just(Lifetime::Unlimited),
         2 => (1..50_u64).prop_map(|ttl_ms| Lifetime::Ttl { ttl_ms }),
         2 => Just(Lifetime::Kept),
+        3 => (1..4_u64).prop_map(|id| Lifetime::Lease(LeaseId(id))),
     ];
     let shape = prop_oneof![
         3 => Just(Shape::Records),
@@ -94,12 +106,32 @@ fn txn() -> impl Strategy<Value = TxnSpec> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
-    let ask = prop_oneof![
+    let ttl_ms = || 20..150_u64;
+    let plain = prop_oneof![
         2 => (0..KEYS.len(), 0..VALUES.len(), proptest::option::weighted(0.3, 1..50_u64))
             .prop_map(|(key, value, ttl_ms)| Ask::Put(key, value, ttl_ms)),
         6 => txn().prop_map(Ask::Txn),
+        2 => (proptest::option::weighted(0.8, 1..4_u64), ttl_ms()).prop_map(|(id, ttl_ms)| Ask::Grant(id, ttl_ms)),
+        1 => proptest::collection::vec(1..4_u64, 0..3).prop_map(Ask::Renew),
+        1 => (1..4_u64).prop_map(Ask::Revoke),
+        1 => ttl_ms().prop_map(Ask::Open),
+        1 => (0..3_usize).prop_map(Ask::Keep),
+        1 => (0..3_usize).prop_map(Ask::Close),
+    ]
+    .boxed();
+    let named = (0..3_u8, plain.clone()).prop_map(|(name, ask)| Ask::Once(name, Box::new(ask)));
+    let once = (0..3_usize, 1..6_u64, 1..3_u64)
+        .prop_map(|(place, sequence, first)| (place, sequence, first.min(sequence)));
+    let inner = prop_oneof![5 => plain.clone(), 1 => named.clone()];
+    let within = (once, inner).prop_map(|(once, ask)| Ask::Within(once, Box::new(ask)));
+    let ask = prop_oneof![
+        15 => plain,
+        3 => named,
+        6 => within,
         1 => Just(Ask::Tick),
     ];
+    // Names of writes are known for a day.
+    let log_time_ms = prop_oneof![40 => 0..200_u64, 1 => DAY_MS..DAY_MS + 200];
     let step = prop_oneof![
         10 => ask.prop_map(Step::Ask),
         2 => Just(Step::Freeze),
@@ -107,27 +139,52 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         1 => (0..KEYS.len()).prop_map(Step::Lookup),
         1 => Just(Step::Restart),
     ];
-    proptest::collection::vec((0..200_u64, step), 0..80)
+    proptest::collection::vec((log_time_ms, step), 0..100)
 }
 
 /// Encodes and checks it, as a client does.
-fn encoded(ask: &Ask) -> CheckedCommand {
-    let limits = Limits::default();
+fn encoded(world: &World, ask: &Ask) -> CheckedCommand {
+    let checked = |command: &Command<'_>| CheckedCommand::new(command, &Limits::default()).unwrap();
+    let session = |place: &usize| SessionId(world.session_at(*place));
     match ask {
-        Ask::Put(key, value, ttl_ms) => {
-            let command = put(KEYS[*key], VALUES[*value], Condition::Always, *ttl_ms);
-            CheckedCommand::new(&command, &limits).unwrap()
-        }
+        Ask::Put(key, value, ttl_ms) => checked(&put(KEYS[*key], VALUES[*value], Condition::Always, *ttl_ms)),
         Ask::Txn(spec) => {
             let encoded = spec.encode();
-            let txn = Txn::decode(&encoded).unwrap();
-            CheckedCommand::new(&Command::Txn(txn), &limits).unwrap()
+            checked(&Command::Txn(Txn::decode(&encoded).unwrap()))
         }
+        Ask::Grant(id, ttl_ms) => checked(&Command::GrantLease {
+            id: id.map(LeaseId),
+            ttl_ms: *ttl_ms,
+        }),
+        Ask::Renew(ids) => checked(&Command::RenewLeases {
+            ids: ids.iter().copied().map(LeaseId).collect(),
+        }),
+        Ask::Revoke(id) => checked(&Command::RevokeLease { id: LeaseId(*id) }),
+        Ask::Open(ttl_ms) => checked(&Command::OpenSession { ttl_ms: *ttl_ms }),
+        Ask::Keep(place) => checked(&Command::RenewSession {
+            session: session(place),
+        }),
+        Ask::Close(place) => checked(&Command::CloseSession {
+            session: session(place),
+        }),
+        Ask::Once(name, ask) => checked(&Command::Once {
+            idempotency_key: &[*name],
+            command: encoded(world, ask).encoded(),
+        }),
+        Ask::Within(once, ask) => encoded(world, ask).within(once_of(world, *once)),
         Ask::Tick => CheckedCommand::tick(),
     }
 }
 
-fn ask_world(world: &mut World, ask: &Ask) -> Option<Result<Answer, raftkv_protocol::ErrorCode>> {
+fn once_of(world: &World, (place, sequence, first_unacknowledged): (usize, u64, u64)) -> Once {
+    Once {
+        session: SessionId(world.session_at(place)),
+        sequence,
+        first_unacknowledged,
+    }
+}
+
+fn ask_world(world: &mut World, ask: &Ask) -> Told {
     match ask {
         Ask::Put(key, value, ttl_ms) => {
             let lifetime = ttl_ms.map_or(Lifetime::Unlimited, |ttl_ms| Lifetime::Ttl { ttl_ms });
@@ -136,20 +193,43 @@ fn ask_world(world: &mut World, ask: &Ask) -> Option<Result<Answer, raftkv_proto
                 then: vec![OpSpec::Put(*key, *value, lifetime, Previous::Unwanted)],
                 otherwise: Vec::new(),
             };
-            let revision = world.transact(&spec).map(|result| result.revision);
-            Some(revision.map(|revision| Answer::Put { revision }))
+            let revision = world.transact(&spec)?.revision;
+            Ok(Answer::Put { revision })
         }
-        Ask::Txn(spec) => Some(world.transact(spec).map(Answer::Txn)),
-        Ask::Tick => None,
+        Ask::Txn(spec) => world.transact(spec).map(Answer::Txn),
+        Ask::Grant(id, ttl_ms) => world.grant(*id, *ttl_ms),
+        Ask::Renew(ids) => world.renew(ids),
+        Ask::Revoke(id) => world.revoke(*id),
+        Ask::Open(ttl_ms) => world.open(*ttl_ms),
+        Ask::Keep(place) => world.keep(world.session_at(*place)),
+        Ask::Close(place) => {
+            let id = world.session_at(*place);
+            world.sessions.remove(&id);
+            Ok(Answer::SessionDone)
+        }
+        Ask::Once(name, ask) => {
+            let command = encoded(world, ask).encoded().clone();
+            world.once(*name, command, |world| ask_world(world, ask))
+        }
+        Ask::Within(once, ask) => {
+            let once = once_of(world, *once);
+            world.within(once, |world| ask_world(world, ask))
+        }
+        Ask::Tick => unreachable!("it answers nobody"),
     }
 }
 
 fn run_step(a: &mut Applier, world: &mut World, log_time_ms: u64, step: &Step) {
     match step {
         Step::Ask(ask) => {
+            let command = encoded(world, ask);
+            world.index += 1;
             world.advance(log_time_ms);
-            let expected = ask_world(world, ask);
-            let outcome: Option<Outcome> = a.apply_checked(log_time_ms, &encoded(ask));
+            let expected = match ask {
+                Ask::Tick => None,
+                _ => Some(ask_world(world, ask)),
+            };
+            let outcome: Option<Outcome> = a.apply_checked(log_time_ms, &command);
             let told = outcome.map(|outcome| outcome.map_err(|failure| failure.code));
             assert_eq!(told, expected, "{ask:?}");
         }
@@ -197,6 +277,36 @@ fn check_against(world: &World, a: &Applier) {
         listed_record(&key, &stored.record().expect("a scan resolves lineages"))
     });
     assert_eq!(found.collect::<Listed>(), listed(world));
+    check_tables(world, a);
+}
+
+fn check_tables(world: &World, a: &Applier) {
+    let leases = world.leases.iter().map(|(id, (ttl_ms, deadline_ms))| LeaseState {
+        id: LeaseId(*id),
+        ttl_ms: *ttl_ms,
+        remaining_ms: deadline_ms - world.now_ms,
+        key_count: world.keys_on(*id).len() as u64,
+        keys: world.keys_on(*id).into_iter().map(Bytes::from_static).collect(),
+    });
+    let leases: Vec<_> = leases.collect();
+    let now_us = a.store.log_time_us();
+    for lease in &leases {
+        assert_eq!(a.store.lease(lease.id, now_us).as_ref(), Some(lease));
+    }
+    let without_keys = |lease: &LeaseState| LeaseState {
+        keys: Vec::new(),
+        ..lease.clone()
+    };
+    let listed: Vec<_> = leases.iter().map(without_keys).collect();
+    assert_eq!(a.store.leases_after(LeaseId(0), now_us), listed);
+    assert_eq!(a.store.sessions.count(), world.sessions.len());
+    let of_keys = world.keys.values().filter_map(|held| held.expires_ms);
+    let of_leases = world.leases.values().map(|(_, deadline_ms)| *deadline_ms);
+    let of_sessions = world.sessions.values().map(|session| session.deadline_ms);
+    if let Some(first_ms) = of_keys.chain(of_leases).chain(of_sessions).min() {
+        let told_us = a.store.next_deadline_us().expect("something ends by itself");
+        assert!(told_us <= first_ms * 1000, "the leader would tick too late");
+    }
 }
 
 proptest! {

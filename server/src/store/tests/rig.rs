@@ -13,7 +13,7 @@ use crate::store::history::History;
 use crate::store::snapshot::Source;
 use crate::store::{
     Applied, BaseRecords, Frozen, GenerationNumber, Looked, Outcome, State, Store, StoreConfig, StoreNumber,
-    companions_in, deadlines_in, drain, record_in,
+    companions_in, drain, record_in, tables_in,
 };
 
 /// Applies commands one after the other, at log times in milliseconds.
@@ -96,7 +96,12 @@ impl<B: Base> Applier<B> {
         log_time_ms: u64,
         command: &CheckedCommand,
     ) -> Option<Outcome> {
-        let entry = self.entry(EntryKind::Command, log_time_ms, command.encoded().clone());
+        let mut entry = self.entry(EntryKind::Command, log_time_ms, command.encoded().clone());
+        if let Some(once) = command.once() {
+            entry.stamp.session = once.session.0;
+            entry.stamp.sequence = once.sequence;
+            entry.stamp.first_unacknowledged = once.first_unacknowledged;
+        }
         self.log.push(entry.clone());
         self.apply_entry(&entry)
     }
@@ -192,9 +197,9 @@ impl<B: Base> Applier<B> {
         let (store, from) = match companions {
             None => (Store::new(Index::FIRST, self.config), Index::FIRST),
             Some(companions) => {
-                let deadlines = deadlines_in(&view).unwrap();
+                let tables = tables_in(&view).unwrap();
                 let from = companions.applied.index.next();
-                (Store::over_base(&companions, deadlines, self.config), from)
+                (Store::over_base(&companions, tables, self.config), from)
             }
         };
         self.store = store;

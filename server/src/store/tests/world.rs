@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Branch, Compare, ErrorCode, KeyValue, Keys, LeaseId, Lifetime, Op, OpResult, Previous, Record, Relation,
-    Revision, Shape, Test, Txn, TxnResult,
+    Answer, Branch, Compare, ErrorCode, KeyValue, Keys, LeaseId, Lifetime, Once, Op, OpResult, Previous,
+    Record, Relation, Revision, SessionId, Shape, Test, Txn, TxnResult,
 };
 
 pub(super) const KEYS: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
+pub(super) const DAY_MS: u64 = 24 * 3600 * 1000;
 pub(super) const VALUES: [&[u8]; 5] = [b"", b"7", b"-3", b"word", b"9223372036854775807"];
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +17,26 @@ pub(super) struct World {
     pub(super) keys: BTreeMap<&'static [u8], Held>,
     pub(super) changes: u64,
     pub(super) now_ms: u64,
+    /// Time to live and deadline.
+    pub(super) leases: BTreeMap<u64, (u64, u64)>,
+    pub(super) sessions: BTreeMap<u64, Session>,
+    /// All that ever were opened.
+    pub(super) opened: Vec<u64>,
+    /// By name: the command, what it came to, and until when that is known.
+    names: BTreeMap<u8, (Bytes, Told, u64)>,
+    /// The entry that is executed.
+    pub(super) index: u64,
+}
+
+/// What a command came to.
+pub(super) type Told = Result<Answer, ErrorCode>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Session {
+    ttl_ms: u64,
+    pub(super) deadline_ms: u64,
+    first: u64,
+    told: BTreeMap<u64, Told>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +167,127 @@ impl World {
         self.keys
             .retain(|_, held| held.expires_ms.is_none_or(|at| at > now_ms));
         self.changes += (before - self.keys.len()) as u64;
+        let due = self
+            .leases
+            .iter()
+            .map(|(id, (_, deadline_ms))| (*deadline_ms, *id));
+        let mut due: Vec<_> = due.filter(|(deadline_ms, _)| *deadline_ms <= now_ms).collect();
+        due.sort_unstable();
+        for (_, id) in due {
+            self.end_lease(id);
+        }
+        self.sessions.retain(|_, session| session.deadline_ms > now_ms);
+        self.names.retain(|_, (_, _, until_ms)| *until_ms > now_ms);
+    }
+
+    pub(super) fn keys_on(&self, id: u64) -> Vec<&'static [u8]> {
+        let on = self.keys.iter().filter(|(_, held)| held.lease == Some(id));
+        on.map(|(key, _)| *key).collect()
+    }
+
+    fn end_lease(&mut self, id: u64) -> u64 {
+        self.leases.remove(&id);
+        let keys = self.keys_on(id);
+        self.changes += u64::from(!keys.is_empty());
+        for key in &keys {
+            self.keys.remove(key);
+        }
+        keys.len() as u64
+    }
+
+    pub(super) fn grant(&mut self, id: Option<u64>, ttl_ms: u64) -> Told {
+        let id = id.unwrap_or((1 << 62) + self.index);
+        if self.leases.contains_key(&id) {
+            return Err(ErrorCode::LeaseExists);
+        }
+        self.leases.insert(id, (ttl_ms, self.now_ms + ttl_ms));
+        Ok(Answer::LeaseGranted {
+            id: LeaseId(id),
+            ttl_ms,
+        })
+    }
+
+    pub(super) fn renew(&mut self, ids: &[u64]) -> Told {
+        let mut renewed = Vec::new();
+        for id in ids {
+            let lease = self.leases.get_mut(id);
+            renewed.push(lease.map(|(ttl_ms, deadline_ms)| {
+                *deadline_ms = self.now_ms + *ttl_ms;
+                *ttl_ms
+            }));
+        }
+        Ok(Answer::LeasesRenewed(renewed))
+    }
+
+    pub(super) fn revoke(&mut self, id: u64) -> Told {
+        if !self.leases.contains_key(&id) {
+            return Err(ErrorCode::LeaseNotFound);
+        }
+        let deleted = self.end_lease(id);
+        Ok(Answer::LeaseRevoked {
+            deleted,
+            revision: Revision(self.changes + 1),
+        })
+    }
+
+    pub(super) fn open(&mut self, ttl_ms: u64) -> Told {
+        let session = Session {
+            ttl_ms,
+            deadline_ms: self.now_ms + ttl_ms,
+            first: 1,
+            told: BTreeMap::new(),
+        };
+        self.sessions.insert(self.index, session);
+        self.opened.push(self.index);
+        Ok(Answer::SessionOpened {
+            session: SessionId(self.index),
+            ttl_ms,
+        })
+    }
+
+    /// One of those that ever were.
+    pub(super) fn session_at(&self, place: usize) -> u64 {
+        match self.opened.len() {
+            0 => 9999,
+            count => self.opened[place % count],
+        }
+    }
+
+    pub(super) fn keep(&mut self, id: u64) -> Told {
+        let session = self.sessions.get_mut(&id).ok_or(ErrorCode::SessionExpired)?;
+        session.deadline_ms = self.now_ms + session.ttl_ms;
+        Ok(Answer::SessionDone)
+    }
+
+    pub(super) fn within(&mut self, once: Once, run: impl FnOnce(&mut World) -> Told) -> Told {
+        self.keep(once.session.0)?;
+        let session = self.sessions.get_mut(&once.session.0).unwrap();
+        session.first = session.first.max(once.first_unacknowledged);
+        let first = session.first;
+        session.told.retain(|sequence, _| *sequence >= first);
+        if once.sequence < first {
+            return Err(ErrorCode::BadRequest);
+        }
+        if let Some(told) = session.told.get(&once.sequence) {
+            return told.clone();
+        }
+        let told = run(self);
+        if let Some(session) = self.sessions.get_mut(&once.session.0) {
+            session.told.insert(once.sequence, told.clone());
+        }
+        told
+    }
+
+    pub(super) fn once(&mut self, name: u8, command: Bytes, run: impl FnOnce(&mut World) -> Told) -> Told {
+        match self.names.get(&name) {
+            Some((known, told, _)) if *known == command => return told.clone(),
+            Some(_) => return Err(ErrorCode::IdempotencyConflict),
+            None => {}
+        }
+        let told = run(self);
+        self.names
+            .insert(name, (command, told.clone(), self.now_ms + DAY_MS));
+        told
     }
 
     /// On a copy, which takes this one's place only when nothing was refused.
@@ -249,6 +391,7 @@ impl Run {
                 let (expires_ms, lease) = match lifetime {
                     Lifetime::Unlimited => (None, None),
                     Lifetime::Ttl { ttl_ms } => (Some(self.world.now_ms + ttl_ms), None),
+                    Lifetime::Lease(LeaseId(id)) if self.world.leases.contains_key(&id) => (None, Some(id)),
                     Lifetime::Lease(_) => return Err(ErrorCode::LeaseNotFound),
                     Lifetime::Kept => old.map_or((None, None), |old| (old.expires_ms, old.lease)),
                 };

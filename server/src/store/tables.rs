@@ -1,0 +1,96 @@
+//! What memory holds all of, though it is in the base too: deadlines, leases with what hangs on them, sessions, and the
+//! names of writes. Their rows are read once, at the start or when a snapshot came.
+
+use bytes::Bytes;
+use raftkv_protocol::{LeaseId, SessionId};
+use raftkv_raft::Index;
+
+use super::base::{BaseView, Row};
+use super::error::StoreError;
+use super::key::Key;
+use super::leases::{ChangedLeases, StoredLease};
+use super::once::Remembered;
+use super::rows;
+use super::sessions::Session;
+use super::state::damaged;
+
+/// As a version of the base holds them.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// Keys that expire by themselves, and when.
+    pub(super) deadlines: Vec<(u64, Key)>,
+    pub(super) leases: Vec<(LeaseId, StoredLease)>,
+    pub(super) attached: Vec<(LeaseId, Key)>,
+    pub(super) sessions: Vec<(SessionId, Session)>,
+    pub(super) remembered: Vec<(Index, Remembered)>,
+}
+
+impl Tables {
+    /// The deadlines of keys, ascending.
+    pub fn deadlines(&self) -> impl Iterator<Item = (u64, &Key)> {
+        self.deadlines
+            .iter()
+            .map(|(deadline_us, key)| (*deadline_us, key))
+    }
+}
+
+/// All tables that a version of the base holds.
+///
+/// # Errors
+/// Of the base, or when a row is damaged.
+pub fn tables_in(view: &impl BaseView) -> Result<Tables, StoreError> {
+    let too_short = "a row's key is too short";
+    let deadline = |key: &[u8], _: &[u8]| rows::deadline_of_row(key).ok_or(too_short);
+    let lease = |key: &[u8], value: &[u8]| {
+        let id = rows::number_of_row(key).ok_or(too_short)?;
+        Ok((LeaseId(id), StoredLease::decode(value)?))
+    };
+    let attached = |key: &[u8], _: &[u8]| rows::attached_of_row(key).ok_or(too_short);
+    let session = |key: &[u8], value: &[u8]| {
+        let id = rows::number_of_row(key).ok_or(too_short)?;
+        Ok((SessionId(id), Session::decode(value)?))
+    };
+    let remembered = |key: &[u8], value: &[u8]| {
+        let index = rows::number_of_row(key).and_then(Index::new);
+        Ok((
+            index.ok_or("a row's key has no index")?,
+            Remembered::decode(value)?,
+        ))
+    };
+    Ok(Tables {
+        deadlines: table(view, rows::DEADLINES, deadline)?,
+        leases: table(view, rows::LEASES, lease)?,
+        attached: table(view, rows::ATTACHED, attached)?,
+        sessions: table(view, rows::SESSIONS, session)?,
+        remembered: table(view, rows::REMEMBERED, remembered)?,
+    })
+}
+
+fn table<T>(
+    view: &impl BaseView,
+    space: u8,
+    decode: impl Fn(&[u8], &[u8]) -> Result<T, &'static str>,
+) -> Result<Vec<T>, StoreError> {
+    let decoded = |row: Result<(Bytes, Bytes), StoreError>| {
+        let (key, value) = row?;
+        decode(&key, &value).map_err(damaged)
+    };
+    view.range(&[space], Some(&[space + 1])).map(decoded).collect()
+}
+
+/// What a generation changed of leases, sessions and names of writes, as of its end. What hangs on leases is told by the
+/// records.
+#[derive(Debug, Default)]
+pub(super) struct ChangedTables {
+    pub(super) leases: ChangedLeases,
+    pub(super) sessions: Vec<Row>,
+    pub(super) remembered: Vec<Row>,
+}
+
+impl ChangedTables {
+    /// Their rows, ascending.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> {
+        let others = self.sessions.iter().chain(&self.remembered).cloned();
+        self.leases.rows().chain(others)
+    }
+}
