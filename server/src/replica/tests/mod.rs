@@ -12,6 +12,7 @@ mod ranges;
 mod reads;
 mod snapshots;
 mod sources;
+mod tenure;
 mod translate;
 mod ttl;
 mod writes;

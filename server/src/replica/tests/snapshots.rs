@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use raftkv_protocol::{Consistency, ErrorCode};
+use raftkv_protocol::{Answer, Command, Consistency, ErrorCode, LeaseId, Once, Request};
 
 use super::cluster::{Cluster, code, found, get, put};
 use super::drains::{tiny, write_many};
+use super::tenure::{opened, put_on_lease, write};
 use crate::replica::Notice;
 
 fn ready(seed: u64) -> Cluster {
@@ -108,5 +109,45 @@ fn s07_writes_that_vanish_under_a_snapshot_end_as_unknown() {
         "{answer:?}"
     );
     cluster.run_until("all nodes are ready", Cluster::all_ready);
+    cluster.run_until("all nodes have the same state", hashes_agree);
+}
+
+#[test]
+fn leases_and_sessions_travel_with_a_snapshot() {
+    let mut cluster = ready(14);
+    let behind = follower(&cluster);
+    let others = [(behind + 1) % 3, (behind + 2) % 3];
+    cluster.kill(behind);
+    let (id, ttl_ms) = (LeaseId(5), 600_000);
+    let grant = write(&Command::GrantLease { id: Some(id), ttl_ms });
+    assert!(cluster.call(others[0], grant).outcome.is_ok());
+    assert!(cluster.call(others[1], put_on_lease(id)).outcome.is_ok());
+    let session = opened(&cluster.call(others[0], write(&Command::OpenSession { ttl_ms })));
+    let put = match put("once", "first") {
+        Request::Write(command) => Request::Write(command.within(Once {
+            session,
+            sequence: 1,
+            first_unacknowledged: 1,
+        })),
+        other => panic!("{other:?}"),
+    };
+    let first = cluster.call(others[0], put.clone());
+    write_many(&mut cluster, &others, 100);
+    cluster.run_for(Duration::from_secs(1));
+    cluster.start(behind);
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    assert!(installs(&cluster, behind) > 0, "it was behind the log");
+    cluster.run_until("all nodes have the same state", hashes_agree);
+    let state = |machine: usize| cluster.node(machine).store().expect("formed").lease(id, 0);
+    assert_eq!(state(behind), state(others[0]));
+    assert_eq!(state(behind).expect("it is there").key_count, 2);
+    // It executes as the others do what depends on them: the lease's end, and a write that was applied.
+    let again = cluster.call(behind, put);
+    assert_eq!(again.outcome, first.outcome);
+    let revoked = cluster.call(behind, write(&Command::RevokeLease { id }));
+    assert!(matches!(
+        revoked.outcome,
+        Ok(Answer::LeaseRevoked { deleted: 2, .. })
+    ));
     cluster.run_until("all nodes have the same state", hashes_agree);
 }
