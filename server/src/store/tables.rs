@@ -25,6 +25,15 @@ pub struct Tables {
     pub(super) remembered: Vec<(Index, Remembered)>,
 }
 
+impl Tables {
+    /// The deadlines of keys, ascending.
+    pub fn deadlines(&self) -> impl Iterator<Item = (u64, &Key)> {
+        self.deadlines
+            .iter()
+            .map(|(deadline_us, key)| (*deadline_us, key))
+    }
+}
+
 /// All tables that a version of the base holds.
 ///
 /// # Errors

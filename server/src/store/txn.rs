@@ -320,10 +320,9 @@ impl<'a> Planner<'_, 'a> {
     }
 }
 
-/// The number that a value is, in decimal digits.
+/// The number that a value is, in decimal digits, with a minus or no sign.
 fn number_in(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?;
-    // A sign that the sum would not have: refused, so that to add 0 changes no value.
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
@@ -334,4 +333,29 @@ fn not_a_number(what: &str) -> Failure {
 pub(super) fn lease_not_found(id: LeaseId) -> Failure {
     let message = format!("there is no lease {id} (any more); nothing was changed");
     Failure::new(ErrorCode::LeaseNotFound, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_decimal_digits_and_nothing_else() {
+        for (value, number) in [
+            (&b"0"[..], Some(0)),
+            (b"-7", Some(-7)),
+            (b"007", Some(7)),
+            (b"9223372036854775807", Some(i64::MAX)),
+            (b"9223372036854775808", None),
+            (b"+7", None),
+            (b" 7", None),
+            (b"7\n", None),
+            (b"0x7", None),
+            (b"", None),
+            (b"-", None),
+            (b"\xff", None),
+        ] {
+            assert_eq!(number_in(value), number, "{value:?}");
+        }
+    }
 }

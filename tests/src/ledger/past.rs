@@ -8,9 +8,7 @@ use raftkv_protocol::{Record, Revision};
 use raftkv_server::disk::{RealDisk, RealFile};
 use raftkv_server::store::base::{Base, BaseConfig, LsmBase, LsmView};
 use raftkv_server::store::history::{Direction, History, HistoryError, KeyRange, Past};
-use raftkv_server::store::{
-    State, Store, StoreConfig, StoreError, companions_in, current_store, deadlines_in,
-};
+use raftkv_server::store::{State, Store, StoreConfig, StoreError, companions_in, current_store, tables_in};
 
 use super::Ledger;
 
@@ -38,8 +36,8 @@ impl StoppedNode {
         let view = base.view()?;
         let companions = companions_in(&view)?.expect("a node that has drained");
         let history = History::open(disk, number, Some(companions.generation), companions.oldest_kept)?;
-        let deadlines = deadlines_in(&view)?;
-        let store = Store::over_base(&companions, deadlines, StoreConfig::default());
+        let tables = tables_in(&view)?;
+        let store = Store::over_base(&companions, tables, StoreConfig::default());
         let state = store.pin().over(view)?.expect("nothing drains beside this");
         Ok(StoppedNode {
             past: Past::new(&history, state, companions.revision),

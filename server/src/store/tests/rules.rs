@@ -1,7 +1,10 @@
 //! The store's rules, one by one.
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, CheckedCommand, Command, Condition, Limits, Revision};
+use raftkv_protocol::{
+    Answer, CheckedCommand, Command, Condition, ErrorCode, Keys, LeaseId, Lifetime, Limits, Op, Previous,
+    Revision, Shape, Txn,
+};
 use raftkv_raft::{EntryKind, Index};
 
 use super::rig::{Applier, delete, put};
@@ -241,4 +244,78 @@ fn state_hash_remembers_the_past_whatever_comes_after() {
         a.store.state_hash()
     };
     assert_ne!(run(b"one"), run(b"two"));
+}
+
+#[test]
+fn a_transaction_that_would_answer_too_much_changes_nothing() {
+    let mut a = Applier::new();
+    let value = vec![b'v'; 1 << 20];
+    for key in [b"a", b"b", b"c", b"d", b"e"] {
+        a.apply(0, &put(key, &value, Condition::Always, None));
+    }
+    let get = |key| Op::Get {
+        keys: Keys::One(key),
+        shape: Shape::Records,
+        limit: None,
+    };
+    let write = Op::Put {
+        key: b"f",
+        value: b"",
+        lifetime: Lifetime::Unlimited,
+        previous: Previous::Unwanted,
+    };
+    let mut txn = Txn {
+        then: vec![write, get(b"a"), get(b"b"), get(b"c")],
+        ..Txn::default()
+    };
+    assert!(matches!(
+        a.apply(0, &Command::Txn(txn.clone())),
+        Some(Answer::Txn(_))
+    ));
+    let before = a.store.revision();
+    txn.then.push(get(b"d"));
+    let refused = a.execute(0, &Command::Txn(txn)).unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TooLarge);
+    assert_eq!(a.store.revision(), before);
+}
+
+#[test]
+fn a_lease_that_the_store_names_is_named_by_its_entry() {
+    let mut a = Applier::new();
+    a.put(0, "k", None);
+    let granted = a.apply(0, &Command::GrantLease { id: None, ttl_ms: 10 });
+    let id = LeaseId(LeaseId::FIRST_OF_SERVER.0 + 2);
+    assert_eq!(granted, Some(Answer::LeaseGranted { id, ttl_ms: 10 }));
+    assert_eq!(a.store.revision(), Revision(2), "leases make no revisions");
+    assert_eq!(a.store.next_deadline_us(), Some(10_000));
+}
+
+#[test]
+fn keys_of_several_leases_that_are_due_go_with_one_revision_for_each_lease() {
+    let mut a = Applier::new();
+    for id in [1, 2] {
+        let grant = Command::GrantLease {
+            id: Some(LeaseId(id)),
+            ttl_ms: 10,
+        };
+        a.apply(0, &grant);
+    }
+    let on = |key, id| Op::Put {
+        key,
+        value: b"",
+        lifetime: Lifetime::Lease(LeaseId(id)),
+        previous: Previous::Unwanted,
+    };
+    let txn = Txn {
+        then: vec![on(b"a", 1), on(b"b", 2), on(b"c", 1), on(b"d", 2)],
+        ..Txn::default()
+    };
+    a.apply(0, &Command::Txn(txn));
+    // A put by itself takes a key off its lease.
+    a.put(0, "c", None);
+    assert_eq!(a.store.revision(), Revision(3));
+    a.apply(10, &Command::Tick);
+    assert_eq!(a.store.revision(), Revision(5));
+    assert_eq!(a.keys(), [b"c".to_vec()]);
+    assert!(!a.store.has_deadlines());
 }

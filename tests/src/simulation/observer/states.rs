@@ -10,7 +10,9 @@ use raftkv_raft::{EntryId, Index};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::store::base::{Base, TwinBase, TwinView};
 use raftkv_server::store::history::{Direction, History, HistoryError, KeyRange, Layers, Past};
-use raftkv_server::store::{Companions, Slot, State, Store, StoreError, Stored, companions_in, deadlines_in};
+use raftkv_server::store::{
+    Companions, Slot, State, Store, StoreError, Stored, Tables, companions_in, tables_in,
+};
 
 use super::Observer;
 
@@ -120,7 +122,7 @@ impl Observer {
         let revision = companions.revision.0;
         let empty = Store::over_base(
             &companions,
-            Vec::new(),
+            Tables::default(),
             raftkv_server::store::StoreConfig::default(),
         );
         let state = match empty.pin().over(view.clone()).map_err(told)? {
@@ -134,9 +136,9 @@ impl Observer {
             .filter_map(|(key, _, deadline_us)| Some((deadline_us?, key.clone())))
             .collect();
         expected.sort();
-        let deadlines = deadlines_in(&view).map_err(told)?;
-        let found: Vec<(u64, Bytes)> = deadlines
-            .into_iter()
+        let tables = tables_in(&view).map_err(told)?;
+        let found: Vec<(u64, Bytes)> = tables
+            .deadlines()
             .map(|(deadline_us, key)| (deadline_us, Bytes::copy_from_slice(key.as_bytes())))
             .collect();
         if found != expected {

@@ -224,7 +224,7 @@ impl World {
                 let state = ReceivedState {
                     store: received.store,
                     companions: received.companions.clone(),
-                    deadlines: received.deadlines.clone(),
+                    tables: received.tables.clone(),
                 };
                 self.observer.drained(id.slot, &received.base);
                 snapshots.received = Some(received);

@@ -12,8 +12,8 @@ use raftkv_server::store::base::{Base, TwinBase};
 use raftkv_server::store::history::History;
 use raftkv_server::store::snapshot::remove_history_of;
 use raftkv_server::store::{
-    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, current_store,
-    deadlines_in, drain, record_in,
+    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, current_store, drain,
+    record_in, tables_in,
 };
 
 use super::machine::{Machine, Process};
@@ -91,11 +91,8 @@ pub(super) fn restored_store(machine: &mut Machine) -> Result<FoundStore, StoreE
         Some(companions) => (Some(companions.generation), companions.oldest_kept),
     };
     let history = History::open(machine.disk.clone(), number, through, oldest_kept)?;
-    let deadlines = deadlines_in(&view)?;
-    let state = companions.map(|companions| RestoredState {
-        companions,
-        deadlines,
-    });
+    let tables = tables_in(&view)?;
+    let state = companions.map(|companions| RestoredState { companions, tables });
     Ok(FoundStore {
         number,
         history,
