@@ -1,6 +1,7 @@
 //! Whole servers over real sockets and disks: in this process where that is enough, as processes where exit codes and
 //! signals matter.
 
+mod client;
 mod http_input;
 mod kv_http;
 mod members;

@@ -1,0 +1,125 @@
+//! The client library's transactions and leases against whole servers.
+
+use std::time::{Duration, Instant};
+
+use raftkv_client::{
+    Check, Client, Error, ErrorCode, LeaseId, OpResult, Operation, Relation, Revision, Transaction,
+};
+
+use crate::rig::{Cluster, PATIENCE};
+
+fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+fn client(cluster: &Cluster) -> Client {
+    cluster.wait_ready();
+    let client = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
+    client.build().expect("endpoints")
+}
+
+#[test]
+fn transactions_compare_and_do_one_thing_or_the_other() {
+    let cluster = Cluster::of(3);
+    run(async {
+        let client = client(&cluster);
+        assert_eq!(client.increment("sold", 3).await.expect("a number"), 3);
+        let claim = || {
+            Transaction::new()
+                .when([Check::absent("seat"), Check::value("sold", Relation::Equal, "3")])
+                .then([
+                    Operation::put("seat", "alice").with_previous(),
+                    Operation::increment("sold", 1),
+                    Operation::get("seat"),
+                ])
+                .otherwise([Operation::get("seat")])
+        };
+        let done = client.transact(claim()).await.expect("applied");
+        assert!(done.succeeded());
+        assert_eq!(done.results[0], OpResult::Put { previous: None });
+        assert_eq!(done.results[1], OpResult::Incremented { value: 4 });
+        assert_eq!(done.read(2)[0].record.create_revision, done.revision);
+        let again = client.transact(claim()).await.expect("applied");
+        assert!(!again.succeeded());
+        assert_eq!(again.read(0)[0].record.value, "alice");
+
+        // A write that names a fencing token is refused when another has made the key anew.
+        let token = done.revision;
+        client.delete("seat").await.expect("deleted");
+        client.set("seat", "bob").await.expect("set");
+        let guarded = Transaction::new()
+            .when([Check::create_revision("seat", Relation::Equal, token)])
+            .then([Operation::put("work", "by alice")]);
+        assert!(!client.transact(guarded).await.expect("applied").succeeded());
+        assert_eq!(client.get("work").await.expect("read"), None);
+
+        let nested = Transaction::new().then([Operation::nested(
+            &Transaction::new().then([Operation::put("inner", "y")]),
+        )]);
+        let done = client.transact(nested).await.expect("applied");
+        let inner = client.get("inner").await.expect("read").expect("set");
+        assert_eq!(inner.mod_revision, done.revision);
+
+        client.set("word", "x").await.expect("set");
+        match client.increment("word", 1).await {
+            Err(Error::Rejected(failure)) => assert_eq!(failure.code, ErrorCode::NotANumber),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(client.get("word").await.expect("read").expect("there").version, 1);
+    });
+}
+
+#[test]
+fn a_lease_is_kept_alive_and_its_holder_learns_when_it_is_lost() {
+    let cluster = Cluster::of(3);
+    run(async {
+        let client = client(&cluster);
+        let begun = Instant::now();
+        let ttl = Duration::from_secs(1);
+        let lease = client.grant_lease(ttl).await.expect("granted");
+        let mut held = client.keep_alive(lease, begun);
+        let put = Transaction::new().then([Operation::put("held", "by me").lease(lease.id)]);
+        client.transact(put).await.expect("applied");
+        // Three times its time to live, and it is there.
+        tokio::time::timeout(3 * ttl, held.lost())
+            .await
+            .expect_err("it is renewed");
+        assert!(held.is_held());
+        let state = client.lease(lease.id).await.expect("read").expect("there");
+        assert_eq!((state.key_count, &state.keys[..]), (1, &["held".into()][..]));
+        assert_eq!(client.leases(LeaseId(0)).await.expect("read").len(), 1);
+
+        assert_eq!(client.revoke_lease(lease.id).await.expect("revoked"), 1);
+        tokio::time::timeout(PATIENCE, held.lost())
+            .await
+            .expect("it is told");
+        assert!(!held.is_held());
+        assert_eq!(client.get("held").await.expect("read"), None);
+        assert_eq!(client.renew_lease(lease.id).await.expect("answered"), None);
+        let late = Transaction::new()
+            .when([Check::mod_revision("held", Relation::Equal, Revision(0))])
+            .then([Operation::put("held", "late").lease(lease.id)]);
+        match client.transact(late).await {
+            Err(Error::Rejected(failure)) => assert_eq!(failure.code, ErrorCode::LeaseNotFound),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_holder_whose_renewals_fail_learns_it_when_the_time_is_over() {
+    let mut cluster = Cluster::single();
+    run(async {
+        let client = client(&cluster);
+        let begun = Instant::now();
+        let ttl = Duration::from_secs(1);
+        let lease = client.grant_lease(ttl).await.expect("granted");
+        let mut held = client.keep_alive(lease, begun);
+        cluster.stop(0);
+        tokio::time::timeout(PATIENCE, held.lost())
+            .await
+            .expect("it is told");
+        assert!(begun.elapsed() >= ttl && !held.is_held());
+    });
+}
