@@ -33,7 +33,7 @@ pub(super) enum Kept {
     /// Any other, encoded.
     Encoded(Box<[u8]>),
     /// It was applied, the store's revision then, and its answer was too large.
-    NotKept(Revision),
+    TooLarge(Revision),
 }
 
 impl Kept {
@@ -44,7 +44,7 @@ impl Kept {
         }
         let encoded = postcard::to_allocvec(&version_1(outcome)).expect("plain data always encodes");
         if encoded.len() > room.min(MAX_KEPT_BYTES) {
-            return Kept::NotKept(revision);
+            return Kept::TooLarge(revision);
         }
         Kept::Encoded(encoded.into())
     }
@@ -52,7 +52,7 @@ impl Kept {
     /// Bytes it takes beside itself.
     pub(super) fn size_bytes(&self) -> usize {
         match self {
-            Kept::Put(_) | Kept::NotKept(_) => 0,
+            Kept::Put(_) | Kept::TooLarge(_) => 0,
             Kept::Encoded(encoded) => encoded.len(),
         }
     }
@@ -64,7 +64,7 @@ impl Kept {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Kept::Put(revision) => Ok(Answer::Put { revision: *revision }),
-            Kept::NotKept(revision) => Err(Failure::new(
+            Kept::TooLarge(revision) => Err(Failure::new(
                 ErrorCode::OutcomeUnknown,
                 format!(
                     "it was applied once, behind it the store was at revision {revision}; its answer was too large to be kept"
@@ -83,7 +83,7 @@ impl Kept {
         let version_1 = match self {
             Kept::Encoded(encoded) => return encoded.to_vec(),
             Kept::Put(revision) => Version1::Put { revision: *revision },
-            Kept::NotKept(revision) => Version1::NotKept { revision: *revision },
+            Kept::TooLarge(revision) => Version1::NotKept { revision: *revision },
         };
         postcard::to_allocvec(&version_1).expect("plain data always encodes")
     }
@@ -95,7 +95,7 @@ impl Kept {
     pub(super) fn decode(bytes: &[u8]) -> Result<Kept, &'static str> {
         match postcard::from_bytes(bytes) {
             Ok(Version1::Put { revision }) => Ok(Kept::Put(revision)),
-            Ok(Version1::NotKept { revision }) => Ok(Kept::NotKept(revision)),
+            Ok(Version1::NotKept { revision }) => Ok(Kept::TooLarge(revision)),
             Ok(_) => Ok(Kept::Encoded(bytes.into())),
             Err(_) => Err("a kept outcome does not decode"),
         }
@@ -155,6 +155,6 @@ fn from_version_1(kept: Version1) -> Outcome {
         Version1::SessionOpened { session, ttl_ms } => Ok(Answer::SessionOpened { session, ttl_ms }),
         Version1::SessionDone => Ok(Answer::SessionDone),
         Version1::Refused { code, message } => Err(Failure::new(code, message)),
-        Version1::NotKept { revision } => Kept::NotKept(revision).outcome(),
+        Version1::NotKept { revision } => Kept::TooLarge(revision).outcome(),
     }
 }

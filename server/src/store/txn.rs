@@ -20,7 +20,7 @@ use super::needs::{nested, one};
 /// What becomes of one key.
 #[derive(Debug)]
 pub(super) enum Change<'a> {
-    #[allow(missing_docs)]
+    /// It is set.
     Put {
         value: Cow<'a, [u8]>,
         deadline_us: Option<u64>,
