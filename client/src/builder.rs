@@ -24,6 +24,17 @@ pub struct ClientBuilder {
     timeout: Duration,
     connections: NonZeroUsize,
     attempts: Option<NonZeroUsize>,
+    writes: Writes,
+}
+
+/// What becomes of a write whose answer was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// It is not tried again: [`crate::Error::OutcomeUnknown`].
+    #[default]
+    AtMostOnce,
+    /// It is sent again in its session, and applied once, until the time-out. Only if that passes is the outcome unknown.
+    ExactlyOnce,
 }
 
 impl ClientBuilder {
@@ -33,6 +44,7 @@ impl ClientBuilder {
             timeout: DEFAULT_TIMEOUT,
             connections: DEFAULT_CONNECTIONS,
             attempts: None,
+            writes: Writes::default(),
         }
     }
 
@@ -61,6 +73,13 @@ impl ClientBuilder {
         self
     }
 
+    /// What becomes of a write whose answer was lost; at most once, unless said. With exactly once the client opens a session
+    /// by itself; the cluster then keeps the answer of each write until the client has it, which costs it a little.
+    pub fn writes(mut self, writes: Writes) -> ClientBuilder {
+        self.writes = writes;
+        self
+    }
+
     /// Makes the client. It connects when it is first used.
     ///
     /// # Errors
@@ -79,6 +98,7 @@ impl ClientBuilder {
             self.connections,
             self.attempts,
             self.timeout,
+            self.writes,
         ))
     }
 }

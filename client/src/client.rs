@@ -6,24 +6,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Address, Answer, ErrorCode, KeySpan, Member, MemberCommand, Request, Response, Status,
+    Address, Answer, CheckedCommand, ErrorCode, KeySpan, Member, MemberCommand, Request, Response, Status,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::builder::ClientBuilder;
+use crate::builder::{ClientBuilder, Writes};
 use crate::call::{Delivery, Undelivered};
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::error::{Applied, Error};
 use crate::range::Range;
 use crate::request::{Delete, Get, Set};
-use crate::retry::{Again, Kind, Verdict, Whom, judge, name};
+use crate::retry::{Again, Kind, Verdict, Whom, after_unknown, judge, name};
+use crate::session::Sessions;
 use crate::watch::WatchBuilder;
 
 /// The wait before asking again a cluster that can not serve now, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_millis(500);
+
+/// Sessions that one write opens anew because the one before had expired.
+const SESSION_RENEWALS: u32 = 2;
 
 /// Redirects that one request follows at once. Further ones wait: two nodes may each take the other for the leader.
 const DIRECT_REDIRECTS: u32 = 3;
@@ -45,6 +49,8 @@ struct Shared {
     endpoints: Mutex<Endpoints>,
     timeout: Duration,
     attempts: Option<NonZeroUsize>,
+    /// `None`: writes are not numbered.
+    sessions: Option<Sessions>,
 }
 
 /// What one request has left for further attempts.
@@ -71,10 +77,12 @@ impl Patience {
 
     /// An attempt was made. Was that the last one?
     fn is_over(&mut self, error: Error) -> bool {
-        // What a server said tells more than that the time is over.
-        if self.reason.is_none() || !matches!(error, Error::TimedOut { .. }) {
-            self.reason = Some(error);
-        }
+        self.reason = Some(match self.reason.take() {
+            Some(unknown @ Error::OutcomeUnknown { .. }) => unknown,
+            // What a server said tells more than that the time is over.
+            Some(said) if matches!(error, Error::TimedOut { .. }) => said,
+            Some(_) | None => error,
+        });
         self.attempts_left = self.attempts_left.map(|left| left - 1);
         self.attempts_left == Some(0) || self.deadline <= Instant::now()
     }
@@ -91,6 +99,7 @@ impl Client {
         connections: NonZeroUsize,
         attempts: Option<NonZeroUsize>,
         timeout: Duration,
+        writes: Writes,
     ) -> Client {
         let endpoints = Mutex::new(Endpoints::new(given, connections));
         Client {
@@ -98,6 +107,7 @@ impl Client {
                 endpoints,
                 timeout,
                 attempts,
+                sessions: (writes == Writes::ExactlyOnce).then(Sessions::default),
             }),
         }
     }
@@ -187,6 +197,28 @@ impl Client {
         }
     }
 
+    /// Executes a write, numbered if the client has sessions.
+    pub(crate) async fn execute_write(&self, command: CheckedCommand) -> Result<Answer, Error> {
+        let Some(sessions) = &self.shared.sessions else {
+            return self.execute(Request::Write(command)).await;
+        };
+        let mut renewals_left = SESSION_RENEWALS;
+        loop {
+            let numbered = sessions.number(self).await?;
+            let request = Request::Write(command.clone().within(numbered.once()));
+            match self.execute(request).await {
+                // No attempt was applied: had one been sent before, this would be unknown.
+                Err(Error::Rejected(failure))
+                    if failure.code == ErrorCode::SessionExpired && renewals_left > 0 =>
+                {
+                    sessions.expired(&numbered).await;
+                    renewals_left -= 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Executes one request, with as many attempts as are allowed and safe.
     pub(crate) async fn execute(&self, request: Request) -> Result<Answer, Error> {
         let (kind, timeout) = (Kind::of(&request), self.shared.timeout);
@@ -195,7 +227,13 @@ impl Client {
         loop {
             let delivery = self.attempt(kind, request.clone(), deadline).await;
             let Again { error, whom } = match judge(kind, delivery, timeout) {
-                Verdict::Done(outcome) => return outcome.and_then(answer),
+                Verdict::Done(outcome) => {
+                    let outcome = outcome.and_then(answer);
+                    return outcome.map_err(|error| match patience.reason {
+                        Some(unknown @ Error::OutcomeUnknown { .. }) => after_unknown(error, unknown),
+                        _ => error,
+                    });
+                }
                 Verdict::Again(again) => again,
             };
             if patience.is_over(error) || self.prepare(whom, &mut patience).await.is_err() {

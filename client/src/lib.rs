@@ -77,8 +77,8 @@
 //! [`Client::watch`] is a stream of the changes of some keys. What is not taken out of it the server does not send, beyond
 //! [`WatchBuilder::buffer_bytes`]; it is tried again for ever, at one node after the other, once it has begun.
 //!
-//! # What is not here
-//! Sessions that make retries exactly-once.
+//! With [`Writes::ExactlyOnce`] a write whose answer was lost is sent again, until its time-out: the client numbers its
+//! writes, and the cluster applies each number once and answers it as it did the first time.
 
 mod backoff;
 mod builder;
@@ -96,10 +96,11 @@ mod lease;
 mod range;
 mod request;
 mod retry;
+mod session;
 mod txn;
 mod watch;
 
-pub use builder::ClientBuilder;
+pub use builder::{ClientBuilder, Writes};
 pub use client::Client;
 pub use error::{Applied, Error, UnknownReason};
 pub use lease::{KeepAlive, Lease};

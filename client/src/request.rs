@@ -19,7 +19,7 @@ type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>
 
 /// Limits are the server's to set, and it told them when we connected: only what can never be right (an empty key, a time
 /// to live of nothing) is refused before.
-const NO_LIMITS: Limits = Limits {
+pub(crate) const NO_LIMITS: Limits = Limits {
     key_bytes: usize::MAX,
     value_bytes: usize::MAX,
     request_bytes: usize::MAX,
@@ -233,7 +233,7 @@ impl<'a> IntoFuture for Delete<'a> {
 
 pub(crate) async fn write(client: &Client, command: &Command<'_>) -> Result<Answer, Error> {
     let checked = CheckedCommand::new(command, &NO_LIMITS).map_err(Error::Rejected)?;
-    match client.execute(Request::Write(checked)).await? {
+    match client.execute_write(checked).await? {
         Answer::ConditionFailed { current } => Err(Error::ConditionFailed { current }),
         answer => Ok(answer),
     }

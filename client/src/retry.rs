@@ -18,6 +18,8 @@ use crate::error::{Error, UnknownReason};
 pub(crate) enum Kind {
     /// Through the log.
     Write,
+    /// The same, numbered within a session: sent again it is applied once.
+    NumberedWrite,
     /// Linearizable.
     Read,
     /// About the node that answers: its own state, or its status.
@@ -27,6 +29,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn of(request: &Request) -> Kind {
         match request {
+            Request::Write(command) if command.once().is_some() => Kind::NumberedWrite,
             // A change of members that was sent may have happened, as a write may.
             Request::Write(_) | Request::Member(_) => Kind::Write,
             Request::Get { consistency, .. } if consistency.is_local() => Kind::Local,
@@ -39,7 +42,7 @@ impl Kind {
 
     pub(crate) fn preference(self) -> Preference {
         match self {
-            Kind::Write | Kind::Read => Preference::Leader,
+            Kind::Write | Kind::NumberedWrite | Kind::Read => Preference::Leader,
             Kind::Local => Preference::AsGiven,
         }
     }
@@ -49,8 +52,12 @@ impl Kind {
     pub(crate) fn attempt_time(self, left: Duration) -> Duration {
         match self {
             Kind::Write => left,
-            Kind::Read | Kind::Local => left / 2,
+            Kind::NumberedWrite | Kind::Read | Kind::Local => left / 2,
         }
+    }
+
+    fn is_write(self) -> bool {
+        matches!(self, Kind::Write | Kind::NumberedWrite)
     }
 }
 
@@ -59,7 +66,7 @@ impl Kind {
 pub(crate) enum Verdict {
     /// The request is over.
     Done(Result<Response, Error>),
-    /// Not applied: try again.
+    /// Not applied, or known if it comes again: try again.
     Again(Again),
 }
 
@@ -92,12 +99,13 @@ pub(crate) fn judge(kind: Kind, delivery: Delivery, timeout: Duration) -> Verdic
         }) => judge_failure(kind, failure),
         Ok(response) => Verdict::Done(Ok(response)),
         Err(Undelivered::Refused(failure)) => Verdict::Done(Err(Error::Rejected(failure))),
-        Err(Undelivered::Abandoned) if kind == Kind::Write => unknown(UnknownReason::Closed),
+        Err(Undelivered::Abandoned) if kind.is_write() => unknown(UnknownReason::Closed),
         Err(Undelivered::Closed | Undelivered::Abandoned) => Verdict::Done(Err(Error::Closed)),
         Err(Undelivered::NotSent(error)) => again(Error::Unreachable(error), Whom::Another),
         Err(Undelivered::ExpiredUnsent) => again(Error::TimedOut { after: timeout }, Whom::Another),
         Err(Undelivered::ExpiredSent) => match kind {
             Kind::Write => unknown(UnknownReason::TimedOut { after: timeout }),
+            Kind::NumberedWrite => again_if_unknown(UnknownReason::TimedOut { after: timeout }),
             Kind::Read | Kind::Local => again(Error::TimedOut { after: timeout }, Whom::Another),
         },
         Err(Undelivered::Unanswered(error)) => judge_unanswered(kind, error),
@@ -116,7 +124,7 @@ fn judge_failure(kind: Kind, failure: Failure) -> Verdict {
             Some(leader) if kind != Kind::Local => Whom::Leader(leader.address.clone()),
             Some(_) | None => Whom::Another,
         },
-        // A read of which the server lost track changed nothing.
+        // A read of which the server lost track changed nothing, and a numbered write is known when it comes again.
         ErrorCode::OutcomeUnknown if kind != Kind::Write => Whom::AnyoneLater,
         ErrorCode::OutcomeUnknown
         | ErrorCode::BadRequest
@@ -143,6 +151,8 @@ fn judge_failure(kind: Kind, failure: Failure) -> Verdict {
 fn judge_unanswered(kind: Kind, error: Arc<ConnectionError>) -> Verdict {
     match kind {
         Kind::Write => unknown(UnknownReason::ConnectionLost(error)),
+        Kind::NumberedWrite if error.is_protocol_violation() => unknown(UnknownReason::ConnectionLost(error)),
+        Kind::NumberedWrite => again_if_unknown(UnknownReason::ConnectionLost(error)),
         Kind::Read | Kind::Local if error.is_protocol_violation() => {
             Verdict::Done(Err(Error::Unanswered(error)))
         }
@@ -152,6 +162,31 @@ fn judge_unanswered(kind: Kind, error: Arc<ConnectionError>) -> Verdict {
 
 fn again(error: Error, whom: Whom) -> Verdict {
     Verdict::Again(Again { error, whom })
+}
+
+fn again_if_unknown(reason: UnknownReason) -> Verdict {
+    again(Error::OutcomeUnknown { reason }, Whom::Another)
+}
+
+/// What a numbered write that may have been applied by an attempt before is told, when the last one ends so. Refusals that the
+/// state machine gave are its answer, however often it was asked; those given before it say nothing of earlier attempts.
+pub(crate) fn after_unknown(error: Error, unknown: Error) -> Error {
+    let is_of_state_machine = match &error {
+        Error::ConditionFailed { .. } => true,
+        Error::Rejected(failure) => matches!(
+            failure.code,
+            ErrorCode::LeaseNotFound
+                | ErrorCode::LeaseExists
+                | ErrorCode::NotANumber
+                | ErrorCode::RevisionMismatch
+                | ErrorCode::IdempotencyConflict
+        ),
+        _ => false,
+    };
+    match is_of_state_machine {
+        true => error,
+        false => unknown,
+    }
 }
 
 fn unknown(reason: UnknownReason) -> Verdict {
@@ -190,7 +225,7 @@ mod tests {
     use crate::Applied;
     use raftkv_protocol::{Header, HistoryEpoch, NodeId, Revision};
 
-    const KINDS: [Kind; 3] = [Kind::Write, Kind::Read, Kind::Local];
+    const KINDS: [Kind; 4] = [Kind::Write, Kind::NumberedWrite, Kind::Read, Kind::Local];
 
     fn lost() -> Arc<ConnectionError> {
         let source = io::Error::from(io::ErrorKind::ConnectionReset);
@@ -245,6 +280,36 @@ mod tests {
             match verdict(Kind::Write, delivery) {
                 Verdict::Done(Err(error)) => assert_eq!(error.applied(), Applied::Unknown, "{error}"),
                 other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_numbered_write_is_sent_again_and_stays_unknown_until_the_state_machine_says() {
+        for delivery in [
+            Err(Undelivered::Unanswered(lost())),
+            Err(Undelivered::ExpiredSent),
+            failed(ErrorCode::OutcomeUnknown),
+        ] {
+            let unknown = match verdict(Kind::NumberedWrite, delivery) {
+                Verdict::Again(again) => again.error,
+                Verdict::Done(outcome) => panic!("{outcome:?}"),
+            };
+            assert_eq!(unknown.applied(), Applied::Unknown);
+            let then = |code| {
+                after_unknown(
+                    Error::from_failure(Failure::new(code, "because")),
+                    unknown.clone(),
+                )
+            };
+            assert_eq!(then(ErrorCode::NotANumber).applied(), Applied::No);
+            for code in [
+                ErrorCode::NoSpace,
+                ErrorCode::Overloaded,
+                ErrorCode::SessionExpired,
+                ErrorCode::NoLeader,
+            ] {
+                assert_eq!(then(code).applied(), Applied::Unknown, "{code:?}");
             }
         }
     }

@@ -124,6 +124,7 @@ impl NodeLoop {
             self.batch(drain_timeout)?;
         }
         self.refuse_unhandled();
+        self.snapshots.stop();
         self.store.stop();
         self.watches.feed().stop();
         // A panic was told by the thread's guard.

@@ -44,6 +44,7 @@ pub(super) struct SnapshotWorkers {
     takes: Sender<TakeJob>,
     received: Slot,
     place: Place,
+    threads: [JoinHandle<()>; 2],
 }
 
 /// Where stores are made.
@@ -63,10 +64,7 @@ impl SnapshotWorkers {
         let (sends, send_queue) = mpsc::channel();
         let (takes, take_queue) = mpsc::channel();
         let received = Slot::default();
-        // Their ends are not waited for: what they do is worth nothing to a node that stops.
-        drop(worker("snapshot out", mailbox, move |mailbox| {
-            send(&send_queue, mailbox)
-        })?);
+        let sender = worker("snapshot out", mailbox, move |mailbox| send(&send_queue, mailbox))?;
         let taker = Taker {
             place: place.clone(),
             first: current,
@@ -74,15 +72,31 @@ impl SnapshotWorkers {
             current: None,
             received: received.clone(),
         };
-        drop(worker("snapshot in", mailbox, move |mailbox| {
+        let taker = worker("snapshot in", mailbox, move |mailbox| {
             taker.run(&take_queue, mailbox)
-        })?);
+        })?;
         Ok(SnapshotWorkers {
             sends,
             takes,
             received,
             place,
+            threads: [sender, taker],
         })
+    }
+
+    /// Ends the threads, behind what they are at: until then the data directory is not free.
+    pub(super) fn stop(self) {
+        let SnapshotWorkers {
+            sends,
+            takes,
+            threads,
+            ..
+        } = self;
+        drop((sends, takes));
+        for thread in threads {
+            // A panic was told by the thread's guard.
+            let _ = thread.join();
+        }
     }
 
     pub(super) fn open(&self, snapshot: SnapshotNumber, files: StoreFiles) {

@@ -1,9 +1,11 @@
 //! The client library's transactions and leases against whole servers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use raftkv_client::{
-    Check, Client, Error, ErrorCode, LeaseId, OpResult, Operation, Relation, Revision, Transaction,
+    Check, Client, Error, ErrorCode, LeaseId, OpResult, Operation, Relation, Revision, Transaction, Writes,
 };
 
 use crate::rig::{Cluster, PATIENCE};
@@ -122,4 +124,55 @@ fn a_holder_whose_renewals_fail_learns_it_when_the_time_is_over() {
             .expect("it is told");
         assert!(begun.elapsed() >= ttl && !held.is_held());
     });
+}
+
+#[test]
+fn increments_are_applied_once_each_though_nodes_stop_under_them() {
+    const TASKS: i64 = 8;
+    let mut cluster = Cluster::of(3);
+    cluster.wait_ready();
+    let builder = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
+    let client = builder.writes(Writes::ExactlyOnce).build().expect("endpoints");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let load = std::thread::spawn({
+        let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+        move || {
+            run(async move {
+                let tasks: Vec<_> = (0..TASKS)
+                    .map(|_| {
+                        let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+                        tokio::spawn(async move {
+                            let mut seen = Vec::new();
+                            while !is_over.load(Ordering::Relaxed) {
+                                seen.push(client.increment("n", 1).await.expect("applied once"));
+                            }
+                            seen
+                        })
+                    })
+                    .collect();
+                let mut sums = Vec::new();
+                for task in tasks {
+                    sums.extend(task.await.expect("no panic"));
+                }
+                // In the runtime that the connections belong to.
+                let last = client.get("n").await.expect("read").expect("there");
+                (sums, last.value)
+            })
+        }
+    });
+    for _ in 0..3 {
+        let leader = cluster.leader();
+        let native = cluster.node(leader).native_address();
+        cluster.stop(leader);
+        cluster.restart(leader, native);
+        cluster.wait_ready();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let (mut sums, last) = load.join().expect("no panic");
+    // Each increment has a sum of its own: none was lost, and none applied twice.
+    sums.sort_unstable();
+    let count = i64::try_from(sums.len()).expect("few");
+    assert!(sums.into_iter().eq(1..=count));
+    assert_eq!(last, count.to_string());
+    assert!(count > 3 * TASKS, "{count}");
 }
