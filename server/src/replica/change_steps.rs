@@ -37,7 +37,7 @@ impl Formed {
                 "{name} is a member already; if its disk was lost, run: kvctl member replace {name}"
             ));
         }
-        let Some(theirs) = self.joining.candidate(now, name) else {
+        let Some(theirs) = self.candidate(now, name) else {
             return Ok(None);
         };
         self.check_address(theirs, None)?;
@@ -90,7 +90,7 @@ impl Formed {
                 pair.new
             ));
         }
-        let theirs = self.joining.candidate(now, name);
+        let theirs = self.candidate(now, name);
         let Some(theirs) = theirs else {
             return Ok(None);
         };

@@ -318,7 +318,7 @@ impl Formed {
     fn lacks_knock(&self, now: Time, command: &MemberCommand) -> bool {
         match command {
             MemberCommand::Add { name, .. } | MemberCommand::Replace { name, .. } => {
-                self.joining.candidate(now, name).is_none()
+                self.candidate(now, name).is_none()
             }
             MemberCommand::Promote { .. }
             | MemberCommand::Remove { .. }

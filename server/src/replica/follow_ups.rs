@@ -84,7 +84,7 @@ impl Formed {
         while let Some((identity, theirs)) = self.changes.growth.pop_first() {
             let current = self.members.current();
             let is_taken = current.named(&theirs.name).is_some() || current.was_removed(identity);
-            let candidate = self.joining.candidate(now, &theirs.name);
+            let candidate = self.candidate(now, &theirs.name);
             let is_there = candidate.is_some_and(|candidate| candidate.identity == identity);
             if is_taken || !is_there {
                 continue;

@@ -64,14 +64,25 @@ impl Joining {
         }
     }
 
-    /// The unformed node that knocks under this name.
-    pub(super) fn candidate(&self, now: Time, name: &NodeName) -> Option<&Introduction> {
+    /// Who knocked under this name.
+    fn candidate(&self, now: Time, name: &NodeName) -> Option<&Introduction> {
         let candidate = self.candidates.get(name)?;
         (now.since(candidate.at) < FRESHNESS).then_some(&candidate.introduction)
     }
 }
 
 impl Formed {
+    /// The unformed node that knocks under this name. One that knocked before it was let in, or has been removed since then,
+    /// is none: an identity comes in once (R63).
+    pub(super) fn candidate(&self, now: Time, name: &NodeName) -> Option<&Introduction> {
+        let current = self.members.current();
+        let is_new = |theirs: &&Introduction| {
+            let is_member = current.member(raft::NodeId(theirs.identity.0)).is_some();
+            !is_member && !current.was_removed(theirs.identity)
+        };
+        self.joining.candidate(now, name).filter(is_new)
+    }
+
     /// Someone asks to be let in.
     pub(super) fn knocked(&mut self, now: Time, knock: &Knock, out: &mut Outbox) {
         let theirs = &knock.introduction;

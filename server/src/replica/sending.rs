@@ -168,7 +168,8 @@ impl Formed {
             mark("message beside the core dropped, its term is not durable");
             return;
         }
-        let Some(address) = self.members.address(to) else {
+        // A node that joins answers members that no configuration in its own log names yet.
+        let Some(address) = self.address_of(to) else {
             return;
         };
         let is_bulk = matches!(body, RaftBody::SnapshotPart { .. });

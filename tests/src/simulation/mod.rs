@@ -18,15 +18,20 @@
 //! while the same invariant breaks ([`shrink`]), and saved as a file that outlives the code that drew it.
 //!
 //! ```text
-//! plan.rs swarm.rs fault.rs schedule.rs   what a run is made of, and how it is drawn from a seed
+//! plan.rs swarm.rs fault.rs schedule.rs operators.rs
+//!                                         what a run is made of, and how it is drawn from a seed
 //! queue.rs clock.rs network.rs            time and the network
 //! world/                                  machines, disk executors, forwarding, clients, scans, faults, coming to rest
-//! observer/                               the invariants, by name (I1 to I22)
+//! observer/                               the invariants, by name (I1 to I25)
 //! run.rs shrink.rs sweep.rs               one run; a smaller failure; a crash at every effect
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
-//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes;
-//! membership changes and transfers, which the core's scenarios and the replica's own tests check.
+//! Operators hand leadership over, take members out and let machines in again, on empty disks and under new identities;
+//! some machines found the cluster, others join it. Who is a member, and which majorities count, the observer reads off
+//! the log.
+//!
+//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; and changes of
+//! members by force, which may end a cluster.
 
 mod clock;
 mod fault;
@@ -34,6 +39,7 @@ pub mod marks;
 pub mod mutants;
 mod network;
 mod observer;
+mod operators;
 mod plan;
 mod queue;
 mod random;
@@ -49,6 +55,7 @@ mod world;
 
 pub use fault::FaultKind;
 pub use observer::Violation;
+pub use operators::{Operation, OperatorPlan};
 pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, StorePlan, WorkloadPlan};
 pub use run::{Options, Outcome, Statistics, run};
 pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};

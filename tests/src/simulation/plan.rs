@@ -11,6 +11,7 @@ use raftkv_server::watch::HubSettings;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultKind;
+use super::operators::OperatorPlan;
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,6 +305,9 @@ pub struct Plan {
     /// Who watches.
     #[serde(default)]
     pub watches: WatchPlan,
+    /// Who hands leadership over and changes members.
+    #[serde(default)]
+    pub operators: OperatorPlan,
     /// Is rare but legal behaviour forced at named points of the code?
     pub buggify: bool,
     /// Crash whichever node carries out this effect, counted over the whole cluster (crash-point sweep).
@@ -385,14 +389,21 @@ impl Plan {
                 timeout_us: 2_000_000,
             },
             watches: WatchPlan::default(),
+            operators: OperatorPlan::default(),
             buggify: false,
             crash_point: None,
         }
     }
 
-    /// How many nodes may lose what they stored, so that a majority of good copies stays.
+    /// Nodes that found the cluster.
+    #[must_use]
+    pub fn founders(&self) -> usize {
+        self.nodes - self.operators.spares
+    }
+
+    /// How many of them may lose what they stored before there is a cluster, so that a majority of good copies stays.
     #[must_use]
     pub fn expendable_nodes(&self) -> usize {
-        (self.nodes - 1) / 2
+        (self.founders() - 1) / 2
     }
 }

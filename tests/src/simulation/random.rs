@@ -19,6 +19,7 @@ pub(crate) enum Stream {
     Identity = 11,
     Store = 12,
     Watch = 13,
+    Operators = 14,
 }
 
 /// The stream of one component; `which` tells components of a kind apart.

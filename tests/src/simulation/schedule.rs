@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::operators::Operation;
 use super::plan::Plan;
 
 /// A set of nodes by their slot, as bits.
@@ -127,7 +128,7 @@ pub enum Asked {
 
 /// One thing done to the cluster. Faults that last carry their length, so that dropping the step drops its end with it.
 ///
-/// An open list: what later parts bring (snapshots, membership, transfer, sessions) joins here.
+/// An open list: what later parts bring (sessions) joins here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -138,6 +139,12 @@ pub enum Action {
         asked: Asked,
         key: u8,
         via: usize,
+    },
+    /// An operator asks a node for something, and waits this long for it.
+    Operate {
+        operation: Operation,
+        via: usize,
+        patience_us: u64,
     },
     /// The process is killed and comes back later.
     Crash {
@@ -241,6 +248,7 @@ impl Action {
             | Action::BitRot { node }
             | Action::Wipe { node, .. } => Some(node),
             Action::Ask { .. }
+            | Action::Operate { .. }
             | Action::PowerFailure { .. }
             | Action::Leader { .. }
             | Action::Cut { .. }

@@ -3,6 +3,7 @@
 use fastrand::Rng;
 
 use super::fault::FaultKind;
+use super::operators;
 use super::plan::{Ending, Plan, StorePlan};
 use super::random::{Stream, chance, exponential, log_uniform, stream};
 use super::schedule::{Action, Asked, Scenario, Step};
@@ -72,6 +73,7 @@ fn draw_plan(seed: u64) -> Plan {
         _ => Ending::Settled,
     };
     plan.buggify = !matches!(style, Style::Calm) && rng.bool();
+    operators::draw_operators(&mut plan);
     plan
 }
 
@@ -199,6 +201,7 @@ fn draw_timeouts(plan: &mut Plan, rng: &mut Rng, style: &Style) {
 /// Draws all steps of a plan, ascending by time.
 pub(crate) fn draw_steps(plan: &Plan) -> Vec<Step> {
     let mut steps = draw_operations(plan);
+    steps.extend(operators::draw_operations(plan));
     for (number, kind) in plan.kinds.iter().enumerate() {
         let rng = &mut stream(plan.seed, Stream::Faults, *kind as u64);
         let Some((least, most)) = kind.per_minute() else {

@@ -33,6 +33,7 @@ pub(crate) enum Traced {
     Rot,
     Store,
     Watch,
+    Operator,
 }
 
 /// Hashes each event; writes a line for each when asked to. Nothing in it depends on the machine or the wall clock.

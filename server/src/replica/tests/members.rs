@@ -8,6 +8,7 @@ use raftkv_protocol::{
 };
 
 use super::cluster::{Cluster, address, code, config, found, get, name, put};
+use super::drains::{tiny, write_many};
 use crate::replica::{NodeConfig, Notice};
 
 /// Settings of a node that asks `at` to be let in.
@@ -249,6 +250,62 @@ fn removed_node_comes_back_only_with_a_new_identity() {
     cluster.run_until("it votes again", |cluster| {
         cluster.all_ready() && voters(cluster).len() == 3
     });
+}
+
+#[test]
+fn r63_who_knocked_before_it_was_let_in_and_removed_is_not_let_in_again() {
+    let mut cluster = three_and(vec![joiner(4, 1)], 231);
+    cluster.start(3);
+    assert_eq!(code(&cluster.call(0, add(name(4)))), None);
+    let identity = cluster.settings(3).introduction.identity;
+    assert_eq!(code(&cluster.call(0, remove(name(4)))), None);
+    // Its last knock is not old yet.
+    assert!(refusal(&cluster.call(0, add(name(4)))).contains("knocked"));
+    cluster.run_for(Duration::from_secs(1));
+    let members = cluster.node(0).status(cluster.now).members;
+    assert!(members.iter().all(|member| member.identity != identity));
+}
+
+#[test]
+fn member_is_not_replaced_by_itself() {
+    let mut cluster = three_and(vec![joiner(4, 1)], 232);
+    cluster.start(3);
+    assert_eq!(code(&cluster.call(0, add(name(4)))), None);
+    // Its last knock, as the node that it was before, is not old yet.
+    let why = cluster.call(0, replace(name(4)));
+    assert!(!refusal(&why).is_empty());
+    cluster.run_until("it votes", |cluster| voters(cluster).len() == 4);
+    cluster.run_until("it is ready", Cluster::all_ready);
+}
+
+#[test]
+fn node_that_joins_answers_a_leader_that_its_log_does_not_name_yet() {
+    let mut configs: Vec<NodeConfig> = (1..=3).map(tiny).collect();
+    configs.extend([4, 5].map(|number| NodeConfig {
+        join: Some(address(1)),
+        ..tiny(number)
+    }));
+    let mut cluster = Cluster::new(configs, 233);
+    (0..4).for_each(|machine| cluster.start(machine));
+    cluster.run_until("three are ready", |cluster| {
+        (0..3).all(|machine| is_ready(cluster, machine))
+    });
+    assert_eq!(code(&cluster.call(0, add(name(4)))), None);
+    cluster.run_until("it votes", |cluster| voters(cluster).len() == 4);
+    assert_eq!(code(&cluster.call(0, transfer(Some(name(4))))), None);
+    write_many(&mut cluster, &[0, 1, 2], 100);
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(cluster.leader(), Some(3));
+    cluster.start(4);
+    assert_eq!(code(&cluster.call(0, add(name(5)))), None);
+    // The founding entry, which is all that its log holds, knows nothing of node4.
+    cluster.run_until("it has the snapshot and votes", |cluster| {
+        is_ready(cluster, 4) && voters(cluster).len() == 5
+    });
+    let is_install = |(machine, notice): &&(usize, Notice)| {
+        *machine == 4 && matches!(notice, Notice::SnapshotInstalled { .. })
+    };
+    assert!(cluster.notices.iter().any(|notice| is_install(&notice)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Terms, votes and leaders: I1, I2, I6, I8.
+//! Terms, votes and leaders: I1, I2, I6, I8, I25.
 
 use raftkv_raft::{Raft, RoleName};
 
@@ -16,6 +16,7 @@ impl Observer {
             );
             self.violate_at("I1", view, what);
         }
+        self.check_right_to_lead(view, term);
         // A leader that was elected late, in a term that is over, owes nothing to the later ones (paper §5.4).
         let decided = self.decided_in.partition_point(|decided_in| *decided_in < term);
         let expected = decided.checked_sub(1).map(|last| self.decided[last]);

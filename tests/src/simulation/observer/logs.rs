@@ -1,6 +1,8 @@
 //! Logs and commitment: I3 to I6, I8 to I12 as far as they concern entries.
 
-use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Index, Install, Raft, RoleName, Write, WriteNumber};
+use raftkv_raft::{
+    Configuration, Entry, EntryId, EntryKind, HardState, Index, Install, Raft, RoleName, Write, WriteNumber,
+};
 use raftkv_server::replica::{Restored, RestoredLog};
 
 use super::Observer;
@@ -56,6 +58,7 @@ impl Observer {
         let node = &mut self.views[view];
         node.log.truncate(from as usize - 1);
         node.configurations.retain(|(index, _)| *index < from);
+        node.checked_change = None;
         let (leads, commit) = (node.leads, node.commit);
         if leads == Some(term) {
             self.violate_at(
@@ -386,6 +389,12 @@ impl Observer {
             self.violate_at("I10", view, format!("decided {commit} without any configuration"));
             return;
         };
+        // A poll decides first, and may append the next configuration then.
+        let is_newer = node
+            .configurations
+            .last()
+            .is_some_and(|(index, _)| *index > commit);
+        let before = node.governing.clone().filter(|_| is_newer);
         if entry.term != term {
             let what = format!(
                 "leader of term {term} decided {commit}, an entry of term {}, by counting",
@@ -393,25 +402,35 @@ impl Observer {
             );
             self.violate_at("I10", view, what);
         }
-        let holds = |id: &raftkv_raft::NodeId| {
-            let view = self.by_identity.get(&id.0).map(|&view| &self.views[view]);
-            view.is_some_and(|view| view.durable_chain_at(commit) == Some(entry.chain))
-        };
-        for half in std::iter::once(&configuration.voters).chain(&configuration.outgoing) {
-            let copies = half.iter().filter(|id| holds(id)).count();
-            if copies <= half.len() / 2 {
-                let what = format!(
-                    "decided {commit} with {copies} durable copies among {} voters",
-                    half.len()
-                );
-                self.violate_at("I10", view, what);
-                break;
-            }
+        let was_enough = before.is_some_and(|before| self.too_few_copies(&before, commit, entry).is_none());
+        if let Some((copies, voters)) = self.too_few_copies(&configuration, commit, entry)
+            && !was_enough
+        {
+            let what = format!("decided {commit} with {copies} durable copies among {voters} voters");
+            self.violate_at("I10", view, what);
         }
         for index in self.decided.len()..commit as usize {
             let entry = self.views[view].log[index];
             self.decide(term, entry);
         }
+    }
+
+    /// How many durable copies among how many voters, where those are no majority.
+    fn too_few_copies(
+        &self,
+        configuration: &Configuration,
+        index: u64,
+        entry: Mirrored,
+    ) -> Option<(usize, usize)> {
+        let holds = |id: &raftkv_raft::NodeId| {
+            let view = self.by_identity.get(&id.0).map(|&view| &self.views[view]);
+            view.is_some_and(|view| view.durable_chain_at(index) == Some(entry.chain))
+        };
+        let mut halves = std::iter::once(&configuration.voters).chain(&configuration.outgoing);
+        halves.find_map(|half| {
+            let copies = half.iter().filter(|id| holds(id)).count();
+            (copies <= half.len() / 2).then_some((copies, half.len()))
+        })
     }
 
     fn decide(&mut self, term: u64, entry: Mirrored) {

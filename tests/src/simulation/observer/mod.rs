@@ -8,6 +8,7 @@
 mod answers;
 mod elections;
 mod logs;
+mod members;
 mod messages;
 mod model;
 mod pages;
@@ -32,7 +33,7 @@ use super::queue::Micros;
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which: `I1` to `I23`, or `panic`.
+    /// Which: `I1` to `I25`, or `panic`.
     pub invariant: &'static str,
     /// When, microseconds of virtual time.
     pub at_us: Micros,
@@ -182,6 +183,8 @@ impl Observer {
     /// What a poll decided, before any of it is carried out.
     pub(crate) fn polled(&mut self, slot: usize, node: &Node, effects: &[Effect]) {
         let view = self.current[slot];
+        let governing = self.views[view].configuration();
+        self.views[view].governing = governing;
         for effect in effects {
             match effect {
                 Effect::Write(write) => self.write_asked(view, write),
@@ -221,6 +224,7 @@ impl Observer {
         let Some(raft) = node.raft() else { return };
         self.check_term(view, raft);
         self.check_commit(view, raft);
+        self.check_changes(view);
         self.check_progress(view, raft);
         if let Some(store) = node.store() {
             self.check_applied(view, store);

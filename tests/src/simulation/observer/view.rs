@@ -47,6 +47,10 @@ pub(crate) struct NodeView {
     pub(crate) applied: u64,
     /// The term it leads.
     pub(crate) leads: Option<u64>,
+    /// The latest configuration in its log when it was last polled, before what that poll appended.
+    pub(crate) governing: Option<Arc<Configuration>>,
+    /// All configurations up to this index were found to follow each other lawfully.
+    pub(crate) checked_change: Option<u64>,
 }
 
 impl NodeView {
@@ -63,6 +67,8 @@ impl NodeView {
             commit: 0,
             applied: 0,
             leads: None,
+            governing: None,
+            checked_change: None,
         }
     }
 

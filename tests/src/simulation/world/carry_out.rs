@@ -248,6 +248,7 @@ impl World {
                     },
                 );
             }
+            Some(Waiting::Operator(operation)) => self.operator_hears(id.slot, operation, &response),
             Some(Waiting::Node { origin, token }) => self.answer_forwarded(id.slot, origin, token, response),
             None => {
                 let what = format!("answered {token:?}, which does not wait (twice?)");

@@ -1,9 +1,7 @@
 //! Carries out the steps of the schedule.
 
-use raftkv_server::store::base::TwinBase;
-
 use super::clients::Reply;
-use super::machine::{ArmedCrash, Process, Waiting, identity};
+use super::machine::{ArmedCrash, Process, Waiting};
 use super::{Happening, Machine, Micros, World};
 use crate::simulation::random::exponential;
 use crate::simulation::schedule::{Action, DiskCall, LeaderFault, NodeSet, Remains};
@@ -144,6 +142,11 @@ impl World {
                 key,
                 via,
             } => self.ask(client, asked, key, via),
+            Action::Operate {
+                operation,
+                via,
+                patience_us,
+            } => self.operate(operation, via, patience_us),
             Action::Crash {
                 node,
                 remains,
@@ -358,8 +361,8 @@ impl World {
                 Waiting::Client { client, attempt } if is_told => {
                     self.reply(slot, client, attempt, Reply::Lost)
                 }
-                // A watcher hears nothing more, and asks elsewhere.
-                Waiting::Client { .. } | Waiting::Watcher(_) => {}
+                // Who hears nothing more asks elsewhere.
+                Waiting::Client { .. } | Waiting::Watcher(_) | Waiting::Operator(_) => {}
                 Waiting::Node { origin, token } => self.forward_lost(slot, origin, token),
             }
         }
@@ -383,6 +386,9 @@ impl World {
 
     /// May one more node lose what it stored? A majority of good copies must stay.
     fn may_expend(&self, slot: usize) -> bool {
+        if self.observer.decided_configuration().is_some() {
+            return !self.is_change_asked() && self.keep_quorum_without(slot);
+        }
         let expended = self
             .machines
             .iter()
@@ -429,17 +435,8 @@ impl World {
             return;
         }
         self.kill(slot, Remains::Synced, down_us);
-        let plan = &self.scenario.plan;
         let machine = &mut self.machines[slot];
-        machine.disk.wipe();
-        machine.base = TwinBase::new();
-        machine.bases.clear();
-        machine.wipes += 1;
-        machine.is_rotten = false;
-        machine.is_given_up = false;
-        if !raftkv_raft::simulation::mutant(super::super::mutants::WIPED_DISK_KEEPS_IDENTITY) {
-            machine.identity = identity(plan, slot, machine.wipes);
-        }
+        machine.replace_disk(&self.scenario.plan);
         let after = machine.life;
         self.queue
             .push(self.now + down_us, Happening::Start { slot, after });

@@ -13,6 +13,7 @@ use raftkv_server::store::history::History;
 use raftkv_server::store::{PageReader, StoreNumber};
 use raftkv_server::watch::HubSettings;
 
+use super::operators::OperationId;
 use super::snapshots::Snapshots;
 use super::watch_threads::WatchThread;
 use super::watchers::WatchName;
@@ -31,6 +32,7 @@ pub(super) enum Waiting {
     Client { client: usize, attempt: Attempt },
     Node { origin: ProcessId, token: Token },
     Watcher(WatchName),
+    Operator(OperationId),
 }
 
 /// A running process.
@@ -226,6 +228,8 @@ pub(super) struct Machine {
     pub(super) wipes: u32,
     /// Not started any more.
     pub(super) is_given_up: bool,
+    /// It is to join a running cluster, and knocks at this machine.
+    pub(super) joins: Option<usize>,
 }
 
 impl Machine {
@@ -260,6 +264,7 @@ impl Machine {
             is_rotten: false,
             wipes: 0,
             is_given_up: false,
+            joins: (slot >= plan.founders()).then(|| slot % plan.founders()),
         }
     }
 
@@ -280,6 +285,24 @@ impl Machine {
     pub(super) fn is_expended(&self) -> bool {
         self.is_rotten || self.wipes > 0
     }
+
+    /// The identity it has kept all data of.
+    pub(super) fn good_identity(&self) -> Option<raftkv_raft::NodeId> {
+        (!self.is_rotten).then_some(raftkv_raft::NodeId(self.identity.0))
+    }
+
+    /// An empty disk, and with it an identity that nobody knows. It does not run.
+    pub(super) fn replace_disk(&mut self, plan: &Plan) {
+        self.disk.wipe();
+        self.base = TwinBase::new();
+        self.bases.clear();
+        self.wipes += 1;
+        self.is_rotten = false;
+        self.is_given_up = false;
+        if !raftkv_raft::simulation::mutant(crate::simulation::mutants::WIPED_DISK_KEEPS_IDENTITY) {
+            self.identity = identity(plan, self.slot, self.wipes);
+        }
+    }
 }
 
 /// The identity of the data directory that a machine's so many-th disk holds.
@@ -291,7 +314,7 @@ pub(super) fn identity(plan: &Plan, slot: usize, wipes: u32) -> NodeId {
 /// What a node is told at its start.
 pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> NodeConfig {
     let machine = &machines[slot];
-    let mut peers: Vec<_> = machines
+    let mut peers: Vec<_> = machines[..plan.founders()]
         .iter()
         .map(|peer| (peer.name.clone(), peer.address.clone()))
         .collect();
@@ -311,7 +334,7 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
         max_pending_requests: plan.max_pending_requests,
         store: plan.store.config(),
         retention: plan.store.retention(),
-        join: None,
+        join: machine.joins.map(|at| machines[at].address.clone()),
         leader_wait: std::time::Duration::from_micros(plan.leader_wait_us),
         version: "simulated".to_owned(),
     }

@@ -5,6 +5,7 @@ mod clients;
 mod faults;
 mod forwarding;
 mod machine;
+mod operators;
 mod pages;
 mod ranges;
 mod scans;
@@ -27,6 +28,7 @@ use raftkv_server::replica::{Effect, Event, ForwardOutcome, Token};
 use self::clients::{Clients, Reply};
 use self::forwarding::ForwardedRequest;
 use self::machine::Machine;
+use self::operators::Operators;
 use self::settle::Settling;
 use self::snapshots::SnapshotStep;
 use self::store::StoreStep;
@@ -175,6 +177,7 @@ pub(crate) struct World {
     network: Network,
     clients: Clients,
     watchers: Watchers,
+    operators: Operators,
     pub(crate) observer: Observer,
     pub(crate) trace: Trace,
     /// Effects carried out so far, all nodes together.
@@ -202,6 +205,7 @@ impl World {
             network: Network::new(plan),
             clients: Clients::new(plan),
             watchers: Watchers::new(plan),
+            operators: Operators::default(),
             observer: Observer::new(
                 plan.nodes,
                 AppendLimits {

@@ -39,6 +39,10 @@ impl World {
             .note(self.now, None, Traced::Settle, [core.len() as u64, 0], || {
                 format!("core {core:?}")
             });
+        if !self.can_go_on(&core) {
+            self.quorum_is_lost();
+            return;
+        }
         // What hangs in a stalled disk comes back when the stall was to end.
         let stalls = core.iter().map(|&slot| self.machines[slot].stalled_until);
         let until = stalls.max().unwrap_or(0).max(self.now) + self.rest_bound();
@@ -73,18 +77,37 @@ impl World {
         terms.map(|raft| raft.term().0).max().unwrap_or(0)
     }
 
-    /// A quorum of members that hold what they stored. As long as no cluster was formed all nodes are needed.
+    /// Members changed while machines were lost, in an order that no operator could foresee: a majority is gone for good,
+    /// and nothing can be asked of the others but that they break no other promise.
+    fn quorum_is_lost(&mut self) {
+        if self.scenario.plan.operators.changes_per_minute == 0 {
+            let what = "no majority holds what it stored: more was lost than the plan allows".to_owned();
+            self.observer.violate("I20", None, what);
+        }
+        self.trace.note(self.now, None, Traced::Settle, [0, 1], || {
+            "no quorum is left".to_owned()
+        });
+        self.is_over = true;
+    }
+
+    /// A quorum of members that hold what they stored. As long as no cluster was formed all founders are needed; while
+    /// members change, all members are: which of them the next quorum takes is not known.
     fn choose_core(&self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.machines.len()).collect();
-        if self.observer.decided_entries() == 0 {
+        let Some(configuration) = self.observer.decided_configuration() else {
+            all.truncate(self.scenario.plan.founders());
             return all;
-        }
+        };
         let rng = &mut stream(self.scenario.plan.seed, Stream::Settle, 0);
         rng.shuffle(&mut all);
-        all.retain(|&slot| !self.machines[slot].is_expended());
+        all.retain(|&slot| self.is_good_member(slot));
+        if self.may_members_change() {
+            all.sort_unstable();
+            return all;
+        }
         // Formed ones first: one that is not formed can only become so through one that is.
         all.sort_by_key(|&slot| !self.observer.is_formed(slot));
-        let quorum = self.machines.len() / 2 + 1;
+        let quorum = configuration.voters.len() / 2 + 1;
         let most = all.len().max(quorum);
         all.truncate(if rng.bool() {
             quorum
@@ -93,6 +116,13 @@ impl World {
         });
         all.sort_unstable();
         all
+    }
+
+    /// Does any configuration in force name it, and has it all it stored?
+    fn is_good_member(&self, slot: usize) -> bool {
+        let in_force = self.observer.configurations_in_force();
+        let identity = self.machines[slot].good_identity();
+        identity.is_some_and(|identity| in_force.iter().any(|known| known.is_member(identity)))
     }
 
     fn heal(&mut self, core: &[usize]) {
@@ -195,6 +225,10 @@ impl World {
                 self.ask(checker, Asked::Get, 0, 1);
             }
         }
+        if !self.can_go_on(&core) {
+            self.quorum_is_lost();
+            return;
+        }
         let unrest = self.unrest(&core);
         match unrest {
             None => self.is_over = true,
@@ -217,7 +251,7 @@ impl World {
             return None;
         }
         let mut states = Vec::new();
-        for &slot in core {
+        for &slot in core.iter().filter(|&&slot| self.is_member(slot)) {
             let Some(process) = &self.machines[slot].process else {
                 return Some(format!(
                     "node{} of the healed core {core:?} does not run",
@@ -241,6 +275,13 @@ impl World {
         }
         let is_one = states.windows(2).all(|pair| pair[0] == pair[1]);
         (!is_one).then(|| format!("the healed core {core:?} does not agree on one state: {states:?}"))
+    }
+
+    /// Is it a member, for all that was decided? As long as there is no cluster, all are to be.
+    fn is_member(&self, slot: usize) -> bool {
+        let identity = raftkv_raft::NodeId(self.machines[slot].identity.0);
+        let decided = self.observer.decided_configuration();
+        decided.is_none_or(|configuration| configuration.is_member(identity))
     }
 
     /// Who leads the highest term.

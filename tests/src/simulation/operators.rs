@@ -1,0 +1,112 @@
+//! What operators do to a cluster: they hand leadership over, and change who its members are. From a random stream of its
+//! own, so that the rest of a seed's scenario is what it was before there were operators.
+
+use fastrand::Rng;
+use raftkv_protocol::Promotion;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Ending, Plan};
+use super::random::{Stream, exponential, log_uniform, stream};
+use super::schedule::{Action, Step};
+
+/// How busy operators are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorPlan {
+    /// Leadership is handed over so often; 0: never.
+    pub transfers_per_minute: u64,
+    /// Members are changed so often; 0: never.
+    pub changes_per_minute: u64,
+    /// Until then, microseconds.
+    pub until_us: u64,
+    /// So many machines, the last ones, do not found the cluster: they ask to be let in.
+    pub spares: usize,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Leadership goes to this node; `None`: to whoever can take over soonest.
+    Transfer {
+        /// Its slot.
+        to: Option<usize>,
+    },
+    /// A node is to be no member, if enough others hold the data.
+    Leave {
+        /// Its slot.
+        node: usize,
+    },
+    /// A node is to be a member and vote: the next command towards that.
+    Enter {
+        /// Its slot.
+        node: usize,
+        /// If it has to start anew, it knocks there.
+        at: usize,
+        /// When it is to vote.
+        promotion: Promotion,
+    },
+}
+
+/// Two of three runs have no operator. A calm run has none: its one leader must stay.
+pub(super) fn draw_operators(plan: &mut Plan) {
+    let rng = &mut stream(plan.seed, Stream::Operators, u64::MAX);
+    if plan.ending == Ending::Calm || rng.u32(..3) != 0 {
+        return;
+    }
+    let operators = &mut plan.operators;
+    operators.until_us = plan.length_us / 100 * rng.u64(50..=100);
+    if rng.u32(..4) != 0 {
+        operators.transfers_per_minute = log_uniform(rng, 4, 600);
+    }
+    if rng.u32(..4) != 0 {
+        operators.changes_per_minute = log_uniform(rng, 15, 600);
+        if rng.bool() {
+            operators.spares = rng.usize(..plan.nodes);
+        }
+    }
+}
+
+pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
+    let rng = &mut stream(plan.seed, Stream::Operators, 0);
+    let nodes = plan.nodes;
+    let transfer = |rng: &mut Rng| Operation::Transfer {
+        to: (rng.u32(..4) != 0).then(|| rng.usize(..nodes)),
+    };
+    let mut steps = repeat(plan, plan.operators.transfers_per_minute, rng, &transfer);
+    let rng = &mut stream(plan.seed, Stream::Operators, 1);
+    let change = |rng: &mut Rng| {
+        let node = rng.usize(..nodes);
+        match rng.u32(..5) {
+            0..2 => Operation::Leave { node },
+            _ => Operation::Enter {
+                node,
+                at: rng.usize(..nodes),
+                promotion: match rng.u32(..4) {
+                    0 => Promotion::Asked,
+                    _ => Promotion::CaughtUp,
+                },
+            },
+        }
+    };
+    steps.extend(repeat(plan, plan.operators.changes_per_minute, rng, &change));
+    steps
+}
+
+/// One kind of operation at random moments.
+fn repeat(plan: &Plan, per_minute: u64, rng: &mut Rng, draw: &dyn Fn(&mut Rng) -> Operation) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let Some(mean_us) = 60_000_000_u64.checked_div(per_minute) else {
+        return steps;
+    };
+    let mut at_us = exponential(rng, mean_us);
+    while at_us < plan.operators.until_us {
+        let action = Action::Operate {
+            operation: draw(rng),
+            via: rng.usize(..plan.nodes),
+            patience_us: log_uniform(rng, 50_000, 8_000_000),
+        };
+        steps.push(Step { at_us, action });
+        at_us += exponential(rng, mean_us).max(1);
+    }
+    steps
+}

@@ -1,0 +1,291 @@
+//! Operators: they ask a node, through the door that clients use too, for another leader or other members.
+//!
+//! They look at the cluster before they ask, as people would: who was removed starts anew on an empty disk, who lost its
+//! disk is replaced, who learns is promoted; and nobody leaves whom a majority needs. What they ask may come to nothing,
+//! twice or late all the same: it goes over the same network as all else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use raftkv_protocol::{Force, MemberCommand, Promotion, Request, Response};
+use raftkv_raft::{Configuration, NodeId};
+use raftkv_server::replica::{Event, Hop};
+
+use super::machine::Waiting;
+use super::{Happening, Micros, World, answer_words};
+use crate::simulation::operators::Operation;
+use crate::simulation::schedule::Remains;
+use crate::simulation::trace::Traced;
+
+/// How long a machine is down while it gets an empty disk, or other flags.
+const REFIT_US: Micros = 20_000;
+/// A node may act on a request for so much longer than its operator waits: clocks differ, and a paused one stands still.
+const AFTERMATH: Micros = 3;
+
+/// Names one request of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OperationId(u64);
+
+/// A change of members that was asked for and may yet happen.
+#[derive(Debug)]
+struct AskedChange {
+    until: Micros,
+    /// Whom it takes out.
+    leaves: Option<NodeId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Operators {
+    asked: BTreeMap<OperationId, AskedChange>,
+    operations: u64,
+}
+
+impl World {
+    /// An operator asks a node, and waits this long.
+    pub(super) fn operate(&mut self, operation: Operation, via: usize, patience_us: Micros) {
+        if via >= self.machines.len() {
+            return;
+        }
+        if let Some(command) = self.command_for(operation) {
+            self.command(command, via, patience_us);
+        }
+    }
+
+    fn command_for(&mut self, operation: Operation) -> Option<MemberCommand> {
+        match operation {
+            Operation::Transfer { to: None } => Some(MemberCommand::TransferLeader { to: None }),
+            Operation::Transfer { to: Some(slot) } => {
+                let name = self.machines.get(slot)?.name.clone();
+                Some(MemberCommand::TransferLeader { to: Some(name) })
+            }
+            Operation::Leave { node } => self.command_to_leave(node),
+            Operation::Enter { node, at, promotion } => {
+                let last = self.machines.len().checked_sub(1)?;
+                (node <= last && at <= last).then_some(())?;
+                self.command_to_enter(node, at, promotion)
+            }
+        }
+    }
+
+    fn command_to_leave(&mut self, node: usize) -> Option<MemberCommand> {
+        let identity = self.member_in(node)?;
+        self.forget_old_changes();
+        let one_leaves = self.operators.asked.values().any(|asked| asked.leaves.is_some());
+        (!one_leaves && self.can_do_without(identity)).then(|| MemberCommand::Remove {
+            name: self.machines[node].name.clone(),
+            force: Force::No,
+        })
+    }
+
+    /// The member that a machine's name means.
+    fn member_in(&self, slot: usize) -> Option<NodeId> {
+        let configuration = self.observer.decided_configuration()?;
+        let has_name = |id: &&NodeId| self.observer.slot_of(**id) == Some(slot);
+        let voter = configuration.voters.iter().find(has_name);
+        voter
+            .or_else(|| configuration.learners.iter().find(has_name))
+            .copied()
+    }
+
+    fn command_to_enter(&mut self, node: usize, at: usize, promotion: Promotion) -> Option<MemberCommand> {
+        let configuration = self.observer.decided_configuration()?.clone();
+        let machine = &self.machines[node];
+        let (name, identity) = (machine.name.clone(), NodeId(machine.identity.0));
+        let force = Force::No;
+        if configuration.voters.contains(&identity) {
+            return None;
+        }
+        if configuration.is_member(identity) {
+            return Some(MemberCommand::Promote { name, force });
+        }
+        if self.observer.was_removed(identity) {
+            self.start_anew(node, at);
+        } else {
+            self.knock_elsewhere(node, at);
+        }
+        if self.member_in(node).is_some() {
+            return Some(MemberCommand::Replace { name, force });
+        }
+        // It is told to knock, or called where it is.
+        let machine = &self.machines[node];
+        let address = machine.joins.is_none().then(|| machine.address.clone());
+        Some(MemberCommand::Add {
+            name,
+            address,
+            promotion,
+        })
+    }
+
+    /// A removed node gets an empty disk, and is told to join.
+    fn start_anew(&mut self, node: usize, at: usize) {
+        let identity = NodeId(self.machines[node].identity.0);
+        let in_force = self.observer.configurations_in_force();
+        if node == at
+            || in_force
+                .iter()
+                .any(|configuration| configuration.is_member(identity))
+        {
+            return;
+        }
+        self.kill(node, Remains::Synced, REFIT_US);
+        let machine = &mut self.machines[node];
+        machine.replace_disk(&self.scenario.plan);
+        machine.joins = Some(at);
+        self.start_again(node);
+    }
+
+    /// A node that knocks where nobody is formed will not be let in.
+    fn knock_elsewhere(&mut self, node: usize, at: usize) {
+        let Some(joins) = self.machines[node].joins else {
+            return;
+        };
+        if node == at || self.observer.is_formed(joins) && self.machines[joins].process.is_some() {
+            return;
+        }
+        self.kill(node, Remains::PageCache, REFIT_US);
+        self.machines[node].joins = Some(at);
+        self.start_again(node);
+    }
+
+    /// For one that did not run, and that nobody would start.
+    fn start_again(&mut self, slot: usize) {
+        let after = self.machines[slot].life;
+        self.queue
+            .push(self.now + REFIT_US, Happening::Start { slot, after });
+    }
+
+    /// A node that does not run, or hangs, hears nothing: operators see that, and ask again some other time.
+    fn command(&mut self, command: MemberCommand, via: usize, patience_us: Micros) {
+        let local = self.machines[via].clock.local(self.now);
+        let deadline = local.after(Duration::from_micros(patience_us));
+        let machine = &self.machines[via];
+        let Some(id) = machine.process_id().filter(|_| machine.paused_until <= self.now) else {
+            return;
+        };
+        let leaves = match &command {
+            MemberCommand::Remove { name, .. } => {
+                let node = self.machines.iter().find(|machine| machine.name == *name);
+                node.and_then(|node| self.member_in(node.slot))
+            }
+            MemberCommand::Add { .. }
+            | MemberCommand::Promote { .. }
+            | MemberCommand::Replace { .. }
+            | MemberCommand::TransferLeader { .. } => None,
+        };
+        self.operators.operations += 1;
+        let operation = OperationId(self.operators.operations);
+        if !matches!(command, MemberCommand::TransferLeader { .. }) {
+            let until = self.now + AFTERMATH * patience_us;
+            self.operators
+                .asked
+                .insert(operation, AskedChange { until, leaves });
+        }
+        let Some(process) = self.machines[via].process_of(id.life) else {
+            return;
+        };
+        let token = process.token(Waiting::Operator(operation));
+        self.trace
+            .note(self.now, Some(via), Traced::Operator, [operation.0, 0], || {
+                format!("{operation:?} {command:?}")
+            });
+        let request = Request::Member(command);
+        self.handle(
+            id,
+            Event::Request {
+                token,
+                request,
+                hop: Hop::First,
+                deadline,
+            },
+        );
+    }
+
+    /// An operator hears what became of a request.
+    pub(super) fn operator_hears(&mut self, by: usize, operation: OperationId, response: &Response) {
+        let words = answer_words(response);
+        self.trace.note(self.now, Some(by), Traced::Operator, words, || {
+            format!("{operation:?} {:?}", response.outcome)
+        });
+        let asked = self.operators.asked.remove(&operation);
+        let leaves = asked.and_then(|asked| asked.leaves);
+        if response.outcome.is_ok()
+            && let Some(identity) = leaves
+            && !self.observer.was_removed(identity)
+        {
+            let what = format!("{identity} was called removed, and is a member");
+            self.observer.violate("I25", Some(by), what);
+        }
+    }
+
+    fn forget_old_changes(&mut self) {
+        let now = self.now;
+        self.operators.asked.retain(|_, asked| asked.until > now);
+    }
+
+    /// May a change of members that an operator asked for yet happen?
+    pub(super) fn is_change_asked(&self) -> bool {
+        self.operators.asked.values().any(|asked| asked.until > self.now)
+    }
+
+    /// May the members change by themselves, or by what was asked for?
+    pub(super) fn may_members_change(&self) -> bool {
+        let in_force = self.observer.configurations_in_force();
+        let is_settled = |configuration: &Configuration| {
+            configuration.outgoing.is_none() && configuration.learners.is_empty()
+        };
+        self.is_change_asked() || in_force.len() > 1 || !in_force.iter().all(|known| is_settled(known))
+    }
+
+    /// Will a majority hold all data still if this member leaves?
+    fn can_do_without(&self, identity: NodeId) -> bool {
+        let in_force = self.observer.configurations_in_force();
+        in_force.iter().all(|configuration| {
+            let mut smaller = Configuration::clone(configuration);
+            smaller.voters.remove(&identity);
+            if let Some(outgoing) = &mut smaller.outgoing {
+                outgoing.remove(&identity);
+            }
+            has_lasting_quorum(&smaller, &self.good_identities())
+        })
+    }
+
+    /// Will one if this machine loses what it stores?
+    pub(super) fn keep_quorum_without(&self, slot: usize) -> bool {
+        let mut others = self.good_identities();
+        others.remove(&NodeId(self.machines[slot].identity.0));
+        let in_force = self.observer.configurations_in_force();
+        in_force.iter().all(|known| has_lasting_quorum(known, &others))
+    }
+
+    /// Those whose machines have all they stored.
+    fn good_identities(&self) -> BTreeSet<NodeId> {
+        let machines = self.machines.iter();
+        machines.filter_map(|machine| machine.good_identity()).collect()
+    }
+
+    /// Can these machines decide something, whichever of the configurations in force counts?
+    pub(super) fn can_go_on(&self, core: &[usize]) -> bool {
+        let core = core
+            .iter()
+            .filter_map(|&slot| self.machines[slot].good_identity());
+        let core: BTreeSet<NodeId> = core.collect();
+        let in_force = self.observer.configurations_in_force();
+        in_force.iter().all(|known| lead(known, &core, 0))
+    }
+}
+
+/// Are these a majority, even when the learners that are not among them vote some day?
+fn has_lasting_quorum(configuration: &Configuration, good: &BTreeSet<NodeId>) -> bool {
+    lead(
+        configuration,
+        good,
+        configuration.learners.difference(good).count(),
+    )
+}
+
+/// Are these a majority of each half, and are so many more against them?
+fn lead(configuration: &Configuration, these: &BTreeSet<NodeId>, against: usize) -> bool {
+    let mut halves = std::iter::once(&configuration.voters).chain(&configuration.outgoing);
+    halves.all(|half| 2 * half.intersection(these).count() > half.len() + 2 * against)
+}
