@@ -135,7 +135,7 @@ fn increments_are_applied_once_each_though_nodes_stop_under_them() {
     let client = builder.writes(Writes::ExactlyOnce).build().expect("endpoints");
     let is_over = Arc::new(AtomicBool::new(false));
     let load = std::thread::spawn({
-        let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+        let is_over = Arc::clone(&is_over);
         move || {
             run(async move {
                 let tasks: Vec<_> = (0..TASKS)
