@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Ending, Plan};
 use super::random::{Stream, exponential, log_uniform, stream};
-use super::schedule::{Action, Step};
+use super::schedule::{Action, LeaderFault, Remains, Step};
 
 /// How busy operators are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +18,22 @@ pub struct OperatorPlan {
     pub changes_per_minute: u64,
     /// Until then, microseconds.
     pub until_us: u64,
-    /// So many machines, the last ones, do not found the cluster: they ask to be let in.
+    /// So many of a hundred changes of members are followed by something that happens to the leader.
+    pub strikes_percent: u64,
+    /// So many machines, the last ones, do not found the cluster.
     pub spares: usize,
+    /// How they come in.
+    pub spares_come: SparesCome,
+}
+
+/// How machines come in that do not found the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SparesCome {
+    /// They are told to join it.
+    #[default]
+    Asking,
+    /// The first machine founds a cluster alone; from its second start on it names them all as its peers, as they do.
+    Named,
 }
 
 /// What an operator asks for.
@@ -60,8 +74,14 @@ pub(super) fn draw_operators(plan: &mut Plan) {
     }
     if rng.u32(..4) != 0 {
         operators.changes_per_minute = log_uniform(rng, 15, 600);
-        if rng.bool() {
-            operators.spares = rng.usize(..plan.nodes);
+        operators.strikes_percent = [0, 10, 50][rng.usize(..3)];
+        match rng.u32(..8) {
+            0..3 => operators.spares = rng.usize(..plan.nodes),
+            3 => {
+                operators.spares = plan.nodes - 1;
+                operators.spares_come = SparesCome::Named;
+            }
+            _ => {}
         }
     }
 }
@@ -88,8 +108,40 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
             },
         }
     };
-    steps.extend(repeat(plan, plan.operators.changes_per_minute, rng, &change));
+    let changes = repeat(plan, plan.operators.changes_per_minute, rng, &change);
+    let rng = &mut stream(plan.seed, Stream::Operators, 2);
+    for change in &changes {
+        steps.extend(strike_after(change, plan.operators.strikes_percent, rng));
+    }
+    steps.extend(changes);
+    if plan.operators.spares_come == SparesCome::Named {
+        steps.push(Step {
+            at_us: rng.u64(..plan.length_us / 4),
+            action: Action::Crash {
+                node: 0,
+                remains: Remains::Synced,
+                down_us: log_uniform(rng, 1_000, 500_000),
+            },
+        });
+    }
     steps
+}
+
+/// The moments in which a change is half done are short: they are sought out.
+fn strike_after(change: &Step, percent: u64, rng: &mut Rng) -> Option<Step> {
+    let faults = [
+        LeaderFault::Crash(Remains::Synced),
+        LeaderFault::Crash(Remains::PageCache),
+        LeaderFault::Isolated,
+        LeaderFault::Mute,
+    ];
+    let fault = faults[rng.usize(..faults.len())];
+    let action = Action::Leader {
+        fault,
+        for_us: log_uniform(rng, 10_000, 3_000_000),
+    };
+    let at_us = change.at_us + log_uniform(rng, 100, 100_000);
+    (rng.u64(..100) < percent).then_some(Step { at_us, action })
 }
 
 /// One kind of operation at random moments.
