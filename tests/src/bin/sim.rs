@@ -179,10 +179,11 @@ fn summarize(found: &raftkv_tests::simulation::Found) {
         total.entries,
     );
     println!(
-        "operations: {} answered, {} refused without effect, {} of unknown outcome; {} failing seeds",
+        "operations: {} answered, {} refused without effect, {} of unknown outcome; {} runs lost their majority; {} failing seeds",
         total.answered,
         total.failed,
         total.unknown,
+        total.quorums_lost,
         found.failures.len()
     );
 }

@@ -55,7 +55,7 @@ mod world;
 
 pub use fault::FaultKind;
 pub use observer::Violation;
-pub use operators::{Operation, OperatorPlan};
+pub use operators::{Operation, OperatorPlan, SparesCome};
 pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, StorePlan, WorkloadPlan};
 pub use run::{Options, Outcome, Statistics, run};
 pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Ending, Plan};
 use super::random::{Stream, exponential, log_uniform, stream};
-use super::schedule::{Action, Step};
+use super::schedule::{Action, LeaderFault, Remains, Step};
 
 /// How busy operators are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +18,22 @@ pub struct OperatorPlan {
     pub changes_per_minute: u64,
     /// Until then, microseconds.
     pub until_us: u64,
-    /// So many machines, the last ones, do not found the cluster: they ask to be let in.
+    /// So many of a hundred operations are followed by something that happens to the leader.
+    pub strikes_percent: u64,
+    /// So many machines, the last ones, do not found the cluster.
     pub spares: usize,
+    /// How they come in.
+    pub spares_come: SparesCome,
+}
+
+/// How machines come in that do not found the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SparesCome {
+    /// They are told to join it.
+    #[default]
+    Asking,
+    /// The first machine founds a cluster alone; from its second start on it names them all as its peers, as they do.
+    Named,
 }
 
 /// What an operator asks for.
@@ -54,14 +68,20 @@ pub(super) fn draw_operators(plan: &mut Plan) {
         return;
     }
     let operators = &mut plan.operators;
+    operators.strikes_percent = [0, 10, 50][rng.usize(..3)];
     operators.until_us = plan.length_us / 100 * rng.u64(50..=100);
     if rng.u32(..4) != 0 {
         operators.transfers_per_minute = log_uniform(rng, 4, 600);
     }
     if rng.u32(..4) != 0 {
         operators.changes_per_minute = log_uniform(rng, 15, 600);
-        if rng.bool() {
-            operators.spares = rng.usize(..plan.nodes);
+        match rng.u32(..8) {
+            0..3 => operators.spares = rng.usize(..plan.nodes),
+            3 => {
+                operators.spares = plan.nodes - 1;
+                operators.spares_come = SparesCome::Named;
+            }
+            _ => {}
         }
     }
 }
@@ -88,9 +108,64 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
             },
         }
     };
-    steps.extend(repeat(plan, plan.operators.changes_per_minute, rng, &change));
+    let strikes = &mut stream(plan.seed, Stream::Operators, 3);
+    for transfer in steps.clone() {
+        steps.extend(strike_after(
+            &transfer,
+            DEAFENING,
+            plan.operators.strikes_percent,
+            strikes,
+        ));
+    }
+    let changes = repeat(plan, plan.operators.changes_per_minute, rng, &change);
+    let rng = &mut stream(plan.seed, Stream::Operators, 2);
+    for change in &changes {
+        steps.extend(strike_after(
+            change,
+            STRIKING,
+            plan.operators.strikes_percent,
+            rng,
+        ));
+    }
+    steps.extend(changes);
+    if plan.operators.spares_come == SparesCome::Named {
+        steps.push(Step {
+            at_us: rng.u64(..plan.length_us / 4),
+            action: Action::Crash {
+                node: 0,
+                remains: Remains::Synced,
+                down_us: log_uniform(rng, 1_000, 500_000),
+            },
+        });
+    }
     steps
 }
+
+/// The moments in which a change is half done are short: they are sought out.
+fn strike_after(change: &Step, faults: &[LeaderFault], percent: u64, rng: &mut Rng) -> Option<Step> {
+    let fault = faults[rng.usize(..faults.len())];
+    let action = Action::Leader {
+        fault,
+        for_us: log_uniform(rng, 10_000, 3_000_000),
+    };
+    let at_us = change.at_us + log_uniform(rng, 100, 100_000);
+    (rng.u64(..100) < percent).then_some(Step { at_us, action })
+}
+
+/// What leaves a change of members half done.
+const STRIKING: &[LeaderFault] = &[
+    LeaderFault::Crash(Remains::Synced),
+    LeaderFault::Crash(Remains::PageCache),
+    LeaderFault::Isolated,
+    LeaderFault::Mute,
+];
+
+/// What leaves a leader unaware that it has handed over.
+const DEAFENING: &[LeaderFault] = &[
+    LeaderFault::Deaf,
+    LeaderFault::Isolated,
+    LeaderFault::Crash(Remains::Synced),
+];
 
 /// One kind of operation at random moments.
 fn repeat(plan: &Plan, per_minute: u64, rng: &mut Rng, draw: &dyn Fn(&mut Rng) -> Operation) -> Vec<Step> {

@@ -49,6 +49,8 @@ pub struct Statistics {
     pub failed: u64,
     /// Operations whose outcome stayed unknown.
     pub unknown: u64,
+    /// Runs that ended without a majority, because machines were lost while members changed.
+    pub quorums_lost: u64,
 }
 
 /// The result of a run.
@@ -127,6 +129,7 @@ fn outcome(world: &World) -> Outcome {
             answered: counts.answered,
             failed: counts.failed,
             unknown: counts.unknown,
+            quorums_lost: u64::from(world.is_quorum_lost()),
         },
     }
 }

@@ -80,6 +80,7 @@ impl Found {
         total.answered += one.answered;
         total.failed += one.failed;
         total.unknown += one.unknown;
+        total.quorums_lost += one.quorums_lost;
         for (mark, count) in &outcome.marks {
             *self.marks.entry(mark).or_default() += count;
         }

@@ -52,9 +52,14 @@ impl Observer {
             let what = format!("was elected in term {term}, after it had been removed");
             self.violate_at("I25", view, what);
         }
-        let own = self.views[view].configuration();
-        if own.is_some_and(|own| !own.is_voter(identity)) {
-            let what = format!("was elected in term {term}, though it votes in no configuration of its log");
+        // As long as its removal is not decided, the others may need it still (thesis 4.2.2).
+        let node = &self.views[view];
+        let committed = node
+            .configurations
+            .partition_point(|(index, _)| *index <= node.commit);
+        let mut counting = node.configurations[committed.saturating_sub(1)..].iter();
+        if !counting.any(|(_, configuration)| configuration.is_voter(identity)) {
+            let what = format!("was elected in term {term}, though no configuration lets it vote");
             self.violate_at("I25", view, what);
         }
     }

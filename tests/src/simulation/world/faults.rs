@@ -435,8 +435,14 @@ impl World {
             return;
         }
         self.kill(slot, Remains::Synced, down_us);
+        // One that founded a cluster alone would do so again by the flags that it had.
+        let mut others = (0..self.machines.len()).filter(|&other| other != slot);
+        let formed = others.find(|&other| self.observer.is_formed(other));
         let machine = &mut self.machines[slot];
         machine.replace_disk(&self.scenario.plan);
+        if self.scenario.plan.founders() == 1 {
+            machine.joins = formed.or(machine.joins);
+        }
         let after = machine.life;
         self.queue
             .push(self.now + down_us, Happening::Start { slot, after });

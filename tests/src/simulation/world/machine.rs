@@ -19,6 +19,7 @@ use super::watch_threads::WatchThread;
 use super::watchers::WatchName;
 use super::{Attempt, Life, Micros, ProcessId};
 use crate::simulation::clock::{Clock, TRUE_RATE_PPM};
+use crate::simulation::operators::SparesCome;
 use crate::simulation::plan::Plan;
 use crate::simulation::random::{Stream, seed_of, stream};
 use crate::simulation::schedule::Remains;
@@ -264,7 +265,10 @@ impl Machine {
             is_rotten: false,
             wipes: 0,
             is_given_up: false,
-            joins: (slot >= plan.founders()).then(|| slot % plan.founders()),
+            joins: match plan.operators.spares_come {
+                SparesCome::Asking => (slot >= plan.founders()).then(|| slot % plan.founders()),
+                SparesCome::Named => None,
+            },
         }
     }
 
@@ -314,7 +318,12 @@ pub(super) fn identity(plan: &Plan, slot: usize, wipes: u32) -> NodeId {
 /// What a node is told at its start.
 pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> NodeConfig {
     let machine = &machines[slot];
-    let mut peers: Vec<_> = machines[..plan.founders()]
+    let is_alone = slot == 0 && machine.life == 1;
+    let named = match plan.operators.spares_come {
+        SparesCome::Named if !is_alone => machines.len(),
+        SparesCome::Named | SparesCome::Asking => plan.founders(),
+    };
+    let mut peers: Vec<_> = machines[..named]
         .iter()
         .map(|peer| (peer.name.clone(), peer.address.clone()))
         .collect();

@@ -188,6 +188,7 @@ pub(crate) struct World {
     /// A run without faults, after its first election.
     calm: Option<Settling>,
     is_over: bool,
+    is_quorum_lost: bool,
     /// Some disk has had little room.
     was_space_low: bool,
     arrivals: Vec<Arrival>,
@@ -219,6 +220,7 @@ impl World {
             settling: None,
             calm: None,
             is_over: false,
+            is_quorum_lost: false,
             was_space_low: false,
             arrivals: Vec::new(),
             effects_buffer: Vec::new(),

@@ -255,7 +255,16 @@ impl World {
         let mut others = self.good_identities();
         others.remove(&NodeId(self.machines[slot].identity.0));
         let in_force = self.observer.configurations_in_force();
-        in_force.iter().all(|known| has_lasting_quorum(known, &others))
+        // Unformed members become formed through formed ones alone.
+        let is_formed = |other: &NodeId| {
+            let place = self.observer.slot_of(*other);
+            place.is_some_and(|place| self.observer.is_formed(place))
+        };
+        let members = in_force.iter().flat_map(|known| known.members());
+        members
+            .filter(|member| others.contains(member))
+            .any(|member| is_formed(&member))
+            && in_force.iter().all(|known| has_lasting_quorum(known, &others))
     }
 
     /// Those whose machines have all they stored.

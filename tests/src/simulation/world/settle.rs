@@ -4,6 +4,7 @@
 use raftkv_raft::RoleName;
 
 use super::{Happening, Micros, World};
+use crate::simulation::operators::SparesCome;
 use crate::simulation::plan::{Ending, Plan};
 use crate::simulation::random::{Stream, stream};
 use crate::simulation::schedule::{Asked, NodeSet};
@@ -87,7 +88,13 @@ impl World {
         self.trace.note(self.now, None, Traced::Settle, [0, 1], || {
             "no quorum is left".to_owned()
         });
+        self.is_quorum_lost = true;
         self.is_over = true;
+    }
+
+    /// Did it end so?
+    pub(crate) fn is_quorum_lost(&self) -> bool {
+        self.is_quorum_lost
     }
 
     /// A quorum of members that hold what they stored. As long as no cluster was formed all founders are needed; while
@@ -95,7 +102,9 @@ impl World {
     fn choose_core(&self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.machines.len()).collect();
         let Some(configuration) = self.observer.decided_configuration() else {
-            all.truncate(self.scenario.plan.founders());
+            if self.scenario.plan.operators.spares_come == SparesCome::Asking {
+                all.truncate(self.scenario.plan.founders());
+            }
             return all;
         };
         let rng = &mut stream(self.scenario.plan.seed, Stream::Settle, 0);
@@ -249,6 +258,12 @@ impl World {
         }
         if self.leader().is_some_and(|leader| !core.contains(&leader)) {
             return None;
+        }
+        let decided = self.observer.decided_configuration();
+        if decided.is_some_and(|configuration| configuration.outgoing.is_some()) {
+            return Some(format!(
+                "the healed core {core:?} does not leave a joint configuration"
+            ));
         }
         let mut states = Vec::new();
         for &slot in core.iter().filter(|&&slot| self.is_member(slot)) {
