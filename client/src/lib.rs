@@ -107,9 +107,10 @@ pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{
     Address, At, Branch, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan,
     KeyValue, LeaderHint, LeaseId, LeaseState, Member, MemberCommand, NodeName, OpResult, Order, Promotion,
-    RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, WatchEvent, WhenSlow,
+    RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, TxnResult, WatchEvent,
+    WhenSlow,
 };
 pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};
-pub use txn::{Check, Operation, Target, Transact, Transacted, Transaction};
+pub use txn::{Check, Operation, Target, Transaction};
 pub use watch::{Watch, WatchBuilder, WatchItem, WatchPosition};

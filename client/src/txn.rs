@@ -1,13 +1,11 @@
 //! Transactions: compare, then do one thing or the other, atomically and at one revision.
 
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Answer, Branch, Command, Compare, KeySpan, KeyValue, Keys, LeaseId, Lifetime, Op, OpResult, Previous,
-    Relation, Revision, Shape, Test, Txn, TxnResult,
+    Answer, Command, Compare, KeySpan, Keys, LeaseId, Lifetime, Op, OpResult, Previous, Relation, Revision,
+    Shape, Test, Txn, TxnResult,
 };
 
 use crate::client::{Client, unexpected};
@@ -323,79 +321,6 @@ impl Transaction {
     }
 }
 
-/// A transaction on its way; see [`Client::transact`].
-#[derive(Clone, Debug)]
-#[must_use = "a transaction begins when it is awaited"]
-pub struct Transact<'a> {
-    client: &'a Client,
-    transaction: Transaction,
-}
-
-impl<'a> Transact<'a> {
-    pub(crate) fn new(client: &'a Client, transaction: Transaction) -> Transact<'a> {
-        Transact { client, transaction }
-    }
-
-    async fn run(self) -> Result<Transacted, Error> {
-        let command = Command::Txn(self.transaction.borrow());
-        match write(self.client, &command).await? {
-            Answer::Txn(result) => Ok(Transacted::from(result)),
-            other => Err(unexpected(
-                "the result of a transaction",
-                &other,
-                Applied::Unknown,
-            )),
-        }
-    }
-}
-
-impl<'a> IntoFuture for Transact<'a> {
-    type Output = Result<Transacted, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<Transacted, Error>> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
-
-/// What a transaction did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transacted {
-    /// Which of the two happened.
-    pub branch: Branch,
-    /// The revision it made; the store's, when it changed nothing.
-    pub revision: Revision,
-    /// Of each operation that ran, in order.
-    pub results: Vec<OpResult>,
-}
-
-impl From<TxnResult> for Transacted {
-    fn from(result: TxnResult) -> Transacted {
-        Transacted {
-            branch: result.branch,
-            revision: result.revision,
-            results: result.results,
-        }
-    }
-}
-
-impl Transacted {
-    /// Did all checks hold?
-    #[must_use]
-    pub fn succeeded(&self) -> bool {
-        self.branch == Branch::Then
-    }
-
-    /// What the operation at this place read; nothing if it was no get.
-    #[must_use]
-    pub fn read(&self, place: usize) -> &[KeyValue] {
-        match self.results.get(place) {
-            Some(OpResult::Got { kvs, .. }) => kvs,
-            _ => &[],
-        }
-    }
-}
-
 impl Client {
     /// Runs a transaction: if all its checks hold one list of operations, else the other; all of it at one revision.
     ///
@@ -416,8 +341,18 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn transact(&self, transaction: Transaction) -> Transact<'_> {
-        Transact::new(self, transaction)
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when it is refused as a whole; nothing was changed then.
+    pub async fn transact(&self, transaction: Transaction) -> Result<TxnResult, Error> {
+        match write(self, &Command::Txn(transaction.borrow())).await? {
+            Answer::Txn(result) => Ok(result),
+            other => Err(unexpected(
+                "the result of a transaction",
+                &other,
+                Applied::Unknown,
+            )),
+        }
     }
 
     /// Adds to the number that a key's value is, in decimal digits, and returns the sum; a key that does not exist counts as 0.

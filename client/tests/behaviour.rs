@@ -10,24 +10,12 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use fake_server::{Act, FakeServer, answer_frame, member, put_at};
+use fake_server::{Act, FakeServer, PATIENCE, answer_frame, client_of, member, put_at};
 use raftkv_client::{Applied, Client, Consistency, Error, ErrorCode, UnknownReason};
 use raftkv_protocol::{
     Answer, Command, Failure, LeaderHint, NodeName, Record, Request, Revision, decode_command,
 };
 use tokio::task::JoinSet;
-
-/// Long enough for a machine under load, short enough that a test that hangs ends.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn client_of(servers: &[&FakeServer]) -> Client {
-    let endpoints = servers.iter().map(|server| server.address().to_string());
-    Client::builder()
-        .endpoints(endpoints)
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
-}
 
 fn failure(code: ErrorCode) -> Result<Answer, Failure> {
     Err(Failure::new(code, "because the script says so"))

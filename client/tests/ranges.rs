@@ -11,24 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake_server::{Act, FakeServer};
-use raftkv_client::{Client, Consistency, Error, ErrorCode, KeySpan, Order, Revision, Shape};
+use fake_server::{Act, FakeServer, client_of};
+use raftkv_client::{Consistency, Error, ErrorCode, KeySpan, Order, Revision, Shape};
 use raftkv_protocol::{
     Answer, At, ClientRequest, Cursor, Failure, HistoryEpoch, KeyValue, RangePage, RangeRequest, Record,
     Request,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const AT: Revision = Revision(9);
-
-fn client_of(servers: &[&FakeServer]) -> Client {
-    let endpoints = servers.iter().map(|server| server.address().to_string());
-    Client::builder()
-        .endpoints(endpoints)
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
-}
 
 fn range_of(request: &ClientRequest) -> &RangeRequest {
     match &request.request {

@@ -11,23 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake_server::{Act, FakeServer, member, put_at};
-use raftkv_client::{Client, ErrorCode};
+use fake_server::{Act, FakeServer, PATIENCE, client_of, member, put_at};
+use raftkv_client::ErrorCode;
 use raftkv_protocol::{Address, Answer, Failure, LeaderHint, NodeName, Record, Revision};
 use tokio::time::{Instant, sleep};
 
-/// Long enough for a machine under load, short enough that a test that hangs ends.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// A client that was given one endpoint.
-fn client_of(given: &FakeServer) -> Client {
-    Client::builder()
-        .endpoints([given.address().to_string()])
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
-}
-
 /// As a node refuses: with the leader it believes in.
 fn refusal(code: ErrorCode, name: &str, address: &Address) -> Result<Answer, Failure> {
     let mut failure = Failure::new(code, "because the script says so");
@@ -77,7 +66,7 @@ async fn a_client_of_one_endpoint_goes_to_those_that_joined_later_when_that_one_
     let is_stopping = Arc::new(AtomicBool::new(false));
     let first = leader_that_stops(&is_stopping).await;
     let second = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(3))]).await;
-    let client = client_of(&first);
+    let client = client_of(&[&first]);
     client.status().await.unwrap();
     assert_eq!(client.set("key", "value").await.unwrap(), Revision(2));
     first.set_status(|status| status.members.push(member("node2", second.address())));
@@ -89,7 +78,7 @@ async fn a_client_of_one_endpoint_goes_to_those_that_joined_later_when_that_one_
 async fn a_leader_that_stops_and_names_itself_is_asked_again_until_the_time_out() {
     let is_stopping = Arc::new(AtomicBool::new(true));
     let server = leader_that_stops(&is_stopping).await;
-    let client = client_of(&server);
+    let client = client_of(&[&server]);
     let restart = async {
         sleep(Duration::from_millis(300)).await;
         is_stopping.store(false, Ordering::Relaxed);
@@ -113,7 +102,7 @@ async fn refusals_are_tried_again_for_as_long_as_the_request_may_take() {
         )]
     })
     .await;
-    let written = client_of(&server).set("key", "value").await;
+    let written = client_of(&[&server]).set("key", "value").await;
     assert_eq!(written.unwrap(), Revision(2));
 }
 
@@ -129,7 +118,7 @@ async fn who_knows_a_leader_by_a_redirect_only_learns_the_members_as_well() {
         )]
     })
     .await;
-    let client = client_of(&first);
+    let client = client_of(&[&first]);
     assert_eq!(client.set("key", "value").await.unwrap(), Revision(3));
     for server in [&first, &second] {
         server.set_status(|status| {
@@ -166,7 +155,7 @@ async fn members_are_asked_for_seldom() {
         status.leader = Some(NodeName::from("node1"));
         status.members = vec![member("node1", server.address())];
     });
-    let client = client_of(&server);
+    let client = client_of(&[&server]);
     client.status().await.unwrap();
     let began = Instant::now();
     for _ in 0..1_000 {
@@ -204,7 +193,7 @@ async fn a_node_that_knows_no_leader_does_not_keep_a_request_from_one_that_leads
             member("node2", second.address()),
         ];
     });
-    let client = client_of(&first);
+    let client = client_of(&[&first]);
     client.status().await.unwrap();
     // It lost its disk, and knows nobody any more.
     first.set_status(|status| {

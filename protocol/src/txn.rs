@@ -201,6 +201,23 @@ pub struct TxnResult {
     pub results: Vec<OpResult>,
 }
 
+impl TxnResult {
+    /// Did all compares hold?
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.branch == Branch::Then
+    }
+
+    /// What the operation at this place read; nothing if it was no get.
+    #[must_use]
+    pub fn read(&self, place: usize) -> &[KeyValue] {
+        match self.results.get(place) {
+            Some(OpResult::Got { kvs, .. }) => kvs,
+            _ => &[],
+        }
+    }
+}
+
 /// Which operations of a transaction ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Branch {

@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use raftkv_client::Client;
 use raftkv_protocol::{
     Address, Answer, Availability, ClientRequest, ClusterId, Failure, FrameDecoder, HandshakeReply, Header,
     HistoryEpoch, KNOWN_FEATURES, Limits, Listener, Member, NodeId, NodeName, PROTOCOL_VERSIONS, Request,
@@ -15,6 +17,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_util::codec::Decoder;
+
+/// Longer than anything in these tests takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client that was given these servers.
+pub(crate) fn client_of(servers: &[&FakeServer]) -> Client {
+    let endpoints = servers.iter().map(|server| server.address().to_string());
+    Client::builder()
+        .endpoints(endpoints)
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+}
 
 /// What the server does next.
 pub(crate) enum Act {

@@ -4,8 +4,6 @@
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::Uri;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use raftkv_protocol::{Answer, Command, ErrorCode, Header, LeaseId, LeaseQuery, LeaseState, Request};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -14,8 +12,9 @@ use super::api::{Outcome, Shared, unexpected};
 use super::error::HttpError;
 use super::idempotency::IdempotencyKey;
 use super::json::{self, Node, Refusal};
+use super::list;
 use super::parameter::{self, Parameter};
-use super::query::{Query, refused};
+use super::query::Query;
 use super::records::KeyOnly;
 
 /// What `GET /v1/leases` takes.
@@ -110,11 +109,9 @@ fn id(uri: &Uri) -> Result<LeaseId, HttpError> {
 
 /// A cursor is the last lease of the page before, written so that nobody takes it for anything but a cursor.
 fn cursor_of(text: &[u8]) -> Result<LeaseId, HttpError> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-    let bytes = bytes.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    bytes
-        .map(|bytes| LeaseId(u64::from_be_bytes(bytes)))
-        .ok_or_else(|| refused(&parameter::CURSOR, "is none that a page ended with"))
+    let bytes = list::cursor_of(text)?;
+    let id = <[u8; 8]>::try_from(&bytes[..]).map_err(|_| list::no_cursor())?;
+    Ok(LeaseId(u64::from_be_bytes(id)))
 }
 
 /// How long a lease lives.
@@ -168,7 +165,7 @@ impl Serialize for LeasesBody<'_> {
         let body = |state| LeaseBody { state, keys: None };
         let leases: Vec<LeaseBody<'_>> = self.0.iter().map(body).collect();
         let last = self.0.last();
-        let cursor = last.map(|state| URL_SAFE_NO_PAD.encode(state.id.0.to_be_bytes()));
+        let cursor = last.map(|state| list::cursor_text(&state.id.0.to_be_bytes()));
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("leases", &leases)?;
         map.serialize_entry("cursor", &cursor)?;

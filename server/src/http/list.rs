@@ -158,11 +158,14 @@ fn range(query: &Query<'_>, span: KeySpan) -> Result<(RangeRequest, Extent), Htt
 }
 
 /// What a cursor is in an address and in JSON: its bytes in the alphabet that needs no escapes.
-fn cursor_of(text: &[u8]) -> Result<Bytes, HttpError> {
+pub(super) fn cursor_of(text: &[u8]) -> Result<Bytes, HttpError> {
     let cursor = URL_SAFE_NO_PAD.decode(text);
-    cursor
-        .map(Bytes::from)
-        .map_err(|_| refused(&parameter::CURSOR, "is none that a page ended with"))
+    cursor.map(Bytes::from).map_err(|_| no_cursor())
+}
+
+/// What was given as a cursor is none.
+pub(super) fn no_cursor() -> HttpError {
+    refused(&parameter::CURSOR, "is none that a page ended with")
 }
 
 /// The same the other way round.

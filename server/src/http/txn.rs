@@ -88,7 +88,7 @@ struct ResultBody<'a> {
 impl Serialize for ResultBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("succeeded", &(self.result.branch == Branch::Then))?;
+        map.serialize_entry("succeeded", &self.result.succeeded())?;
         map.serialize_entry("revision", &self.result.revision.0)?;
         let ops = ran(self.txn, self.result.branch);
         let results = &self.result.results;
