@@ -16,6 +16,7 @@ use super::error::StoreError;
 use super::generation::Held;
 use super::history::ImageWriter;
 use super::key::Key;
+use super::layer::{HeldRow, SortedRows};
 use super::overlay::Frozen;
 use super::record::{Slot, Stored};
 use super::rows;
@@ -51,7 +52,7 @@ pub fn drain<B: Base, D: Disk>(
     let last: Box<dyn Iterator<Item = Row> + '_> =
         Box::new(std::iter::once(companions).chain(frozen.table_rows()));
     let mut drained = DrainRows {
-        held: Box::new(frozen.held().iter()),
+        held: frozen.layer().whole(),
         view: base.view()?,
         images: Some(images),
         ready: VecDeque::new(),
@@ -94,7 +95,7 @@ fn split_in_two<B: Base, V: BaseView, D: Disk>(
 
 /// The rows of a drain, looked up and made as they are asked for.
 struct DrainRows<'a, V, D: Disk> {
-    held: Box<dyn Iterator<Item = (&'a Key, &'a Held)> + 'a>,
+    held: SortedRows<'a>,
     view: V,
     /// `None` once they are durable.
     images: Option<ImageWriter<D>>,
@@ -116,7 +117,7 @@ enum Presence {
 impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
     fn next_row(&mut self) -> Result<Option<Row>, StoreError> {
         while self.ready.is_empty() {
-            let chunk: Vec<_> = self.held.by_ref().take(CHUNK_KEYS).collect();
+            let chunk: Vec<&HeldRow> = self.held.by_ref().take(CHUNK_KEYS).collect();
             if chunk.is_empty() {
                 return self.behind_the_records();
             }
@@ -142,9 +143,9 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
         Ok(self.last.next())
     }
 
-    fn make_rows(&mut self, chunk: &[(&Key, &Held)]) -> Result<(), StoreError> {
+    fn make_rows(&mut self, chunk: &[&HeldRow]) -> Result<(), StoreError> {
         let mut old = Vec::with_capacity(chunk.len());
-        let mut keys = chunk.iter().map(|(key, _)| rows::record_row(key.as_bytes()));
+        let mut keys = chunk.iter().map(|row| rows::record_row(row.key.as_bytes()));
         self.view.get_ascending(&mut keys, &mut |_, value| {
             old.push(value.map(record_of_row).transpose()?);
             Ok(())
@@ -155,8 +156,8 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
             "the base tells of each key it is asked for"
         );
         let mut bytes = 0;
-        for ((key, held), old) in chunk.iter().zip(old) {
-            bytes += self.make_row(key, held, old.as_ref())?;
+        for (row, old) in chunk.iter().zip(old) {
+            bytes += self.make_row(&row.key, &row.held, old.as_ref())?;
         }
         (self.pace)(bytes);
         Ok(())

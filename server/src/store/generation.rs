@@ -1,17 +1,20 @@
 //! One generation of the overlay: what was written since the generation before it, newest state of each key.
+//!
+//! A put finds its key by hash, and a key that is new takes the next row. Nobody is in order until somebody reads in order:
+//! [`Layer`] sorts then, on the reader's thread.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use raftkv_protocol::{LeaseId, Revision};
 
-use super::key::Key;
+use super::layer::{HeldRow, Layer, Rows, Runs};
 use super::record::{GenerationNumber, Lineage, Slot, Stored};
 
-/// Charged for a key beside its own and its value's bytes: its share of the map's nodes, and the allocation's header.
+/// Charged for a key beside its own and its value's bytes: the rest of its row, its place in the index and in a sorted run,
+/// and the header of the value's allocation.
 pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 176;
-
-/// A persistent ordered map: a scan takes a copy in no time, and the writer goes on beside it. It costs what the map of the
-/// standard library costs (bench/storage.md).
-pub(super) type Map = imbl::OrdMap<Key, Held>;
 
 /// A key's newest state in a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,18 +25,27 @@ pub(super) struct Held {
 }
 
 /// Invariant: each slot's lineage is over what the older generations and the base hold.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Generation {
     number: GenerationNumber,
-    held: Map,
+    /// In the order in which their keys were first written; none ever moves or goes.
+    rows: Rows,
+    /// Where each key's row is.
+    index: HashTable<Place>,
+    hasher: DefaultHashBuilder,
+    runs: Arc<Runs>,
     size_bytes: u64,
 }
 
 impl Generation {
-    pub(super) fn new(number: GenerationNumber) -> Generation {
+    /// An empty one, with room for so many keys in its index: to make room later stops whoever writes.
+    pub(super) fn with_capacity(number: GenerationNumber, keys: usize) -> Generation {
         Generation {
             number,
-            held: Map::new(),
+            rows: Rows::new(),
+            index: HashTable::with_capacity(keys),
+            hasher: DefaultHashBuilder::default(),
+            runs: Arc::default(),
             size_bytes: 0,
         }
     }
@@ -42,22 +54,33 @@ impl Generation {
         self.number
     }
 
+    /// Keys that it holds something of.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Memory it holds, about.
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    pub(super) fn held(&self) -> &Map {
-        &self.held
+    /// What it holds now, for readers; taken in no time.
+    pub(super) fn layer(&self) -> Layer {
+        Layer::growing(self.rows.clone(), self.runs.clone())
+    }
+
+    /// The same when nothing will be written to it any more.
+    pub(super) fn last_layer(&self) -> Layer {
+        Layer::complete(self.rows.clone())
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Held> {
-        self.held.get(key)
+        self.rows.get(self.find(key)?).map(|row| &row.held)
     }
 
     /// Writes a live record over what this generation holds of the key already; its lineage. `None`: it holds nothing.
     pub(super) fn put_again(&mut self, key: &[u8], put: Put<'_>) -> Option<Lineage> {
-        let held = self.held.get_mut(key)?;
+        let held = self.get_mut(key)?;
         let (lineage, old_bytes) = match &held.slot {
             Slot::Live(old) => (after_another(old.lineage), old.value.len()),
             Slot::Deleted(_) => (created_at(put.revision), 0),
@@ -76,7 +99,7 @@ impl Generation {
 
     /// Writes that the key is gone.
     pub(super) fn delete(&mut self, key: &[u8], revision: Revision) {
-        match self.held.get_mut(key) {
+        match self.get_mut(key) {
             Some(held) => {
                 let old_bytes = held.slot.live().map_or(0, |old| old.value.len());
                 held.slot = Slot::Deleted(revision);
@@ -91,18 +114,67 @@ impl Generation {
         if let Some(Held {
             slot: Slot::Live(stored),
             ..
-        }) = self.held.get_mut(key)
+        }) = self.get_mut(key)
         {
             stored.lineage = lineage;
         }
     }
 
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        let hash = Hash::of(key, &self.hasher);
+        let is_it = |place: &Place| place.hash == hash && self.rows[place.row()].key.as_bytes() == key;
+        self.index.find(hash.spread(), is_it).map(Place::row)
+    }
+
+    fn get_mut(&mut self, key: &[u8]) -> Option<&mut Held> {
+        let at = self.find(key)?;
+        self.rows.get_mut(at).map(|row| &mut row.held)
+    }
+
     fn insert(&mut self, key: &[u8], slot: Slot, first_revision: Revision) {
         let value_bytes = slot.live().map_or(0, |stored| stored.value.len());
         self.size_bytes += (key.len() + value_bytes) as u64 + ENTRY_OVERHEAD_BYTES;
-        let held = Held { slot, first_revision };
-        let replaced = self.held.insert(key.into(), held);
-        assert!(replaced.is_none(), "an existing key is changed in place");
+        let hash = Hash::of(key, &self.hasher);
+        let place = Place {
+            hash,
+            row: u32::try_from(self.rows.len())
+                .expect("a generation is bounded in bytes, far below 2^32 keys"),
+        };
+        self.index
+            .insert_unique(hash.spread(), place, |place| place.hash.spread());
+        self.rows.push_back(HeldRow {
+            key: key.into(),
+            held: Held { slot, first_revision },
+        });
+    }
+}
+
+/// Where a key's row is. The hash is kept: a table that grows need not look at the rows, nor a search at those of other keys.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: Hash,
+    row: u32,
+}
+
+impl Place {
+    fn row(&self) -> usize {
+        self.row as usize
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hash(u32);
+
+impl Hash {
+    /// Keyed, so that nobody can choose keys which collide. Nothing but the place in the index depends on it.
+    fn of(key: &[u8], hasher: &DefaultHashBuilder) -> Hash {
+        use std::hash::BuildHasher;
+        Hash(hasher.hash_one(key) as u32)
+    }
+
+    /// The table takes buckets from the low bits and tags from the high ones.
+    fn spread(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
     }
 }
 

@@ -71,6 +71,7 @@ mod expiry;
 mod generation;
 pub mod history;
 mod key;
+mod layer;
 mod leases;
 mod lookup;
 mod machine;

@@ -7,7 +7,8 @@ use raftkv_raft::simulation::mutant;
 
 use super::base::Row;
 use super::companions::Companions;
-use super::generation::{Generation, Held, Map};
+use super::generation::{Generation, Held};
+use super::layer::Layer;
 use super::record::{GenerationNumber, Stored};
 use super::tables::ChangedTables;
 
@@ -15,6 +16,7 @@ use super::tables::ChangedTables;
 #[derive(Debug)]
 pub struct Frozen {
     generation: Generation,
+    layer: Arc<Layer>,
     companions: Companions,
     tables: ChangedTables,
 }
@@ -43,8 +45,8 @@ impl Frozen {
         self.tables.rows()
     }
 
-    pub(super) fn held(&self) -> &Map {
-        self.generation.held()
+    pub(super) fn layer(&self) -> &Layer {
+        &self.layer
     }
 }
 
@@ -67,7 +69,7 @@ impl Overlay {
     pub(super) fn over(drained: Option<GenerationNumber>) -> Overlay {
         let first = drained.map_or(GenerationNumber(1), GenerationNumber::next);
         Overlay {
-            active: Generation::new(first),
+            active: Generation::with_capacity(first, 0),
             frozen: VecDeque::new(),
             drained,
             dropped: drained,
@@ -114,8 +116,10 @@ impl Overlay {
 
     /// Begins a new generation; the one until now only waits for its drain.
     pub(super) fn freeze(&mut self, companions: Companions, tables: ChangedTables) -> Arc<Frozen> {
-        let next = Generation::new(self.active.number().next());
+        // As many keys come as came, or to make room for them costs little beside what they bring.
+        let next = Generation::with_capacity(self.active.number().next(), self.active.len());
         let frozen = Arc::new(Frozen {
+            layer: Arc::new(self.active.last_layer()),
             generation: std::mem::replace(&mut self.active, next),
             companions,
             tables,
@@ -164,10 +168,10 @@ impl Overlay {
         frozen + self.active.size_bytes()
     }
 
-    /// Copies of all maps, newest first; in no time.
-    pub(super) fn maps(&self) -> Vec<Map> {
-        let frozen = self.frozen.iter().rev().map(|frozen| frozen.held().clone());
-        std::iter::once(self.active.held().clone())
+    /// All generations as they are now, newest first; in no time.
+    pub(super) fn layers(&self) -> Vec<Arc<Layer>> {
+        let frozen = self.frozen.iter().rev().map(|frozen| frozen.layer.clone());
+        std::iter::once(Arc::new(self.active.layer()))
             .chain(frozen)
             .collect()
     }

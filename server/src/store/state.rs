@@ -1,6 +1,8 @@
 //! The state as of one moment, held: what memory had then over a version of the base, read in order from both ends while
 //! writes, drains and compactions go on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use raftkv_protocol::Revision;
 use raftkv_raft::simulation::mutant;
@@ -8,9 +10,9 @@ use raftkv_raft::simulation::mutant;
 use super::base::{BaseView, RowIter};
 use super::companions::{self, Companions};
 use super::error::StoreError;
-use super::generation::{Held, Map};
+use super::generation::Held;
 use super::history::{Direction, KeyRange, Layers};
-use super::key::Key;
+use super::layer::{HeldRow, Layer, SortedRows};
 use super::machine::Store;
 use super::record::{GenerationNumber, Slot, Stored};
 use super::rows;
@@ -19,7 +21,7 @@ use super::rows;
 #[derive(Clone, Debug)]
 pub struct Pinned {
     /// Newest first.
-    maps: Vec<Map>,
+    layers: Vec<Arc<Layer>>,
     active: GenerationNumber,
     dropped: Option<GenerationNumber>,
     revision: Revision,
@@ -33,7 +35,8 @@ pub struct Overtaken;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct State<V> {
-    maps: Vec<Map>,
+    /// Newest first.
+    layers: Vec<Arc<Layer>>,
     view: V,
     revision: Revision,
 }
@@ -43,7 +46,7 @@ impl Store {
     #[must_use]
     pub fn pin(&self) -> Pinned {
         Pinned {
-            maps: self.overlay.maps(),
+            layers: self.overlay.layers(),
             active: self.overlay.active().number(),
             dropped: self.overlay.dropped(),
             revision: self.revision(),
@@ -64,7 +67,7 @@ impl Pinned {
             return Ok(Err(Overtaken));
         }
         Ok(Ok(State {
-            maps: self.maps,
+            layers: self.layers,
             view,
             revision: self.revision,
         }))
@@ -133,14 +136,14 @@ impl<V: BaseView> State<V> {
     /// # Errors
     /// Of the base.
     pub fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        let newest = self.maps.iter().find_map(|map| map.get(key));
+        let newest = self.layers.iter().find_map(|layer| layer.get(key));
         match newest.map(|held| &held.slot) {
             Some(Slot::Deleted(_)) => return Ok(None),
             Some(Slot::Live(stored)) if stored.record().is_some() => return Ok(Some(stored.clone())),
             Some(Slot::Live(_)) | None => {}
         }
         let base = record_in(&self.view, key)?;
-        let slots = self.maps.iter().rev().filter_map(|map| map.get(key));
+        let slots = self.layers.iter().rev().filter_map(|layer| layer.get(key));
         Ok(slots.fold(base, |beneath, held| held.slot.on_top_of(beneath)))
     }
 
@@ -150,14 +153,15 @@ impl<V: BaseView> State<V> {
     /// # Errors
     /// Of the base.
     pub fn newest_up_to(&self, key: &[u8], revision: Revision) -> Result<Option<Slot>, StoreError> {
-        let is_old = |map: &Map| {
-            map.get(key)
+        let is_old = |layer: &Arc<Layer>| {
+            layer
+                .get(key)
                 .is_some_and(|held| held.slot.mod_revision() <= revision)
         };
-        let at = self.maps.iter().position(is_old);
+        let at = self.layers.iter().position(is_old);
         let base = record_in(&self.view, key)?;
         if let Some(at) = at
-            && let Some(Held { slot, .. }) = self.maps[at].get(key)
+            && let Some(Held { slot, .. }) = self.layers[at].get(key)
         {
             // A base that holds the generation already knows more, and history may have given up what tells the rest.
             let is_beneath = base
@@ -166,7 +170,7 @@ impl<V: BaseView> State<V> {
             if !is_beneath {
                 return Ok(Some(slot.clone()));
             }
-            let slots = self.maps[at..].iter().rev().filter_map(|map| map.get(key));
+            let slots = self.layers[at..].iter().rev().filter_map(|layer| layer.get(key));
             let resolved = slots.fold(base, |beneath, held| held.slot.on_top_of(beneath));
             return Ok(resolved.map_or(Some(slot.clone()), |stored| Some(Slot::Live(stored))));
         }
@@ -179,22 +183,18 @@ impl<V: BaseView> State<V> {
     #[must_use]
     pub fn range<'s>(&'s self, from: &[u8], to: Option<&[u8]>) -> Records<'s> {
         let is_empty = to.is_some_and(|to| to <= from);
-        let bounds = |map: &'s Map| -> MapIter<'s> {
-            use std::ops::Bound::{Excluded, Included, Unbounded};
-            let end = to.map_or(Unbounded, Excluded);
-            match is_empty {
-                true => Box::new(std::iter::empty()),
-                false => Box::new(map.range::<_, [u8]>((Included(from), end))),
-            }
-        };
-        let maps = self.maps.iter().rev().map(|map| Ends::new(bounds(map))).collect();
+        let layers = self.layers.iter().rev();
+        let runs = layers
+            .flat_map(|layer| layer.range(from, to))
+            .map(Ends::new)
+            .collect();
         let end = to.map_or_else(|| Bytes::from_static(rows::RECORDS_END), rows::record_row);
         let base: RowIter = match is_empty {
             true => Box::new(std::iter::empty()),
             false => self.view.range(&rows::record_row(from), Some(&end)),
         };
         Records {
-            maps,
+            runs,
             base: Ends::new(base),
         }
     }
@@ -203,7 +203,7 @@ impl<V: BaseView> State<V> {
 /// What reads in the past stand on.
 impl<V: BaseView> Layers for State<V> {
     fn newest(&self, key: &[u8]) -> Result<Option<Slot>, StoreError> {
-        let newest = self.maps.iter().find_map(|map| map.get(key));
+        let newest = self.layers.iter().find_map(|layer| layer.get(key));
         match newest.map(|held| &held.slot) {
             Some(Slot::Deleted(revision)) => Ok(Some(Slot::Deleted(*revision))),
             Some(Slot::Live(_)) | None => Ok(self.get(key)?.map(Slot::Live)),
@@ -227,8 +227,6 @@ impl<V: BaseView> Layers for State<V> {
         Box::new(std::iter::from_fn(move || records.next_slot(side)))
     }
 }
-
-type MapIter<'s> = Box<dyn DoubleEndedIterator<Item = (&'s Key, &'s Held)> + Send + 's>;
 
 /// An iterator with one item looked at on each side.
 struct Ends<I: Iterator> {
@@ -282,37 +280,39 @@ impl<I: DoubleEndedIterator> Ends<I> {
 
 /// Merged records of a range; see [`State::range`].
 pub struct Records<'s> {
-    /// Oldest first.
-    maps: Vec<Ends<MapIter<'s>>>,
+    /// Of the oldest generation first; of one, each key is in one run.
+    runs: Vec<Ends<SortedRows<'s>>>,
     base: Ends<RowIter>,
 }
 
 impl Records<'_> {
     /// The nearest key of a side, over all layers.
     fn nearest(&mut self, side: Side) -> Result<Option<Bytes>, StoreError> {
-        let mut nearest: Option<Bytes> = None;
-        let nearer = |key: &[u8], nearest: &Option<Bytes>| match (nearest, side) {
-            (None, _) => true,
-            (Some(nearest), Side::Front) => key < &nearest[..],
-            (Some(nearest), Side::Back) => key > &nearest[..],
+        let of_base = match self.base.peek(side) {
+            Some(Ok((row, _))) => Some(rows::key_of_row(row)),
+            Some(Err(_)) => match self.base.take(side) {
+                Some(Err(error)) => return Err(error),
+                Some(Ok(_)) | None => unreachable!("what was looked at is what is taken"),
+            },
+            None => None,
         };
-        match self.base.peek(side) {
-            Some(Ok((row, _))) => nearest = Some(rows::key_of_row(row)),
-            Some(Err(_)) => {
-                if let Some(Err(error)) = self.base.take(side) {
-                    return Err(error);
-                }
-            }
-            None => {}
-        }
-        for map in &mut self.maps {
-            if let Some((key, _)) = map.peek(side)
-                && nearer(key.as_bytes(), &nearest)
-            {
-                nearest = Some(Bytes::copy_from_slice(key.as_bytes()));
-            }
-        }
-        Ok(nearest)
+        let of_runs = self
+            .runs
+            .iter_mut()
+            .filter_map(|run| run.peek(side).map(|row| row.key.as_bytes()));
+        let of_runs = match side {
+            Side::Front => of_runs.min(),
+            Side::Back => of_runs.max(),
+        };
+        let is_nearer = |key: &[u8], other: &[u8]| match side {
+            Side::Front => key < other,
+            Side::Back => key > other,
+        };
+        Ok(match (of_runs, of_base) {
+            (Some(key), Some(of_base)) if !is_nearer(key, &of_base) => Some(of_base),
+            (Some(key), _) => Some(Bytes::copy_from_slice(key)),
+            (None, of_base) => of_base,
+        })
     }
 
     /// Takes `key` out of every layer that is at it, and puts its slots on top of each other.
@@ -323,9 +323,10 @@ impl Records<'_> {
         if is_in_base && let Some(row) = self.base.take(side) {
             state = Some(record_of_row(row?.1)?);
         }
-        for map in &mut self.maps {
-            if map.peek(side).is_some_and(|(at, _)| at.as_bytes() == &key[..])
-                && let Some((_, held)) = map.take(side)
+        let is_key = |row: &&HeldRow| row.key.as_bytes() == &key[..];
+        for run in &mut self.runs {
+            if run.peek(side).is_some_and(is_key)
+                && let Some(HeldRow { held, .. }) = run.take(side)
             {
                 state = held.slot.on_top_of(state);
                 deleted = match held.slot {
@@ -375,8 +376,6 @@ impl DoubleEndedIterator for Records<'_> {
 
 impl std::fmt::Debug for Records<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Records")
-            .field("layers", &(self.maps.len() + 1))
-            .finish()
+        f.debug_struct("Records").field("runs", &self.runs.len()).finish()
     }
 }
