@@ -7,7 +7,8 @@ use raftkv_protocol::{ClusterId, NodeId};
 pub struct LogConfig {
     /// Size of one segment file, bytes; a multiple of 4096. A single larger batch gets a segment of its own size.
     pub segment_size_bytes: u64,
-    /// Zero-filled segments kept ready ahead of need.
+    /// Segments made ready ahead of need, filled with zeros; of those not needed any more twice as many are kept, so that in
+    /// the long run none has to be filled.
     pub spare_segments: usize,
 }
 

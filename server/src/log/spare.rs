@@ -98,7 +98,9 @@ impl<D: Disk> SparePool<D> {
     pub(super) fn recycle(&self, segment: &str) -> Result<(), LogError> {
         let file = self.disk.open(segment).map_err(io_error("opening", segment))?;
         let fits = file.len().map_err(io_error("measuring", segment))? == self.file_bytes;
-        if fits && self.spares().ready.len() < self.wanted {
+        // More than are made ready: while a log grows and is cut, it takes a spare before it gives a segment back, and if
+        // another one was filled in between this one would go, for ever.
+        if fits && self.spares().ready.len() < 2 * self.wanted {
             let name = names::spare(self.take_number());
             self.disk
                 .rename(segment, &name)

@@ -146,6 +146,28 @@ fn segments_are_compacted_and_used_again() {
 }
 
 #[test]
+fn a_log_that_grows_and_is_cut_fills_no_segments_after_a_while() {
+    let disk = SimulatedDisk::new(1);
+    let mut model = Model::new();
+    let mut log = create(&disk);
+    let pool = log.spare_pool();
+    let mut filled = Vec::new();
+    for _ in 0..100 {
+        log.append(&[model.commands(2, 100)]).unwrap();
+        let commit = model.last().index.get();
+        log.append(&[model.write(hard_state(1, commit), None, Vec::new())])
+            .unwrap();
+        // As the thread does that is woken when a spare was taken: before the log is cut.
+        filled.push(pool.prepare().unwrap());
+        log.compact(index(commit)).unwrap();
+    }
+    let (early, late) = filled.split_at(50);
+    assert!(early.iter().sum::<usize>() <= 2, "{filled:?}");
+    assert_eq!(late.iter().sum::<usize>(), 0, "{filled:?}");
+    assert!(log.segment_number() > 5, "segments were used up");
+}
+
+#[test]
 fn a_restart_gives_back_the_room_that_its_segment_did_not_use() {
     let disk = SimulatedDisk::new(1);
     create(&disk);
