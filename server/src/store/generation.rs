@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use raftkv_protocol::{LeaseId, Revision};
 
-use super::layer::{HeldRow, Layer, Rows, Runs};
+use super::held_rows::{HeldRow, HeldRows};
+use super::layer::{Layer, Runs};
 use super::record::{GenerationNumber, Lineage, Slot, Stored};
 
 /// Charged for a key beside its own and its value's bytes: the rest of its row, its place in the index and in a sorted run,
@@ -29,7 +30,7 @@ pub(super) struct Held {
 pub(super) struct Generation {
     number: GenerationNumber,
     /// In the order in which their keys were first written; none ever moves or goes.
-    rows: Rows,
+    rows: HeldRows,
     /// Where each key's row is.
     index: HashTable<Place>,
     hasher: DefaultHashBuilder,
@@ -42,7 +43,7 @@ impl Generation {
     pub(super) fn with_capacity(number: GenerationNumber, keys: usize) -> Generation {
         Generation {
             number,
-            rows: Rows::new(),
+            rows: HeldRows::default(),
             index: HashTable::with_capacity(keys),
             hasher: DefaultHashBuilder::default(),
             runs: Arc::default(),
@@ -142,7 +143,7 @@ impl Generation {
         };
         self.index
             .insert_unique(hash.spread(), place, |place| place.hash.spread());
-        self.rows.push_back(HeldRow {
+        self.rows.push(HeldRow {
             key: key.into(),
             held: Held { slot, first_revision },
         });

@@ -11,20 +11,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::generation::Held;
-use super::key::Key;
+use super::held_rows::{HeldRow, HeldRows};
 
 /// The last rows, fewer than this, are sorted by each reader anew.
-const SMALLEST_RUN: usize = 1024;
-
-/// A key and what its generation holds of it.
-#[derive(Clone, Debug)]
-pub(super) struct HeldRow {
-    pub(super) key: Key,
-    pub(super) held: Held,
-}
-
-/// A persistent vector: a reader takes a copy in no time, and the writer goes on beside it.
-pub(super) type Rows = imbl::Vector<HeldRow>;
+const SMALLEST_RUN: usize = 64;
 
 /// Places of rows, in the order of their keys.
 type Run = Arc<[u32]>;
@@ -36,16 +26,28 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    fn get(&self, rows: &Rows, range: Range<usize>) -> Run {
+    fn get(&self, rows: &HeldRows, range: Range<usize>) -> Run {
         let name = (range.start, range.len());
         let lock = || self.sorted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(run) = lock().get(&name) {
-            return run.clone();
+        let mut already = Vec::new();
+        {
+            let runs = lock();
+            let mut at = range.start;
+            let longest = |at: usize| runs.range((at, 1)..=(at, range.end - at)).next_back();
+            while at < range.end
+                && let Some(((_, len), run)) = longest(at)
+            {
+                if *len == range.len() {
+                    return run.clone();
+                }
+                already.push(run.clone());
+                at += len;
+            }
         }
         // Not under the lock: others may read what is sorted already.
-        let run = sorted(rows, range.clone());
+        let run = sorted(rows, &range, &already);
         let mut runs = lock();
-        runs.retain(|(start, _), _| !range.contains(start));
+        runs.retain(|(start, len), _| *start < range.start || start + len > range.end);
         runs.insert(name, run.clone());
         run
     }
@@ -54,7 +56,7 @@ impl Runs {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Layer {
-    rows: Rows,
+    rows: HeldRows,
     /// `None`: nothing will come any more, and all of it is one run.
     growing: Option<Arc<Runs>>,
     runs: OnceLock<Vec<Run>>,
@@ -62,7 +64,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// Of a generation that is written to.
-    pub(super) fn growing(rows: Rows, runs: Arc<Runs>) -> Layer {
+    pub(super) fn growing(rows: HeldRows, runs: Arc<Runs>) -> Layer {
         Layer {
             rows,
             growing: Some(runs),
@@ -71,7 +73,7 @@ impl Layer {
     }
 
     /// Of one that is not any more.
-    pub(super) fn complete(rows: Rows) -> Layer {
+    pub(super) fn complete(rows: HeldRows) -> Layer {
         Layer {
             rows,
             growing: None,
@@ -81,10 +83,10 @@ impl Layer {
 
     fn runs(&self) -> &[Run] {
         self.runs.get_or_init(|| match &self.growing {
-            None => vec![sorted(&self.rows, 0..self.rows.len())],
+            None => vec![sorted(&self.rows, &(0..self.rows.len()), &[])],
             Some(runs) => cut(self.rows.len())
                 .map(|range| match range.len() < SMALLEST_RUN {
-                    true => sorted(&self.rows, range),
+                    true => sorted(&self.rows, &range, &[]),
                     false => runs.get(&self.rows, range),
                 })
                 .collect(),
@@ -147,17 +149,18 @@ fn cut(rows: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The places in `range` in the order of their keys.
-fn sorted(rows: &Rows, range: Range<usize>) -> Run {
-    let of_run = rows.focus().narrow(range.clone());
-    let keys = || of_run.clone().into_iter().map(|row| row.key.as_bytes());
+/// The places in `range` in the order of their keys. What of it is sorted already, from its beginning on, is only merged.
+fn sorted(rows: &HeldRows, range: &Range<usize>, already: &[Run]) -> Run {
+    let known = already.iter().flat_map(|run| run.iter().copied());
+    let rest = range.start + already.iter().map(|run| run.len()).sum::<usize>();
+    let places = known.chain(rest as u32..range.end as u32);
+    let key = |at: u32| rows[at as usize].key.as_bytes();
     // Keys of one run often begin alike. Behind that, sixteen bytes tell nearly all of them apart, without a look at the row.
-    let alike = shared_prefix(keys());
-    let places = range.start as u32..range.end as u32;
-    let mut order: Vec<(u128, u32)> = keys().map(|key| head(&key[alike..])).zip(places).collect();
-    order.sort_unstable_by(|(head, at), (other_head, other_at)| {
-        let whole = |at: &u32| rows[*at as usize].key.as_bytes();
-        head.cmp(other_head).then_with(|| whole(at).cmp(whole(other_at)))
+    let alike = shared_prefix(range.clone().map(|at| key(at as u32)));
+    let mut order: Vec<(u128, u32)> = places.map(|at| (head(&key(at)[alike..]), at)).collect();
+    // Finds what is in order, and merges it.
+    order.sort_by(|(head, at), (other_head, other_at)| {
+        head.cmp(other_head).then_with(|| key(*at).cmp(key(*other_at)))
     });
     order.into_iter().map(|(_, at)| at).collect()
 }
@@ -182,7 +185,7 @@ fn head(bytes: &[u8]) -> u128 {
 /// Rows of one run, in order, from both ends.
 #[derive(Debug)]
 pub(super) struct SortedRows<'l> {
-    rows: &'l Rows,
+    rows: &'l HeldRows,
     run: &'l [u32],
 }
 
@@ -220,6 +223,12 @@ mod tests {
         }
     }
 
+    fn rows_of<'k>(keys: impl Iterator<Item = &'k [u8]>) -> HeldRows {
+        let mut rows = HeldRows::default();
+        keys.for_each(|key| rows.push(row(key)));
+        rows
+    }
+
     /// Keys that begin alike, longer and shorter than what tells them apart at once, in no order.
     fn keys(count: u32) -> Vec<Bytes> {
         let one = |n: u32| {
@@ -245,14 +254,14 @@ mod tests {
 
     #[test]
     fn readers_of_a_growing_generation_find_what_was_there_when_they_came() {
-        let keys = keys(5 * SMALLEST_RUN as u32 + 17);
-        let (mut rows, runs) = (Rows::new(), Arc::<Runs>::default());
+        let keys = keys(77 * SMALLEST_RUN as u32 + 17);
+        let (mut rows, runs) = (HeldRows::default(), Arc::<Runs>::default());
         let mut layers = Vec::new();
         for (before, key) in keys.iter().enumerate() {
             if before % 700 == 0 {
                 layers.push((before, Layer::growing(rows.clone(), runs.clone())));
             }
-            rows.push_back(row(key));
+            rows.push(row(key));
         }
         // The newest first: what it sorted must not be taken for what an older one sees.
         for (len, layer) in layers.iter().rev() {
@@ -273,8 +282,8 @@ mod tests {
 
     #[test]
     fn what_was_sorted_serves_the_next_reader_and_goes_when_a_longer_run_holds_it() {
-        let (mut rows, runs) = (Rows::new(), Arc::<Runs>::default());
-        let names = |rows: &Rows| -> Vec<(usize, usize)> {
+        let (mut rows, runs) = (HeldRows::default(), Arc::<Runs>::default());
+        let names = |rows: &HeldRows| -> Vec<(usize, usize)> {
             Layer::growing(rows.clone(), runs.clone()).runs();
             runs.sorted
                 .lock()
@@ -286,7 +295,7 @@ mod tests {
         let all = keys(4 * SMALLEST_RUN as u32);
         let mut seen = Vec::new();
         for key in &all {
-            rows.push_back(row(key));
+            rows.push(row(key));
             if rows.len() % SMALLEST_RUN == 0 {
                 seen.push(names(&rows));
             }
@@ -304,7 +313,7 @@ mod tests {
     #[test]
     fn a_complete_generation_is_one_run_from_both_ends() {
         let mut keys = keys(3000);
-        let layer = Layer::complete(keys.iter().map(|key| row(key)).collect());
+        let layer = Layer::complete(rows_of(keys.iter().map(|key| &key[..])));
         keys.sort_unstable();
         let bytes = |row: &HeldRow| Bytes::copy_from_slice(row.key.as_bytes());
         assert_eq!(layer.whole().map(bytes).collect::<Vec<_>>(), keys);
@@ -327,7 +336,7 @@ mod tests {
             b"aaaaaaaaaaaaaaaa",
             b"aaaaaaaaaaaaaaaa\0",
         ];
-        let layer = Layer::complete(keys.iter().rev().map(|key| row(key)).collect());
+        let layer = Layer::complete(rows_of(keys.iter().rev().copied()));
         let found: Vec<_> = layer.whole().map(|row| row.key.as_bytes()).collect();
         assert_eq!(found, keys);
     }

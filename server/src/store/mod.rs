@@ -10,8 +10,8 @@
 //!   frozen generations (draining)   -->  before-images of each drain  } history/
 //!   cache of records read back           base engine                    base/
 //! ```
-//! Writes go into the active generation, an ordered map. When it is large or old enough it is frozen; [`drain`] puts it
-//! into the base as one atomic ingest, on a thread of its own. The numbers that a restart needs ([`Companions`]) are in the
+//! Writes go into the active generation, which finds keys by hash; whoever reads it in order sorts it. When it is large or
+//! old enough it is frozen; [`drain`] puts it into the base as one atomic ingest, on a thread of its own. The numbers that a restart needs ([`Companions`]) are in the
 //! same ingest, so the base is always the state as of one entry (R45), and the log behind that entry is not needed for it.
 //!
 //! The apply path never reads the base. A put that depends on nothing replaces a record unseen; creation and version are
@@ -42,7 +42,8 @@
 //! tenure.rs      commands about leases, sessions and idempotency keys, which are the tables of
 //! leases.rs sessions.rs once.rs, from the base by way of tables.rs
 //! lookup.rs      what memory knows of a key, what must be asked of the base, and what it said
-//! overlay.rs     the generations in memory        generation.rs  one of them
+//! overlay.rs     the generations in memory        generation.rs  one of them: keys by hash, their rows in
+//! held_rows.rs   a persistent vector, and in order for readers by layer.rs
 //! cache.rs       records read back lately         deadlines.rs   which keys may expire: hints, the record itself decides
 //! state.rs       the state of one moment, held: point reads and ordered iteration over all layers
 //! page.rs        one page of a range, from a held state or from history
@@ -52,7 +53,7 @@
 //! pointer.rs     which fill of the data directory is current
 //! base/          the engine under the overlay     history/       events and before-images
 //! snapshot/      a copy of base and history, on its way to another node
-//! key.rs         a key's own copy, short ones inside the map's nodes
+//! key.rs         a key's own copy, short ones in place
 //! effects.rs     the chained hash of everything applied
 //! config.rs error.rs
 //! ```
@@ -69,6 +70,7 @@ mod error;
 mod execute;
 mod expiry;
 mod generation;
+mod held_rows;
 pub mod history;
 mod key;
 mod layer;
