@@ -125,24 +125,41 @@ impl KeepAlive {
     }
 
     /// Waits until the lease is not known to live any more: it has ended, or could not be renewed in time.
-    pub async fn lost(&mut self) {
+    pub async fn lost(&self) {
+        self.ending_within(Duration::ZERO).await;
+    }
+
+    /// Waits until the lease is not known to live for as long as `margin` from now: it has ended, or could not be renewed for a
+    /// while. Who needs time to stop what the lease protects learns it here before it is too late. A margin beyond two thirds of
+    /// the time to live is reached in normal times.
+    pub async fn ending_within(&self, margin: Duration) {
+        let mut state = self.state.clone();
         loop {
-            let held = *self.state.borrow_and_update();
+            let held = *state.borrow_and_update();
             let Held::Until(until) = held else { return };
+            let at = until.checked_sub(margin).unwrap_or(until);
             tokio::select! {
-                () = tokio::time::sleep_until(until) => {
-                    // A renewal may have come in the same moment.
-                    if !self.is_held() {
-                        return;
-                    }
-                }
-                changed = self.state.changed() => {
+                // A renewal that came in the same moment counts.
+                biased;
+                changed = state.changed() => {
                     if changed.is_err() {
-                        tokio::time::sleep_until(until).await;
+                        tokio::time::sleep_until(at).await;
                         return;
                     }
                 }
+                () = tokio::time::sleep_until(at) => return,
             }
+        }
+    }
+
+    /// Waits until it is known that the lease has ended. Unlike [`KeepAlive::lost`] it does not give up on a cluster that can
+    /// not be reached: what waits for something, and protects nothing yet, has no reason to.
+    pub(crate) async fn ended(&self) {
+        let mut state = self.state.clone();
+        let is_known = state.wait_for(|held| matches!(held, Held::Ended)).await.is_ok();
+        if !is_known {
+            // Nobody renews it any more; so nobody will know.
+            std::future::pending::<()>().await;
         }
     }
 }

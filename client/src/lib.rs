@@ -88,6 +88,7 @@ mod client;
 #[doc(hidden)]
 pub mod command_line;
 pub mod connection;
+mod coordination;
 mod endpoints;
 mod error;
 mod in_flight;
@@ -102,6 +103,9 @@ mod watch;
 
 pub use builder::{ClientBuilder, Writes};
 pub use client::Client;
+pub use coordination::{
+    Election, FencingToken, Leader, Leaders, Leadership, Lock, LockGuard, Permit, Semaphore,
+};
 pub use error::{Applied, Error, UnknownReason};
 pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{

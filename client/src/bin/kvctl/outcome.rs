@@ -79,7 +79,9 @@ fn exit_of(error: &Error) -> Exit {
     match error {
         Error::NoEndpoints | Error::InvalidEndpoint { .. } => Exit::Usage,
         Error::Rejected(failure) => exit_of_code(failure.code),
-        Error::ConditionFailed { .. } => Exit::ConditionFailed,
+        Error::ConditionFailed { .. } | Error::NotHeld { .. } | Error::NotAcquired { .. } => {
+            Exit::ConditionFailed
+        }
         Error::OutcomeUnknown { .. }
         | Error::UnexpectedAnswer {
             applied: Applied::Unknown,
