@@ -90,6 +90,33 @@ impl Client {
 
     /// Renews a lease in time, again and again, for as long as the returned handle lives.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use raftkv_client::{Client, Operation, Transaction};
+    ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
+    /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
+    /// let begun = Instant::now();
+    /// let lease = client.grant_lease(Duration::from_secs(10)).await?;
+    /// let kept = client.keep_alive(lease, begun);
+    /// let here = Operation::put("service/a", "10.0.0.1:80").lease(lease.id);
+    /// client.transact(Transaction::new().then([here])).await?;
+    ///
+    /// // The key is there for as long as this program renews the lease. When it can not any more, it learns it in time.
+    /// tokio::select! {
+    ///     () = kept.lost() => println!("the key may be gone"),
+    ///     () = std::future::ready(()) => println!("what is to be done meanwhile is done"),
+    /// }
+    /// client.revoke_lease(lease.id).await?;
+    /// assert_eq!(client.get("service/a").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Call it just after the lease was granted or renewed: its time is counted from when that was asked for, which is what
     /// `begun` says.
     pub fn keep_alive(&self, lease: Lease, begun: std::time::Instant) -> KeepAlive {

@@ -346,12 +346,15 @@ impl Transaction {
 impl Client {
     /// Runs a transaction: if all its checks hold one list of operations, else the other; all of it at one revision.
     ///
-    /// ```no_run
+    /// ```
     /// use raftkv_client::{Check, Client, Operation, Transaction};
     ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
     /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
     /// let claim = Transaction::new()
     ///     .when([Check::absent("seat/12")])
     ///     .then([Operation::put("seat/12", "alice"), Operation::increment("sold", 1)])

@@ -45,12 +45,15 @@ impl Leader {
 impl Client {
     /// An election of this name. Its keys are `NAME/` and a lease's id; nothing is asked of the cluster yet.
     ///
-    /// ```no_run
+    /// ```
     /// use raftkv_client::Client;
     ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
     /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
     /// let election = client.election("election/scheduler");
     /// let leadership = election.campaign("10.0.0.1:9000").await?;
     /// let leader = election.leader().await?.expect("elected just now");
@@ -99,6 +102,19 @@ impl Election {
     ) -> Result<Leadership, Error> {
         let queue = self.queue.clone().with_value(value.into());
         queue.acquire_within(patience).await.map(Leadership)
+    }
+
+    /// The same, until `given_up` is done; see [`crate::Lock::acquire_unless`].
+    ///
+    /// # Errors
+    /// As [`crate::Lock::acquire`].
+    pub async fn campaign_unless(
+        &self,
+        value: impl Into<Bytes>,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Option<Leadership>, Error> {
+        let queue = self.queue.clone().with_value(value.into());
+        Ok(queue.acquire_unless(given_up).await?.map(Leadership))
     }
 
     /// Who leads now; `None`: nobody.

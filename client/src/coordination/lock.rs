@@ -19,12 +19,15 @@ pub struct Lock(Queue);
 impl Client {
     /// A lock of this name. Its keys are `NAME/` and a lease's id; nothing is asked of the cluster yet.
     ///
-    /// ```no_run
+    /// ```
     /// use raftkv_client::{Client, Operation, Transaction};
     ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
     /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
     /// let guard = client.lock("lock/report").acquire().await?;
     /// // Checked where it is applied: should the lock be lost meanwhile, this is `Error::NotHeld` and changes nothing.
     /// let write = Transaction::new()
@@ -70,6 +73,18 @@ impl Lock {
     /// [`Error::NotAcquired`] if that was too short; else as [`Lock::acquire`].
     pub async fn acquire_within(&self, patience: Duration) -> Result<LockGuard, Error> {
         self.0.acquire_within(patience).await.map(LockGuard)
+    }
+
+    /// Waits for it until `given_up` is done; `None` then, and it has left the queue. For a program that is told to stop: one
+    /// that only drops [`Lock::acquire`] and exits may leave its place behind, until its lease expires.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub async fn acquire_unless(
+        &self,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Option<LockGuard>, Error> {
+        Ok(self.0.acquire_unless(given_up).await?.map(LockGuard))
     }
 
     /// Takes it if nobody holds it or waits for it; else `None`.

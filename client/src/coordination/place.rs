@@ -155,7 +155,10 @@ impl Place {
     /// Leaves the queue; returns when it has.
     pub(super) async fn leave(mut self) -> Result<(), Error> {
         self.keep_alive = None;
-        let left = leave(&self.client, self.lease).await;
+        let leaving = tokio::time::timeout(self.lease.ttl, leave(&self.client, self.lease));
+        let left = leaving.await.unwrap_or(Err(Error::TimedOut {
+            after: self.lease.ttl,
+        }));
         // One that failed is tried again beside.
         self.has_left = left.is_ok();
         left

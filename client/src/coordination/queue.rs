@@ -85,26 +85,41 @@ impl Queue {
 
     /// Joins it and waits for a place among the first.
     pub(super) async fn acquire(&self) -> Result<Place, Error> {
-        let place = Place::join(&self.client, &self.prefix, self.value.clone(), self.ttl).await?;
-        tokio::select! {
-            turn = self.turn(&place) => turn?,
-            () = place.ended() => return Err(place.not_held()),
-        }
-        self.tell_next(&place).await?;
+        let place = self.join().await?;
+        self.wait_in(&place).await?;
         Ok(place)
+    }
+
+    /// The same, until it is given up: it has left then, as far as the cluster could be told.
+    pub(super) async fn acquire_unless(
+        &self,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Option<Place>, Error> {
+        tokio::pin!(given_up);
+        let place = tokio::select! {
+            joined = self.join() => joined?,
+            () = &mut given_up => return Ok(None),
+        };
+        tokio::select! {
+            reached = self.wait_in(&place) => reached?,
+            () = given_up => {
+                // One that fails is tried again beside.
+                let _ = place.leave().await;
+                return Ok(None);
+            }
+        }
+        Ok(Some(place))
     }
 
     /// The same, for so long.
     pub(super) async fn acquire_within(&self, patience: Duration) -> Result<Place, Error> {
-        match timeout(patience, self.acquire()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::NotAcquired { after: patience }),
-        }
+        let acquired = self.acquire_unless(sleep(patience)).await?;
+        acquired.ok_or(Error::NotAcquired { after: patience })
     }
 
     /// Joins it, and stays if that gives a place among the first at once.
     pub(super) async fn try_acquire(&self) -> Result<Option<Place>, Error> {
-        let place = Place::join(&self.client, &self.prefix, self.value.clone(), self.ttl).await?;
+        let place = self.join().await?;
         let (ahead, _) = self.look(&place).await?;
         if ahead.len() < self.permits.get() && place.is_held() {
             self.tell_next(&place).await?;
@@ -126,6 +141,18 @@ impl Queue {
         }
         all.sort_by(|a, b| Entered::of(a).cmp(&Entered::of(b)));
         Ok((all, listing.at().unwrap_or_default()))
+    }
+
+    async fn join(&self) -> Result<Place, Error> {
+        Place::join(&self.client, &self.prefix, self.value.clone(), self.ttl).await
+    }
+
+    async fn wait_in(&self, place: &Place) -> Result<(), Error> {
+        tokio::select! {
+            turn = self.turn(place) => turn?,
+            () = place.ended() => return Err(place.not_held()),
+        }
+        self.tell_next(place).await
     }
 
     /// Waits until fewer are ahead than may hold at once.

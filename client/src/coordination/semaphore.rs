@@ -19,6 +19,26 @@ pub struct Semaphore(Queue);
 impl Client {
     /// A semaphore of this name: so many may hold a permit at once. All who use it must say the same number. Its keys are
     /// `NAME/` and a lease's id; nothing is asked of the cluster yet.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    /// use raftkv_client::Client;
+    ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
+    /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
+    /// let encoders = client.semaphore("pool/encoders", NonZeroUsize::new(2).expect("not zero"));
+    /// let permit = encoders.acquire().await?;
+    /// let another = encoders.try_acquire().await?.expect("there are two");
+    /// assert!(encoders.try_acquire().await?.is_none());
+    /// permit.release().await?;
+    /// another.release().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn semaphore(&self, name: impl AsRef<[u8]>, permits: NonZeroUsize) -> Semaphore {
         Semaphore(Queue::new(self, name.as_ref(), permits))
     }
@@ -51,6 +71,14 @@ impl Semaphore {
     /// [`Error::NotAcquired`] if that was too short; else as [`crate::Lock::acquire`].
     pub async fn acquire_within(&self, patience: Duration) -> Result<Permit, Error> {
         self.0.acquire_within(patience).await.map(Permit)
+    }
+
+    /// Waits for a permit until `given_up` is done; see [`crate::Lock::acquire_unless`].
+    ///
+    /// # Errors
+    /// As [`crate::Lock::acquire`].
+    pub async fn acquire_unless(&self, given_up: impl Future<Output = ()>) -> Result<Option<Permit>, Error> {
+        Ok(self.0.acquire_unless(given_up).await?.map(Permit))
     }
 
     /// Takes a permit if one is free and nobody waits for it; else `None`.
