@@ -140,19 +140,30 @@ impl Client {
     /// Watches the changes of some keys: a stream that goes on over failures of nodes and of connections, without a gap and
     /// without a duplicate.
     ///
-    /// ```no_run
+    /// ```
     /// use raftkv_client::{Client, KeySpan, WatchItem};
     ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
     /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
+    /// client.set("service/a", "10.0.0.1:80").await?;
     /// let mut watch = client.watch(KeySpan::prefix(b"service/")).from_snapshot().stream();
     /// while let Some(item) = watch.next().await {
     ///     match item? {
     ///         WatchItem::SnapshotBegin => println!("forget what was known"),
     ///         WatchItem::Current(kv) => println!("{:?} is {:?}", kv.key, kv.record.value),
-    ///         WatchItem::SnapshotEnd(revision) => println!("that was all, as of revision {revision}"),
-    ///         WatchItem::Change(event) => println!("{:?} changed at {}", event.key(), event.revision()),
+    ///         WatchItem::SnapshotEnd(revision) => {
+    ///             println!("that was all, as of revision {revision}");
+    ///             # client.set("service/b", "10.0.0.2:80").await?;
+    ///         }
+    ///         WatchItem::Change(event) => {
+    ///             println!("{:?} changed at {}", event.key(), event.revision());
+    ///             # assert_eq!(event.key(), "service/b");
+    ///             # return Ok(());
+    ///         }
     ///         WatchItem::Gap | WatchItem::Progress(_) => unreachable!("not asked for"),
     ///     }
     /// }

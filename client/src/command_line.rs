@@ -16,11 +16,7 @@ pub fn double_dashes(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Vec<OsString> {
     program.build();
-    let commands = || std::iter::once(&program).chain(program.get_subcommands());
-    let find = |name: &str| {
-        let mut flags = commands().flat_map(clap::Command::get_arguments);
-        flags.find(|flag| flag.get_long() == Some(name))
-    };
+    let find = |name: &str| find_flag(&program, name);
     let mut is_value = true; // the program's name stays as it is
     let mut is_verbatim = false;
     let mut turned = Vec::new();
@@ -42,6 +38,16 @@ pub fn double_dashes(
         }
     }
     turned
+}
+
+/// The long flag of this name, of a command or of those within it.
+fn find_flag<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
+    let own = command.get_arguments().find(|flag| flag.get_long() == Some(name));
+    own.or_else(|| {
+        command
+            .get_subcommands()
+            .find_map(|within| find_flag(within, name))
+    })
 }
 
 /// Reads a duration such as `500ms`, `2s`, `1.5s`, `10m` or `1h`.

@@ -7,6 +7,7 @@ use raftkv_protocol::{ErrorCode, Failure, Revision};
 use thiserror::Error;
 
 use crate::connection::ConnectionError;
+use crate::coordination::FencingToken;
 
 /// What an error says about the write it belongs to. A read changes nothing, so its errors are always [`Applied::No`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,21 @@ pub enum Error {
     ConditionFailed {
         /// The key's mod_revision now; `None` when it does not exist.
         current: Option<Revision>,
+    },
+    /// The lock, permit or leadership that a write names as its guard, or a place in a queue, is not there any more; nothing
+    /// was changed.
+    #[error(
+        "{token} is not held any more: its lease has ended or was revoked, and another may hold what it stood for; nothing was changed; acquire it anew before writing"
+    )]
+    NotHeld {
+        /// What was named.
+        token: FencingToken,
+    },
+    /// It was not this one's turn within the time that it was to wait. It has left the queue.
+    #[error("others hold it: not acquired within {after:?}")]
+    NotAcquired {
+        /// How long it waited.
+        after: Duration,
     },
     /// No server that was asked knew a leader within the time and the attempts allowed.
     #[error("the cluster has no leader: {}", .0.message)]
@@ -109,6 +125,8 @@ impl Error {
             | Error::InvalidEndpoint { .. }
             | Error::Rejected(_)
             | Error::ConditionFailed { .. }
+            | Error::NotHeld { .. }
+            | Error::NotAcquired { .. }
             | Error::NoLeader(_)
             | Error::Overloaded(_)
             | Error::Unreachable(_)

@@ -90,6 +90,33 @@ impl Client {
 
     /// Renews a lease in time, again and again, for as long as the returned handle lives.
     ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use raftkv_client::{Client, Operation, Transaction};
+    ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
+    /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
+    /// let begun = Instant::now();
+    /// let lease = client.grant_lease(Duration::from_secs(10)).await?;
+    /// let kept = client.keep_alive(lease, begun);
+    /// let here = Operation::put("service/a", "10.0.0.1:80").lease(lease.id);
+    /// client.transact(Transaction::new().then([here])).await?;
+    ///
+    /// // The key is there for as long as this program renews the lease. When it can not any more, it learns it in time.
+    /// tokio::select! {
+    ///     () = kept.lost() => println!("the key may be gone"),
+    ///     () = std::future::ready(()) => println!("what is to be done meanwhile is done"),
+    /// }
+    /// client.revoke_lease(lease.id).await?;
+    /// assert_eq!(client.get("service/a").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Call it just after the lease was granted or renewed: its time is counted from when that was asked for, which is what
     /// `begun` says.
     pub fn keep_alive(&self, lease: Lease, begun: std::time::Instant) -> KeepAlive {
@@ -125,24 +152,41 @@ impl KeepAlive {
     }
 
     /// Waits until the lease is not known to live any more: it has ended, or could not be renewed in time.
-    pub async fn lost(&mut self) {
+    pub async fn lost(&self) {
+        self.ending_within(Duration::ZERO).await;
+    }
+
+    /// Waits until the lease is not known to live for as long as `margin` from now: it has ended, or could not be renewed for a
+    /// while. Who needs time to stop what the lease protects learns it here before it is too late. A margin beyond two thirds of
+    /// the time to live is reached in normal times.
+    pub async fn ending_within(&self, margin: Duration) {
+        let mut state = self.state.clone();
         loop {
-            let held = *self.state.borrow_and_update();
+            let held = *state.borrow_and_update();
             let Held::Until(until) = held else { return };
+            let at = until.checked_sub(margin).unwrap_or(until);
             tokio::select! {
-                () = tokio::time::sleep_until(until) => {
-                    // A renewal may have come in the same moment.
-                    if !self.is_held() {
-                        return;
-                    }
-                }
-                changed = self.state.changed() => {
+                // A renewal that came in the same moment counts.
+                biased;
+                changed = state.changed() => {
                     if changed.is_err() {
-                        tokio::time::sleep_until(until).await;
+                        tokio::time::sleep_until(at).await;
                         return;
                     }
                 }
+                () = tokio::time::sleep_until(at) => return,
             }
+        }
+    }
+
+    /// Waits until it is known that the lease has ended. Unlike [`KeepAlive::lost`] it does not give up on a cluster that can
+    /// not be reached: what waits for something, and protects nothing yet, has no reason to.
+    pub(crate) async fn ended(&self) {
+        let mut state = self.state.clone();
+        let is_known = state.wait_for(|held| matches!(held, Held::Ended)).await.is_ok();
+        if !is_known {
+            // Nobody renews it any more; so nobody will know.
+            std::future::pending::<()>().await;
         }
     }
 }

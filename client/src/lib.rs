@@ -1,12 +1,15 @@
 //! The native client of raftkv.
 //!
-//! ```no_run
+//! ```
 //! use raftkv_client::{Applied, Client, Consistency};
 //!
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), raftkv_client::Error> {
+//! # let example = Example::start();
 //! // One endpoint is enough, the others are learnt from it.
 //! let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+//! # let client = example.client();
 //!
 //! let revision = client.set("colour", "blue").await?;
 //! let record = client.get("colour").await?.expect("it was set just now");
@@ -28,10 +31,19 @@
 //! ```
 //!
 //! # Many keys, and the past
-//! ```no_run
-//! # use std::time::Duration;
-//! # use raftkv_client::{Client, KeySpan, Order};
-//! # async fn example(client: Client) -> Result<(), raftkv_client::Error> {
+//! ```
+//! use std::time::Duration;
+//! use raftkv_client::{Client, KeySpan, Order};
+//!
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), raftkv_client::Error> {
+//! # let example = Example::start();
+//! # let client = example.client();
+//! # for number in 0..101 {
+//! #     client.set(format!("user/{number:03}"), "x").await?;
+//! # }
+//! # client.set("colour", "blue").await?;
 //! // One state, however long it takes and whatever is written meanwhile; two pages in memory at most. It is a
 //! // `futures_core::Stream` as well.
 //! let mut users = client.prefix("user/").stream();
@@ -40,9 +52,9 @@
 //!     println!("{:?} was changed at revision {}", user.key, user.record.mod_revision);
 //! }
 //!
-//! // The last ten keys below "m", as they were a minute ago.
+//! // The last ten keys below "m", as they were a moment ago.
 //! let below_m = KeySpan { from: "".into(), to: Some("m".into()) };
-//! let range = client.range(below_m).order(Order::Descending).limit(10).ago(Duration::from_secs(60));
+//! let range = client.range(below_m).order(Order::Descending).limit(10).ago(Duration::from_millis(1));
 //! let then = range.collect_all(10).await?;
 //!
 //! // A page at a time: the cursor may be stored, and used by another process.
@@ -50,16 +62,43 @@
 //! if let Some(cursor) = page.cursor {
 //!     let next = client.prefix("user/").limit(100).cursor(cursor).page().await?;
 //!     assert_eq!(next.at, page.at);
+//!     # assert_eq!(next.kvs.len(), 1);
 //! }
 //!
 //! let how_many = client.prefix("user/").count().await?;
+//! # assert_eq!(how_many, 101);
 //! let before = client.get("colour").at_revision(page.at).await?;
+//! # assert!(before.is_some());
 //! # drop((then, how_many, before));
 //! # Ok(())
 //! # }
 //! ```
 //! History is kept for a while only: what is older is refused with `compacted`, and the message names the oldest revision
 //! that can still be read.
+//!
+//! # Locks, and who may write
+//! [`Client::lock`], [`Client::semaphore`] and [`Client::election`] are fair queues of keys on leases. Whoever holds one has a
+//! [`FencingToken`], and a transaction that is [guarded by](Transaction::guarded_by) it is refused once another may hold it: a
+//! holder that was paused, or cut off, learns it late and does no harm.
+//! ```
+//! use raftkv_client::{Client, Error, Operation, Transaction};
+//!
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), raftkv_client::Error> {
+//! # let example = Example::start();
+//! # let client = example.client();
+//! let guard = client.lock("lock/report").acquire().await?;
+//! let write = Transaction::new().guarded_by(guard.token()).then([Operation::put("report", "done")]);
+//! client.transact(write.clone()).await?;
+//! guard.release().await?;
+//! match client.transact(write).await {
+//!     Err(Error::NotHeld { token }) => println!("too late: {token}"),
+//!     other => panic!("the lock was released, so this is not applied: {other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # One connection, many tasks
 //! A [`Client`] is cheap to clone, and meant to be shared: requests of all tasks travel pipelined over one connection per
@@ -88,6 +127,7 @@ mod client;
 #[doc(hidden)]
 pub mod command_line;
 pub mod connection;
+mod coordination;
 mod endpoints;
 mod error;
 mod in_flight;
@@ -102,6 +142,9 @@ mod watch;
 
 pub use builder::{ClientBuilder, Writes};
 pub use client::Client;
+pub use coordination::{
+    Election, FencingToken, Leader, Leaders, Leadership, Lock, LockGuard, Permit, Semaphore,
+};
 pub use error::{Applied, Error, UnknownReason};
 pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{

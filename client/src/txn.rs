@@ -9,6 +9,7 @@ use raftkv_protocol::{
 };
 
 use crate::client::{Client, unexpected};
+use crate::coordination::FencingToken;
 use crate::error::{Applied, Error};
 use crate::request::write;
 
@@ -192,7 +193,7 @@ impl Operation {
 
     /// A transaction inside this one.
     pub fn nested(transaction: &Transaction) -> Operation {
-        Operation(Kind::Nested(transaction.borrow().encode()))
+        Operation(Kind::Nested(transaction.encoded()))
     }
 
     /// Of a put: the key is deleted by itself after so long. Means nothing elsewhere.
@@ -282,6 +283,8 @@ pub struct Transaction {
     checks: Vec<Check>,
     then: Vec<Operation>,
     otherwise: Vec<Operation>,
+    /// What must be held for any of it.
+    guards: Vec<FencingToken>,
 }
 
 impl Transaction {
@@ -312,6 +315,25 @@ impl Transaction {
         self
     }
 
+    /// Nothing of it happens unless the lock, permit or leadership of this token is still held when it is applied:
+    /// [`Error::NotHeld`] then. So a holder that was paused, and does not know yet that another one took over, does no harm.
+    ///
+    /// Its branches are judged within, so it counts as nested once. Inside another transaction ([`Operation::nested`]) it does
+    /// nothing if the guard does not hold, and its result is nested once more.
+    #[must_use]
+    pub fn guarded_by(mut self, token: &FencingToken) -> Transaction {
+        self.guards.push(token.clone());
+        self
+    }
+
+    fn encoded(&self) -> Bytes {
+        let inner = self.borrow().encode();
+        match self.guards.is_empty() {
+            true => inner,
+            false => guarded(&self.guards, &inner).encode(),
+        }
+    }
+
     fn borrow(&self) -> Txn<'_> {
         Txn {
             compare: self.checks.iter().map(Check::borrow).collect(),
@@ -324,12 +346,15 @@ impl Transaction {
 impl Client {
     /// Runs a transaction: if all its checks hold one list of operations, else the other; all of it at one revision.
     ///
-    /// ```no_run
+    /// ```
     /// use raftkv_client::{Check, Client, Operation, Transaction};
     ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), raftkv_client::Error> {
+    /// # let example = Example::start();
     /// let client = Client::builder().endpoints(["127.0.0.1:7001"]).build()?;
+    /// # let client = example.client();
     /// let claim = Transaction::new()
     ///     .when([Check::absent("seat/12")])
     ///     .then([Operation::put("seat/12", "alice"), Operation::increment("sold", 1)])
@@ -343,16 +368,15 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Rejected`] when it is refused as a whole; nothing was changed then.
+    /// [`Error::Rejected`] when it is refused as a whole, [`Error::NotHeld`] when a token that it is guarded by does not hold
+    /// any more; nothing was changed then.
     pub async fn transact(&self, transaction: Transaction) -> Result<TxnResult, Error> {
-        match write(self, &Command::Txn(transaction.borrow())).await? {
-            Answer::Txn(result) => Ok(result),
-            other => Err(unexpected(
-                "the result of a transaction",
-                &other,
-                Applied::Unknown,
-            )),
+        if transaction.guards.is_empty() {
+            return run(self, transaction.borrow()).await;
         }
+        let inner = transaction.borrow().encode();
+        let done = run(self, guarded(&transaction.guards, &inner)).await?;
+        within_guards(done, &transaction.guards)
     }
 
     /// Adds to the number that a key's value is, in decimal digits, and returns the sum; a key that does not exist counts as 0.
@@ -370,5 +394,55 @@ impl Client {
                 applied: Applied::Unknown,
             }),
         }
+    }
+}
+
+async fn run(client: &Client, transaction: Txn<'_>) -> Result<TxnResult, Error> {
+    match write(client, &Command::Txn(transaction)).await? {
+        Answer::Txn(result) => Ok(result),
+        other => Err(unexpected(
+            "the result of a transaction",
+            &other,
+            Applied::Unknown,
+        )),
+    }
+}
+
+/// An encoded transaction within one that checks its guards, and tells which of them are there if one is not.
+fn guarded<'a>(guards: &'a [FencingToken], inner: &'a [u8]) -> Txn<'a> {
+    let look = |guard: &'a FencingToken| Op::Get {
+        keys: Keys::One(guard.key()),
+        shape: Shape::KeysOnly,
+        limit: None,
+    };
+    Txn {
+        compare: guards.iter().map(FencingToken::compare).collect(),
+        then: vec![Op::Txn(inner)],
+        otherwise: guards.iter().map(look).collect(),
+    }
+}
+
+/// What the transaction within did.
+fn within_guards(done: TxnResult, guards: &[FencingToken]) -> Result<TxnResult, Error> {
+    if !done.succeeded() {
+        let is_missing = |place: usize| {
+            let created = done.read(place).first().map(|kv| kv.record.create_revision);
+            created != Some(guards[place].revision())
+        };
+        let place = (0..guards.len()).find(|place| is_missing(*place)).unwrap_or(0);
+        let token = guards[place].clone();
+        return Err(Error::NotHeld { token });
+    }
+    match <[OpResult; 1]>::try_from(done.results) {
+        Ok([OpResult::Txn { branch, results }]) => Ok(TxnResult {
+            revision: done.revision,
+            branch,
+            results,
+        }),
+        _ => Err(Error::UnexpectedAnswer {
+            expected: "the result of a guarded transaction",
+            got: "another result",
+            applied: Applied::Unknown,
+        }),
     }
 }

@@ -10,12 +10,12 @@ use raftkv_client::{
 
 use crate::rig::{Cluster, PATIENCE};
 
-fn run<F: Future>(future: F) -> F::Output {
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
 }
 
-fn client(cluster: &Cluster) -> Client {
+pub(crate) fn client(cluster: &Cluster) -> Client {
     cluster.wait_ready();
     let client = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
     client.build().expect("endpoints")
@@ -80,7 +80,7 @@ fn a_lease_is_kept_alive_and_its_holder_learns_when_it_is_lost() {
         let begun = Instant::now();
         let ttl = Duration::from_secs(1);
         let lease = client.grant_lease(ttl).await.expect("granted");
-        let mut held = client.keep_alive(lease, begun);
+        let held = client.keep_alive(lease, begun);
         let put = Transaction::new().then([Operation::put("held", "by me").lease(lease.id)]);
         client.transact(put).await.expect("applied");
         // Three times its time to live, and it is there.
@@ -117,7 +117,7 @@ fn a_holder_whose_renewals_fail_learns_it_when_the_time_is_over() {
         let begun = Instant::now();
         let ttl = Duration::from_secs(1);
         let lease = client.grant_lease(ttl).await.expect("granted");
-        let mut held = client.keep_alive(lease, begun);
+        let held = client.keep_alive(lease, begun);
         cluster.stop(0);
         tokio::time::timeout(PATIENCE, held.lost())
             .await

@@ -4,6 +4,7 @@
 mod client;
 mod http_input;
 mod kv_http;
+mod locks;
 mod members;
 mod native_input;
 mod process;

@@ -53,6 +53,7 @@ impl Kvctl {
         let mut child = Command::new(&Binaries::get().kvctl)
             .args(arguments)
             .env("KVCTL_ENDPOINTS", &self.endpoints)
+            .env("KVCTL", &Binaries::get().kvctl)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -79,6 +80,8 @@ impl Kvctl {
         let mut child = Command::new(&Binaries::get().kvctl)
             .args(arguments)
             .env("KVCTL_ENDPOINTS", &self.endpoints)
+            // What it runs may call it.
+            .env("KVCTL", &Binaries::get().kvctl)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -117,8 +120,36 @@ impl RunningKvctl {
     /// # Panics
     /// When it does not end by the deadline.
     #[track_caller]
-    pub fn interrupt(mut self, deadline: Deadline) -> Printed {
-        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+    pub fn interrupt(self, deadline: Deadline) -> Printed {
+        self.signal(Signal::INT);
+        self.wait(deadline)
+    }
+
+    /// Stops it, as if it had no processor any more.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Waits for its end, and how it ended: with the lines that were not taken yet.
+    ///
+    /// # Panics
+    /// When it does not end by the deadline.
+    #[track_caller]
+    pub fn wait(mut self, deadline: Deadline) -> Printed {
         let status = wait_for("the end of kvctl", deadline, || {
             self.child.try_wait().ok().flatten().ok_or("it still runs")
         });

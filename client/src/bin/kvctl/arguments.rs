@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, parse_duration};
-use raftkv_client::{Client, Consistency, Error};
+use raftkv_client::{Client, ClientBuilder, Consistency, Error, Writes};
 
 use crate::completions::Completions;
 use crate::delete::Delete;
+use crate::elect::Elect;
+use crate::export::Export;
 use crate::get::Get;
+use crate::import::Import;
+use crate::increment::Increment;
+use crate::lease::LeaseArguments;
+use crate::lock::Lock;
 use crate::member::MemberArguments;
 use crate::set::Set;
 use crate::status::Status;
+use crate::txn::Txn;
 use crate::watch::Watch;
 
 const AFTER_HELP: &str = "\
@@ -21,8 +28,11 @@ Exit codes:
   1  the key does not exist
   2  the command line or the request is wrong
   3  the cluster can not be reached, has no leader or is overloaded; nothing was changed
-  4  the condition (--if-revision, --if-absent) does not hold, or a change of members was refused; nothing was changed
-  5  the outcome of the write is unknown: read the key (look at the members) before asking again";
+  4  the condition (--if-revision, --if-absent, --guarded, the conditions of a txn) does not hold, the lock was not to be had
+     in time, or a change of members was refused; nothing was changed, but by the else branch of a txn
+  5  the outcome of the write is unknown: read the key (look at the members) before asking again; or the lock was lost while
+     the command ran
+  With lock the exit code is that of its command, if that ran to its end.";
 
 /// Talks to a raftkv cluster.
 #[derive(Debug, Parser)]
@@ -65,6 +75,8 @@ pub(crate) enum Format {
     Text,
     /// One JSON document
     Json,
+    /// For people: columns under a header, where there is something to list
+    Table,
 }
 
 /// What reads promise, as it is spelt here.
@@ -94,6 +106,13 @@ pub(crate) enum Command {
     Set(Set),
     Delete(Delete),
     Watch(Watch),
+    Increment(Increment),
+    Txn(Txn),
+    Lease(LeaseArguments),
+    Lock(Lock),
+    Elect(Elect),
+    Export(Export),
+    Import(Import),
     Member(MemberArguments),
     Status(Status),
     Completions(Completions),
@@ -104,12 +123,17 @@ impl Options {
     /// servers that are not there.
     pub(crate) fn client(&self) -> Result<Client, Error> {
         let attempts = NonZeroUsize::MIN.saturating_add(self.endpoints.len() + 2);
+        self.builder().attempts(attempts).build()
+    }
+
+    /// A client for what goes on over failures: it asks again until the time-out, and sends a write whose answer was lost again.
+    pub(crate) fn lasting_client(&self) -> Result<Client, Error> {
+        self.builder().writes(Writes::ExactlyOnce).build()
+    }
+
+    fn builder(&self) -> ClientBuilder {
         let endpoints = self.endpoints.iter().map(String::as_str);
-        Client::builder()
-            .endpoints(endpoints)
-            .timeout(self.timeout)
-            .attempts(attempts)
-            .build()
+        Client::builder().endpoints(endpoints).timeout(self.timeout)
     }
 }
 
@@ -158,7 +182,16 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_or_is_not_complete_is_refused() {
-        let wrong: [&[&str]; 24] = [
+        let wrong: [&[&str]; 33] = [
+            &["increment", "k", "much"],
+            &["lock", "l"],
+            &["lock", "l", "command"],
+            &["lock", "l", "--wait", "1s", "--no-wait", "--", "command"],
+            &["lease", "grant"],
+            &["lease", "get", "not hexadecimal"],
+            &["txn", "a", "b"],
+            &["export", "a", "--output", "yaml"],
+            &["set", "k", "v", "--ttl", "1s", "--lease", "7"],
             &["get"],
             &["get", "k", "--prefix", "k"],
             &["get", "k", "--limit", "1"],
@@ -188,6 +221,15 @@ mod tests {
             let error = parse(line).expect_err(&line.join(" "));
             assert_eq!(error.exit_code(), 2, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_locks_command_may_have_flags_of_its_own() {
+        let line = ["lock", "l", "--output", "json", "--", "env", "--output", "-x"];
+        let Command::Lock(lock) = parse(&line).expect("a command line").command else {
+            panic!("expected lock")
+        };
+        assert_eq!(lock.command, ["env", "--output", "-x"]);
     }
 
     #[test]

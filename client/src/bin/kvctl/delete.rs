@@ -33,7 +33,7 @@ impl Delete {
         if deleted.existed {
             return Ok(Outcome::Done);
         }
-        if options.output == Format::Text {
+        if options.output != Format::Json {
             eprintln!(
                 "kvctl: the key {:?} does not exist; nothing was deleted",
                 self.key

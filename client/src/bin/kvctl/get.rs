@@ -9,8 +9,12 @@ use raftkv_client::{KeySpan, Order, Range, Revision, Shape};
 use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
 use crate::output::{self, Printed, Reader};
+use crate::table::Table;
 
 /// Reads a key: prints its value and a newline. With --prefix, --from or --to it lists: a line per key, a tab before its value
+///
+/// The value of one key is printed byte for byte. In listings a tab, a newline and a backslash in a key or value are printed as
+/// \\t, \\n and \\\\, other control characters and bytes that are not UTF-8 as \\xNN.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("which").args(["key", "prefix", "from", "to"]).required(true).multiple(true)))]
 pub(crate) struct Get {
@@ -66,7 +70,7 @@ impl Get {
         if record.is_some() {
             return Ok(Outcome::Done);
         }
-        if options.output == Format::Text {
+        if options.output != Format::Json {
             match self.at_revision {
                 Some(revision) => eprintln!("kvctl: the key {typed:?} did not exist at revision {revision}"),
                 None => eprintln!("kvctl: the key {typed:?} does not exist"),
@@ -86,11 +90,15 @@ impl Get {
         }
         let mut listing = range.stream();
         let mut printed = Printed::default();
+        let mut table = Table::new(&output::record_header(self.shape()));
         let mut is_first = true;
         while let Some(kv) = listing.next().await {
             let kv = match kv {
                 Ok(kv) => kv,
                 Err(error) => {
+                    if options.output == Format::Table {
+                        printed.push(&table.take());
+                    }
                     printed.write()?;
                     return Err(error.into());
                 }
@@ -98,14 +106,20 @@ impl Get {
             match options.output {
                 Format::Text => printed.push(&output::line(&kv, self.shape())),
                 Format::Json => printed.push(&output::list_item(&kv, self.shape(), is_first)),
+                Format::Table => {
+                    table.push(output::record_row(&kv.key, &kv.record, self.shape()));
+                    printed.push(&table.take_full());
+                }
             }
             is_first = false;
             if printed.write_full()? == Reader::Gone {
                 return Ok(Outcome::Done);
             }
         }
-        if options.output == Format::Json {
-            printed.push(&output::list_end(listing.at(), is_first));
+        match options.output {
+            Format::Text => {}
+            Format::Table => printed.push(&table.take()),
+            Format::Json => printed.push(&output::list_end(listing.at(), is_first)),
         }
         printed.write()?;
         Ok(Outcome::Done)

@@ -3,12 +3,23 @@
 mod arguments;
 mod completions;
 mod delete;
+mod elect;
+mod escape;
+mod export;
 mod get;
+mod guard;
+mod import;
+mod increment;
+mod lease;
+mod lock;
 mod member;
 mod outcome;
 mod output;
+mod running;
 mod set;
 mod status;
+mod table;
+mod txn;
 mod watch;
 
 use std::process::ExitCode;
@@ -41,6 +52,13 @@ fn run(arguments: &Arguments) -> Result<Outcome, Trouble> {
         Command::Member(member) => runtime.block_on(member.run(options)),
         Command::Status(status) => runtime.block_on(status.run(options)),
         Command::Watch(watch) => runtime.block_on(watch.run(options)),
+        Command::Increment(increment) => runtime.block_on(increment.run(options)),
+        Command::Txn(txn) => runtime.block_on(txn.run(options)),
+        Command::Lease(lease) => runtime.block_on(lease.run(options)),
+        Command::Lock(lock) => runtime.block_on(lock.run(options)),
+        Command::Elect(elect) => runtime.block_on(elect.run(options)),
+        Command::Export(export) => runtime.block_on(export.run(options)),
+        Command::Import(import) => runtime.block_on(import.run(options)),
         Command::Completions(completions) => completions.run(),
     }
 }

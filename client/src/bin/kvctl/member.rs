@@ -8,6 +8,7 @@ use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
 use crate::output;
 use crate::status::member_json;
+use crate::table::{Table, columns};
 
 /// Looks at the cluster's members, changes them, and moves leadership
 #[derive(Args, Debug)]
@@ -124,20 +125,21 @@ fn forced(force: bool) -> Force {
 
 fn printed(format: Format, members: &[Member]) -> Vec<u8> {
     let http = |member: &Member| member.http.as_ref().map_or("-".to_owned(), ToString::to_string);
+    let row = |member: &Member| {
+        vec![
+            member.name.to_string(),
+            if member.voter { "voter" } else { "learner" }.to_owned(),
+            member.address.to_string(),
+            http(member),
+        ]
+    };
+    let rows = members.iter().map(row);
     match format {
-        Format::Text => {
-            let rows: Vec<Vec<String>> = members
-                .iter()
-                .map(|member| {
-                    vec![
-                        member.name.to_string(),
-                        if member.voter { "voter" } else { "learner" }.to_owned(),
-                        member.address.to_string(),
-                        http(member),
-                    ]
-                })
-                .collect();
-            output::columns(&rows).into_bytes()
+        Format::Text => columns(&rows.collect::<Vec<_>>()).into_bytes(),
+        Format::Table => {
+            let mut table = Table::new(&["NAME", "ROLE", "ADDRESS", "HTTP"]);
+            rows.for_each(|row| table.push(row));
+            table.take()
         }
         Format::Json => {
             let members: Vec<_> = members.iter().map(member_json).collect();

@@ -1,11 +1,14 @@
 //! How a command ends: what the exit code says and what is said on standard error.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use raftkv_client::{Applied, Error, ErrorCode};
+use raftkv_client::{Applied, Error, ErrorCode, LeaseId};
 use thiserror::Error;
+
+use crate::txn::SyntaxError;
 
 /// The command did what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,10 @@ pub(crate) enum Outcome {
     Done,
     /// The key does not exist. An answer, not a trouble, but scripts want to know.
     NotFound,
+    /// The conditions of a transaction do not hold. An answer as well.
+    ConditionFailed,
+    /// The command that was run ended with this code.
+    CommandEnded(u8),
 }
 
 /// The command did not.
@@ -38,6 +45,42 @@ pub(crate) enum Trouble {
     WriteAfterChange(io::Error),
     #[error("cannot start: {0}; the system is out of file descriptors or memory")]
     Runtime(io::Error),
+    #[error("cannot read {}: {source}", path.display())]
+    ReadLines { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    WriteFile { path: PathBuf, source: io::Error },
+    #[error("no transaction: give a file with its text, or the text on standard input; see kvctl txn --help")]
+    NoTransaction,
+    #[error("no lines: give a file with them, or the lines on standard input")]
+    NoLines,
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
+    #[error(
+        "line {line} is no key with its value: {reason}; {imported} keys of the lines before it were imported"
+    )]
+    NotAKey {
+        line: u64,
+        reason: String,
+        imported: u64,
+    },
+    #[error(
+        "importing stopped before line {line}: {source}; {imported} keys were imported, and it may be run again"
+    )]
+    Import { line: u64, imported: u64, source: Error },
+    #[error(
+        "--guarded needs RAFTKV_LOCK_KEY and RAFTKV_LOCK_TOKEN in the environment: run it by kvctl lock NAME -- COMMAND"
+    )]
+    NoGuard,
+    #[error("cannot run {command:?}: {source}")]
+    Command { command: OsString, source: io::Error },
+    #[error(
+        "the lock was lost while the command ran, so the command was ended: another may hold the lock now"
+    )]
+    LockLost,
+    #[error("the leadership was lost: another may lead now")]
+    LeadershipLost,
+    #[error("the lease {lease} could not be renewed in time, and may have ended")]
+    LeaseLost { lease: LeaseId },
     #[error("none of the servers asked can be reached: check --endpoints and that a server runs there")]
     NobodyAnswers,
 }
@@ -54,24 +97,40 @@ enum Exit {
 }
 
 pub(crate) fn exit_code(outcome: &Result<Outcome, Trouble>) -> ExitCode {
-    ExitCode::from(exit(outcome) as u8)
+    match outcome {
+        Ok(Outcome::CommandEnded(code)) => ExitCode::from(*code),
+        outcome => ExitCode::from(exit(outcome) as u8),
+    }
 }
 
 fn exit(outcome: &Result<Outcome, Trouble>) -> Exit {
     match outcome {
-        Ok(Outcome::Done) => Exit::Done,
+        Ok(Outcome::Done | Outcome::CommandEnded(_)) => Exit::Done,
         Ok(Outcome::NotFound) => Exit::NotFound,
-        Err(Trouble::Client(error)) => exit_of(error),
+        Ok(Outcome::ConditionFailed) => Exit::ConditionFailed,
+        Err(Trouble::Client(error) | Trouble::Import { source: error, .. }) => exit_of(error),
         Err(
             Trouble::NoValue
             | Trouble::EmptyKey
             | Trouble::NothingBetween
             | Trouble::ReadFile { .. }
+            | Trouble::ReadLines { .. }
+            | Trouble::WriteFile { .. }
+            | Trouble::NoTransaction
+            | Trouble::NoLines
+            | Trouble::Syntax(_)
+            | Trouble::NotAKey { .. }
+            | Trouble::NoGuard
+            | Trouble::Command { .. }
             | Trouble::ReadInput(_),
         ) => Exit::Usage,
         // To exit as if nothing had been changed would be a lie.
         Err(Trouble::WriteAfterChange(_)) => Exit::OutcomeUnknown,
-        Err(Trouble::Write(_) | Trouble::Runtime(_) | Trouble::NobodyAnswers) => Exit::Unavailable,
+        // What was done under it may be whole or not.
+        Err(Trouble::LockLost | Trouble::LeadershipLost) => Exit::OutcomeUnknown,
+        Err(Trouble::LeaseLost { .. } | Trouble::Write(_) | Trouble::Runtime(_) | Trouble::NobodyAnswers) => {
+            Exit::Unavailable
+        }
     }
 }
 
@@ -79,7 +138,9 @@ fn exit_of(error: &Error) -> Exit {
     match error {
         Error::NoEndpoints | Error::InvalidEndpoint { .. } => Exit::Usage,
         Error::Rejected(failure) => exit_of_code(failure.code),
-        Error::ConditionFailed { .. } => Exit::ConditionFailed,
+        Error::ConditionFailed { .. } | Error::NotHeld { .. } | Error::NotAcquired { .. } => {
+            Exit::ConditionFailed
+        }
         Error::OutcomeUnknown { .. }
         | Error::UnexpectedAnswer {
             applied: Applied::Unknown,

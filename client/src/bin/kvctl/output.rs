@@ -10,11 +10,25 @@ use raftkv_client::{Deleted, KeyValue, Record, Revision, Shape, WatchEvent};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
+use crate::escape::escaped;
 use crate::outcome::Trouble;
+use crate::table::Table;
 
 /// The bytes that were typed as an argument.
 pub(crate) fn argument_bytes(argument: &OsStr) -> Bytes {
     Bytes::copy_from_slice(argument.as_encoded_bytes())
+}
+
+/// Bytes as another program's argument.
+#[cfg(unix)]
+pub(crate) fn as_argument(bytes: &[u8]) -> &OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
+}
+
+/// Bytes as another program's argument, as far as this system can.
+#[cfg(not(unix))]
+pub(crate) fn as_argument(bytes: &[u8]) -> std::ffi::OsString {
+    String::from_utf8_lossy(bytes).into_owned().into()
 }
 
 /// Writes one answer. A reader that went away has seen enough: that is no trouble.
@@ -85,8 +99,13 @@ pub(crate) fn document(value: &Value) -> Vec<u8> {
 /// The answer to `get`: as text the value's bytes and a newline, nothing else.
 pub(crate) fn record(format: Format, key: &[u8], record: Option<&Record>) -> Vec<u8> {
     match (format, record) {
-        (Format::Text, None) => Vec::new(),
+        (Format::Text | Format::Table, None) => Vec::new(),
         (Format::Text, Some(record)) => [&record.value[..], b"\n"].concat(),
+        (Format::Table, Some(record)) => {
+            let mut table = Table::new(&record_header(Shape::Records));
+            table.push(record_row(key, record, Shape::Records));
+            table.take()
+        }
         (Format::Json, record) => {
             let kvs: Vec<Value> = record
                 .map(|record| record_json(key, record))
@@ -103,6 +122,13 @@ fn record_json(key: &[u8], record: &Record) -> Value {
     Value::Object(object)
 }
 
+/// A record of a listing.
+pub(crate) fn kv_json(kv: &KeyValue, shape: Shape) -> Value {
+    let mut object = Map::new();
+    insert_record(&mut object, &kv.key, &kv.record, shape);
+    Value::Object(object)
+}
+
 fn insert_record(object: &mut Map<String, Value>, key: &[u8], record: &Record, shape: Shape) {
     insert_bytes(object, "key", key);
     if shape == Shape::Records {
@@ -115,10 +141,32 @@ fn insert_record(object: &mut Map<String, Value>, key: &[u8], record: &Record, s
 
 /// A key of a listing as text.
 pub(crate) fn line(kv: &KeyValue, shape: Shape) -> Vec<u8> {
-    match shape {
-        Shape::Records => [&kv.key[..], b"\t", &kv.record.value, b"\n"].concat(),
-        Shape::KeysOnly | Shape::CountOnly => [&kv.key[..], b"\n"].concat(),
-    }
+    let line = match shape {
+        Shape::Records => format!("{}\t{}\n", escaped(&kv.key), escaped(&kv.record.value)),
+        Shape::KeysOnly | Shape::CountOnly => format!("{}\n", escaped(&kv.key)),
+    };
+    line.into_bytes()
+}
+
+/// The columns of a listing as a table. The value stands last: it may be long.
+pub(crate) fn record_header(shape: Shape) -> Vec<&'static str> {
+    let mut header = vec!["KEY", "CREATED", "MODIFIED", "VERSION", "LEASE"];
+    header.extend((shape == Shape::Records).then_some("VALUE"));
+    header
+}
+
+/// A key of a listing as a row of that table.
+pub(crate) fn record_row(key: &[u8], record: &Record, shape: Shape) -> Vec<String> {
+    let lease = record.lease.map_or("-".to_owned(), |lease| lease.to_string());
+    let mut row = vec![
+        escaped(key).to_string(),
+        record.create_revision.to_string(),
+        record.mod_revision.to_string(),
+        record.version.to_string(),
+        lease,
+    ];
+    row.extend((shape == Shape::Records).then(|| escaped(&record.value).to_string()));
+    row
 }
 
 /// A key of a listing as a part of its JSON document, which may be larger than memory.
@@ -141,7 +189,7 @@ pub(crate) fn list_end(at: Option<Revision>, is_empty: bool) -> Vec<u8> {
 /// How many keys a listing has.
 pub(crate) fn count(format: Format, keys: u64) -> Vec<u8> {
     match format {
-        Format::Text => format!("{keys}\n").into_bytes(),
+        Format::Text | Format::Table => format!("{keys}\n").into_bytes(),
         Format::Json => document(&json!({ "count": keys })),
     }
 }
@@ -149,9 +197,9 @@ pub(crate) fn count(format: Format, keys: u64) -> Vec<u8> {
 /// A put that a watch tells.
 pub(crate) fn watch_put(format: Format, kv: &KeyValue) -> Vec<u8> {
     match format {
-        Format::Text => {
-            let begin = format!("put\t{}\t", kv.record.mod_revision);
-            [begin.as_bytes(), &kv.key, b"\t", &kv.record.value, b"\n"].concat()
+        Format::Text | Format::Table => {
+            let (key, value) = (escaped(&kv.key), escaped(&kv.record.value));
+            format!("put\t{}\t{key}\t{value}\n", kv.record.mod_revision).into_bytes()
         }
         Format::Json => {
             let mut object = Map::new();
@@ -166,8 +214,8 @@ pub(crate) fn watch_put(format: Format, kv: &KeyValue) -> Vec<u8> {
 pub(crate) fn watch_event(format: Format, event: &WatchEvent) -> Vec<u8> {
     match (event, format) {
         (WatchEvent::Put { kv, .. }, format) => watch_put(format, kv),
-        (WatchEvent::Delete { key, revision, .. }, Format::Text) => {
-            [format!("delete\t{revision}\t").as_bytes(), key, b"\n"].concat()
+        (WatchEvent::Delete { key, revision, .. }, Format::Text | Format::Table) => {
+            format!("delete\t{revision}\t{}\n", escaped(key)).into_bytes()
         }
         (WatchEvent::Delete { key, revision, .. }, Format::Json) => {
             let mut object = Map::new();
@@ -182,8 +230,8 @@ pub(crate) fn watch_event(format: Format, event: &WatchEvent) -> Vec<u8> {
 /// What else a watch tells.
 pub(crate) fn watch_mark(format: Format, name: &str, revision: Option<Revision>) -> Vec<u8> {
     match (format, revision) {
-        (Format::Text, None) => format!("{name}\n").into_bytes(),
-        (Format::Text, Some(revision)) => format!("{name}\t{revision}\n").into_bytes(),
+        (Format::Text | Format::Table, None) => format!("{name}\n").into_bytes(),
+        (Format::Text | Format::Table, Some(revision)) => format!("{name}\t{revision}\n").into_bytes(),
         (Format::Json, None) => document(&json!({ "event": name })),
         (Format::Json, Some(revision)) => document(&json!({ "event": name, "revision": revision.0 })),
     }
@@ -192,7 +240,7 @@ pub(crate) fn watch_mark(format: Format, name: &str, revision: Option<Revision>)
 /// The answer to `set`.
 pub(crate) fn written(format: Format, key: &[u8], revision: Revision) -> Vec<u8> {
     match format {
-        Format::Text => format!("revision {revision}\n").into_bytes(),
+        Format::Text | Format::Table => format!("revision {revision}\n").into_bytes(),
         Format::Json => {
             let mut object = Map::new();
             insert_bytes(&mut object, "key", key);
@@ -205,8 +253,10 @@ pub(crate) fn written(format: Format, key: &[u8], revision: Revision) -> Vec<u8>
 /// The answer to `delete`.
 pub(crate) fn deleted(format: Format, key: &[u8], deleted: Deleted) -> Vec<u8> {
     match format {
-        Format::Text if deleted.existed => format!("deleted, revision {}\n", deleted.revision).into_bytes(),
-        Format::Text => Vec::new(),
+        Format::Text | Format::Table if deleted.existed => {
+            format!("deleted, revision {}\n", deleted.revision).into_bytes()
+        }
+        Format::Text | Format::Table => Vec::new(),
         Format::Json => {
             let mut object = Map::new();
             insert_bytes(&mut object, "key", key);
@@ -218,33 +268,11 @@ pub(crate) fn deleted(format: Format, key: &[u8], deleted: Deleted) -> Vec<u8> {
 }
 
 /// Bytes that are UTF-8 stand as they are, others as base64 under another name.
-fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub(crate) fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), text.into()),
         Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
     };
-}
-
-/// Columns as wide as their widest cell, two spaces between them, one line per row.
-pub(crate) fn columns(rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell: &String| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -265,6 +293,14 @@ mod tests {
     fn text_is_the_value_and_a_newline_only() {
         assert_eq!(record(Format::Text, b"k", Some(&some(b"\xff\0"))), b"\xff\0\n");
         assert_eq!(record(Format::Text, b"k", None), b"");
+    }
+
+    #[test]
+    fn a_table_has_a_header_and_tells_of_each_record_all_there_is() {
+        let printed = record(Format::Table, b"k", Some(&some(b"v")));
+        let expected =
+            "KEY  CREATED  MODIFIED  VERSION  LEASE  VALUE\nk    2        3         2        -      v\n";
+        assert_eq!(String::from_utf8_lossy(&printed), expected);
     }
 
     #[test]
@@ -306,21 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_and_end_without_spaces() {
-        let rows = [
-            vec!["a".to_owned(), "long".to_owned()],
-            vec!["bcd".to_owned(), "e".to_owned()],
-        ];
-        assert_eq!(columns(&rows), "a    long\nbcd  e\n");
-    }
-
-    #[test]
     fn a_listing_is_a_line_per_key_or_one_document_whatever_its_length() {
         let kv = |key: &'static [u8]| KeyValue {
             key: Bytes::from_static(key),
             record: some(b"v"),
         };
-        assert_eq!(line(&kv(b"\xffk"), Shape::Records), b"\xffk\tv\n");
+        assert_eq!(line(&kv(b"\xffk"), Shape::Records), b"\\xffk\tv\n");
+        let twisted = KeyValue {
+            key: Bytes::from("a\tb"),
+            record: some(b"c\nd\\"),
+        };
+        assert_eq!(line(&twisted, Shape::Records), b"a\\tb\tc\\nd\\\\\n");
         assert_eq!(line(&kv(b"k"), Shape::KeysOnly), b"k\n");
         let parse = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
         let two = [
@@ -352,7 +384,7 @@ mod tests {
             key: Bytes::from("k"),
             record: some(b"\xff"),
         };
-        assert_eq!(watch_put(Format::Text, &kv), b"put\t3\tk\t\xff\n");
+        assert_eq!(watch_put(Format::Text, &kv), b"put\t3\tk\t\\xff\n");
         assert_eq!(watch_event(Format::Text, &delete), b"delete\t7\tk\n");
         assert_eq!(
             watch_event(Format::Json, &delete),

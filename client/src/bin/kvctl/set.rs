@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use raftkv_client::Revision;
 use raftkv_client::command_line::parse_duration;
+use raftkv_client::{Check, Client, Error, LeaseId, Operation, Relation, Revision, Shape, Transaction};
 
 use crate::arguments::Options;
+use crate::guard::Guard;
 use crate::outcome::{Outcome, Trouble};
 use crate::output;
 
@@ -35,24 +36,81 @@ pub(crate) struct Set {
     /// Only if the key does not exist
     #[arg(long)]
     pub(crate) if_absent: bool,
+    /// Deletes the key when this lease ends
+    #[arg(long, value_name = "ID", conflicts_with = "ttl")]
+    pub(crate) lease: Option<LeaseId>,
+    #[command(flatten)]
+    pub(crate) guard: Guard,
+}
+
+/// What must hold of the key.
+enum Condition {
+    None,
+    Absent,
+    Revision(Revision),
 }
 
 impl Set {
     pub(crate) async fn run(&self, options: &Options) -> Result<Outcome, Trouble> {
         let (key, value) = (output::argument_bytes(&self.key), self.read_value()?);
         let client = options.client()?;
-        let mut set = client.set(key.clone(), value);
-        set = match (self.if_absent, self.if_revision) {
-            (true, _) | (false, Some(0)) => set.if_absent(),
-            (false, Some(revision)) => set.if_revision(Revision(revision)),
-            (false, None) => set,
+        let revision = match self.is_plain() {
+            true => self.set(&client, key.clone(), value).await?,
+            false => self.transact(&client, key.clone(), value).await?,
+        };
+        output::write_change(&output::written(options.output, &key, revision))?;
+        Ok(Outcome::Done)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.lease.is_none() && !self.guard.guarded
+    }
+
+    fn condition(&self) -> Condition {
+        match (self.if_absent, self.if_revision) {
+            (true, _) | (false, Some(0)) => Condition::Absent,
+            (false, Some(revision)) => Condition::Revision(Revision(revision)),
+            (false, None) => Condition::None,
+        }
+    }
+
+    async fn set(&self, client: &Client, key: Bytes, value: Bytes) -> Result<Revision, Error> {
+        let mut set = client.set(key, value);
+        set = match self.condition() {
+            Condition::None => set,
+            Condition::Absent => set.if_absent(),
+            Condition::Revision(revision) => set.if_revision(revision),
         };
         if let Some(ttl) = self.ttl {
             set = set.ttl(ttl);
         }
-        let revision = set.await?;
-        output::write_change(&output::written(options.output, &key, revision))?;
-        Ok(Outcome::Done)
+        set.await
+    }
+
+    /// What a plain set can not do.
+    async fn transact(&self, client: &Client, key: Bytes, value: Bytes) -> Result<Revision, Trouble> {
+        let mut put = Operation::put(key.clone(), value);
+        put = match (self.ttl, self.lease) {
+            (Some(ttl), _) => put.ttl(ttl),
+            (None, Some(lease)) => put.lease(lease),
+            (None, None) => put,
+        };
+        let check = match self.condition() {
+            Condition::None => None,
+            Condition::Absent => Some(Check::absent(key.clone())),
+            Condition::Revision(revision) => {
+                Some(Check::mod_revision(key.clone(), Relation::Equal, revision))
+            }
+        };
+        let look = Operation::get(key).shape(Shape::KeysOnly);
+        let set = Transaction::new().when(check).then([put]).otherwise([look]);
+        let done = client.transact(self.guard.put_on(set)?).await?;
+        match done.succeeded() {
+            true => Ok(done.revision),
+            false => Err(Trouble::Client(Error::ConditionFailed {
+                current: done.read(0).first().map(|kv| kv.record.mod_revision),
+            })),
+        }
     }
 
     fn read_value(&self) -> Result<Bytes, Trouble> {

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
 use crate::output;
+use crate::table::{Table, columns};
 
 /// Asks every endpoint, and every member learnt from them, about itself
 #[derive(Args, Debug)]
@@ -31,6 +32,7 @@ impl Status {
         let nodes = once_per_node(found);
         let printed = match options.output {
             Format::Text => text(&nodes, &members).into_bytes(),
+            Format::Table => table(&nodes, &members),
             Format::Json => output::document(&json(&nodes, &members)),
         };
         output::write(&printed)?;
@@ -145,12 +147,48 @@ fn text(nodes: &[Found], members: &BTreeMap<String, Member>) -> String {
             (row, end)
         })
         .unzip();
-    let lines = output::columns(&cells);
+    let lines = columns(&cells);
     lines
         .lines()
         .zip(ends)
         .map(|(line, end)| format!("{line}  {end}\n"))
         .collect()
+}
+
+fn table(nodes: &[Found], members: &BTreeMap<String, Member>) -> Vec<u8> {
+    let header = [
+        "NAME",
+        "ROLE",
+        "ADDRESS",
+        "TERM",
+        "REVISION",
+        "APPLIED",
+        "COMMITTED",
+        "STATE",
+    ];
+    let mut table = Table::new(&header);
+    for node in nodes {
+        table.push(match &node.outcome {
+            Ok(status) => vec![
+                status.name.to_string(),
+                role(status.role).to_owned(),
+                node.address.clone(),
+                status.term.to_string(),
+                status.revision.to_string(),
+                status.applied_index.to_string(),
+                status.commit_index.to_string(),
+                readiness(status),
+            ],
+            Err(error) => {
+                let name = name_at(members, &node.address).unwrap_or("-");
+                let mut row = vec![name, "unreachable", &node.address, "-", "-", "-", "-"];
+                let error = error.to_string();
+                row.push(&error);
+                row.into_iter().map(str::to_owned).collect()
+            }
+        });
+    }
+    table.take()
 }
 
 fn readiness(status: &NodeStatus) -> String {
