@@ -13,7 +13,7 @@ use crate::store::history::History;
 use crate::store::snapshot::Source;
 use crate::store::{
     Applied, BaseRecords, Frozen, GenerationNumber, Looked, Outcome, State, Store, StoreConfig, StoreNumber,
-    companions_in, drain, record_in, tables_in,
+    companions_in, drain, tables_in,
 };
 
 /// Applies commands one after the other, at log times in milliseconds.
@@ -124,26 +124,17 @@ impl<B: Base> Applier<B> {
                         "an entry that waits changes nothing"
                     );
                     let missing = self.store.missing(std::iter::once(entry));
-                    assert!(!missing.keys.is_empty(), "an entry that waits lacks a record");
-                    let found = self.ask_base(missing.keys.into_iter());
+                    assert!(
+                        !missing.is_empty(),
+                        "an entry that waits lacks a record or a range"
+                    );
+                    let keys: Vec<Bytes> = missing.keys.into_iter().collect();
+                    let found = BaseRecords::read(&self.base.view().unwrap(), &keys, missing.ranges).unwrap();
                     self.store.gathered(missing.through.expect("one entry"), found);
                 }
             }
         }
         panic!("{entry:?} waits for ever")
-    }
-
-    fn ask_base(&self, keys: impl Iterator<Item = Bytes>) -> BaseRecords {
-        let view = self.base.view().unwrap();
-        BaseRecords {
-            through: self.store.drained(),
-            records: keys
-                .map(|key| {
-                    let record = record_in(&view, &key).unwrap();
-                    (key, record)
-                })
-                .collect(),
-        }
     }
 
     pub(in crate::store) fn put(
@@ -178,7 +169,8 @@ impl<B: Base> Applier<B> {
 
     pub(in crate::store) fn look_up(&mut self, key: &[u8]) {
         if self.store.look(key) == Looked::Unknown {
-            let found = self.ask_base(std::iter::once(Bytes::copy_from_slice(key)));
+            let asked = [Bytes::copy_from_slice(key)];
+            let found = BaseRecords::read(&self.base.view().unwrap(), &asked, None).unwrap();
             let expected = self.get(key);
             let records = self.store.looked_up(found).expect("nothing drained meanwhile");
             assert_eq!(records, [(Bytes::copy_from_slice(key), expected)]);
