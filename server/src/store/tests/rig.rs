@@ -103,11 +103,13 @@ impl<B: Base> Applier<B> {
             entry.stamp.first_unacknowledged = once.first_unacknowledged;
         }
         self.log.push(entry.clone());
-        self.apply_entry(&entry)
+        self.apply_first(&[entry])
     }
 
-    /// Looks up what the entry waits for, as often as it takes.
-    fn apply_entry(&mut self, entry: &Entry) -> Option<Outcome> {
+    /// Applies the first of the entries that wait: looks up what it waits for, as often as it takes, and what is known to be
+    /// needed by those behind it.
+    pub(in crate::store) fn apply_first(&mut self, waiting: &[Entry]) -> Option<Outcome> {
+        let entry = &waiting[0];
         for _ in 0..10 {
             let hash = self.store.state_hash();
             match self.store.apply(entry) {
@@ -123,14 +125,15 @@ impl<B: Base> Applier<B> {
                         hash,
                         "an entry that waits changes nothing"
                     );
-                    let missing = self.store.missing(std::iter::once(entry));
+                    let missing = self.store.missing(waiting.iter());
                     assert!(
                         !missing.is_empty(),
                         "an entry that waits lacks a record or a range"
                     );
                     let keys: Vec<Bytes> = missing.keys.into_iter().collect();
                     let found = BaseRecords::read(&self.base.view().unwrap(), &keys, missing.ranges).unwrap();
-                    self.store.gathered(missing.through.expect("one entry"), found);
+                    self.store
+                        .gathered(missing.through.expect("an entry waits"), found);
                 }
             }
         }
@@ -195,10 +198,10 @@ impl<B: Base> Applier<B> {
             }
         };
         self.store = store;
-        for entry in self.log.clone() {
-            if entry.id.index >= from {
-                self.apply_entry(&entry);
-            }
+        let log = self.log.clone();
+        let behind = log.partition_point(|entry| entry.id.index < from);
+        for at in behind..log.len() {
+            self.apply_first(&log[at..]);
         }
     }
 
