@@ -53,6 +53,9 @@
 //! }
 //!
 //! let how_many = client.prefix("user/").count().await?;
+//! // All at once, at one revision; as many as one transaction may hold.
+//! let deleted = client.delete_prefix("session/").await?;
+//! println!("{} sessions ended at revision {}", deleted.count, deleted.revision);
 //! let before = client.get("colour").at_revision(page.at).await?;
 //! # drop((then, how_many, before));
 //! # Ok(())
@@ -88,6 +91,7 @@ mod client;
 #[doc(hidden)]
 pub mod command_line;
 pub mod connection;
+mod delete_range;
 mod endpoints;
 mod error;
 mod in_flight;
@@ -102,13 +106,14 @@ mod watch;
 
 pub use builder::{ClientBuilder, Writes};
 pub use client::Client;
+pub use delete_range::{DeleteRange, DeletedRange};
 pub use error::{Applied, Error, UnknownReason};
 pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{
     Address, At, Branch, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan,
-    KeyValue, LeaderHint, LeaseId, LeaseState, Member, MemberCommand, NodeName, OpResult, Order, Promotion,
-    RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, TxnResult, WatchEvent,
-    WhenSlow,
+    KeyValue, LeaderHint, LeaseId, LeaseState, MAX_TXN_KEYS, Member, MemberCommand, NodeName, OpResult,
+    Order, Promotion, RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, TxnResult,
+    WatchEvent, WhenSlow,
 };
 pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};

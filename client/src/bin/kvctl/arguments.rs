@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_or_is_not_complete_is_refused() {
-        let wrong: [&[&str]; 24] = [
+        let wrong: [&[&str]; 29] = [
             &["get"],
             &["get", "k", "--prefix", "k"],
             &["get", "k", "--limit", "1"],
@@ -181,7 +181,12 @@ mod tests {
             &["set", "k", "v", "--file", "f"],
             &["set", "k", "v", "--if-absent", "--if-revision", "3"],
             &["set", "k", "v", "--if-revision", "three"],
+            &["delete"],
             &["delete", "k", "--ttl", "2s"],
+            &["delete", "k", "--prefix", "k"],
+            &["delete", "k", "--to", "l"],
+            &["delete", "--prefix", "k", "--from", "k"],
+            &["delete", "--prefix", "k", "--if-revision", "3"],
             &["frobnicate"],
         ];
         for line in wrong {

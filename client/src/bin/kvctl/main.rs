@@ -8,6 +8,7 @@ mod member;
 mod outcome;
 mod output;
 mod set;
+mod span;
 mod status;
 mod watch;
 

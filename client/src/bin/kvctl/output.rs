@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use raftkv_client::{Deleted, KeyValue, Record, Revision, Shape, WatchEvent};
+use raftkv_client::{Deleted, DeletedRange, KeyValue, Record, Revision, Shape, WatchEvent};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
@@ -214,6 +214,16 @@ pub(crate) fn deleted(format: Format, key: &[u8], deleted: Deleted) -> Vec<u8> {
             object.insert("revision".to_owned(), deleted.revision.0.into());
             document(&Value::Object(object))
         }
+    }
+}
+
+/// How many keys of a range were deleted.
+pub(crate) fn deleted_range(format: Format, deleted: &DeletedRange) -> Vec<u8> {
+    let DeletedRange { count, revision, .. } = deleted;
+    match format {
+        Format::Text if *count > 0 => format!("deleted {count} keys, revision {revision}\n").into_bytes(),
+        Format::Text => Vec::new(),
+        Format::Json => document(&json!({ "deleted": count, "revision": revision.0 })),
     }
 }
 
