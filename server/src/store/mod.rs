@@ -38,7 +38,7 @@
 //! machine.rs     Store: order of entries, the numbers of the whole state
 //! execute.rs     what commands do                 txn.rs         transactions, planned before anything changes
 //! expiry.rs      what ends by itself              outcome.rs     what commands come to, as it is kept
-//! needs.rs       which keys a command depends on    ranges.rs     what the ranges that it depends on hold
+//! needs.rs       what a command depends on        ranges.rs      what the ranges that it depends on hold
 //! written.rs     what a transaction wrote so far
 //! tenure.rs      commands about leases, sessions and idempotency keys, which are the tables of
 //! leases.rs sessions.rs once.rs, from the base by way of tables.rs

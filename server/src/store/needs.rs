@@ -1,4 +1,4 @@
-//! Which keys a command depends on: their old records decide what it does, or are part of its answer.
+//! Which keys and ranges a command depends on: their old records decide what it does, or are part of its answer.
 
 use raftkv_protocol::{
     Command, Compare, Condition, Keys, Lifetime, Op, Previous, Shape, Test, Txn, decode_command,

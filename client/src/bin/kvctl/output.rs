@@ -221,8 +221,11 @@ pub(crate) fn deleted(format: Format, key: &[u8], deleted: Deleted) -> Vec<u8> {
 pub(crate) fn deleted_range(format: Format, deleted: &DeletedRange) -> Vec<u8> {
     let DeletedRange { count, revision, .. } = deleted;
     match format {
-        Format::Text if *count > 0 => format!("deleted {count} keys, revision {revision}\n").into_bytes(),
-        Format::Text => Vec::new(),
+        Format::Text => match count {
+            0 => Vec::new(),
+            1 => format!("deleted 1 key, revision {revision}\n").into_bytes(),
+            _ => format!("deleted {count} keys, revision {revision}\n").into_bytes(),
+        },
         Format::Json => document(&json!({ "deleted": count, "revision": revision.0 })),
     }
 }
