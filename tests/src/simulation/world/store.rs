@@ -8,7 +8,7 @@ use raftkv_protocol::Revision;
 use raftkv_raft::{EntryId, Index};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::replica::{Effect, Event, LookupNumber, RestoredState};
-use raftkv_server::store::base::{Base, TwinBase};
+use raftkv_server::store::base::Base;
 use raftkv_server::store::history::History;
 use raftkv_server::store::snapshot::remove_history_of;
 use raftkv_server::store::{
