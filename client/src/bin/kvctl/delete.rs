@@ -21,7 +21,7 @@ pub(crate) struct Delete {
     #[arg(
         long,
         value_name = "REVISION",
-        requires = "key",
+        conflicts_with_all = ["prefix", "from", "to"],
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub(crate) if_revision: Option<u64>,
