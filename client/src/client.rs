@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::backoff::Backoff;
 use crate::builder::{ClientBuilder, Writes};
 use crate::call::{Delivery, Undelivered};
+use crate::delete_range::DeleteRange;
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::error::{Applied, Error};
 use crate::range::Range;
@@ -135,6 +136,19 @@ impl Client {
     /// Deletes a key.
     pub fn delete(&self, key: impl Into<Bytes>) -> Delete<'_> {
         Delete::new(self, key.into())
+    }
+
+    /// Deletes all keys of a range, at one revision or not at all. What one transaction may hold bounds it, the most keys being
+    /// [`MAX_TXN_KEYS`](crate::MAX_TXN_KEYS): of more, delete a part at a time, or [`Error::Rejected`] with
+    /// `too_large` says that nothing was changed. Under conditions: [`Operation::delete`](crate::Operation::delete) in a
+    /// transaction.
+    pub fn delete_range(&self, span: KeySpan) -> DeleteRange<'_> {
+        DeleteRange::new(self, span)
+    }
+
+    /// Deletes all keys that begin with `prefix`, as [`Client::delete_range`] does.
+    pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> DeleteRange<'_> {
+        self.delete_range(KeySpan::prefix(prefix.as_ref()))
     }
 
     /// Watches the changes of some keys: a stream that goes on over failures of nodes and of connections, without a gap and

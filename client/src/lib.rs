@@ -67,6 +67,9 @@
 //!
 //! let how_many = client.prefix("user/").count().await?;
 //! # assert_eq!(how_many, 101);
+//! // All at once, at one revision; as many as one transaction may hold.
+//! let deleted = client.delete_prefix("session/").await?;
+//! println!("{} sessions ended at revision {}", deleted.count, deleted.revision);
 //! let before = client.get("colour").at_revision(page.at).await?;
 //! # assert!(before.is_some());
 //! # drop((then, how_many, before));
@@ -128,6 +131,7 @@ mod client;
 pub mod command_line;
 pub mod connection;
 mod coordination;
+mod delete_range;
 mod endpoints;
 mod error;
 mod in_flight;
@@ -145,13 +149,14 @@ pub use client::Client;
 pub use coordination::{
     Election, FencingToken, Leader, Leaders, Leadership, Lock, LockGuard, Permit, Semaphore,
 };
+pub use delete_range::{DeleteRange, DeletedRange};
 pub use error::{Applied, Error, UnknownReason};
 pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{
     Address, At, Branch, Consistency, ErrorCode, EventFilter, Failure, Force, HistoryEpoch, KeySpan,
-    KeyValue, LeaderHint, LeaseId, LeaseState, Member, MemberCommand, NodeName, OpResult, Order, Promotion,
-    RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, TxnResult, WatchEvent,
-    WhenSlow,
+    KeyValue, LeaderHint, LeaseId, LeaseState, MAX_TXN_KEYS, Member, MemberCommand, NodeName, OpResult,
+    Order, Promotion, RangePage, ReadBasis, Record, Relation, Revision, RoleName, Shape, Status, TxnResult,
+    WatchEvent, WhenSlow,
 };
 pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};

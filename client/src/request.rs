@@ -15,7 +15,7 @@ use crate::error::{Applied, Error};
 use crate::range::{ago_of, ask};
 
 /// What awaiting a request gives.
-type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+pub(crate) type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// Limits are the server's to set, and it told them when we connected: only what can never be right (an empty key, a time
 /// to live of nothing) is refused before.

@@ -47,6 +47,12 @@ impl From<String> for Target {
 }
 
 impl Target {
+    /// All keys that begin with `prefix`. Any other range is a [`KeySpan`].
+    #[must_use]
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> Target {
+        Target::Range(KeySpan::prefix(prefix.as_ref()))
+    }
+
     fn borrow(&self) -> Keys<'_> {
         match self {
             Target::Key(key) => Keys::One(key),
@@ -174,7 +180,7 @@ impl Operation {
         Operation(Kind::Increment { key: key.into(), by })
     }
 
-    /// Deletes a key, or all keys of a range.
+    /// Deletes a key, or all keys of a range: none of these may be put by the same transaction, before or after.
     pub fn delete(target: impl Into<Target>) -> Operation {
         Operation(Kind::Delete {
             target: target.into(),
@@ -240,7 +246,7 @@ impl Operation {
         self
     }
 
-    /// Of a get: at most so many.
+    /// Of a get: at most so many, the first ones. All are counted, so the range is bounded as without it.
     #[must_use]
     pub fn limit(mut self, keys: u32) -> Operation {
         if let Kind::Get { limit, .. } = &mut self.0 {
@@ -278,6 +284,9 @@ impl Operation {
 }
 
 /// What is to happen at once, and under which conditions. No key may be put twice in one; what is refused changes nothing.
+///
+/// Its ranges may hold [`MAX_TXN_KEYS`](crate::MAX_TXN_KEYS) keys together, whichever branch runs; beyond that it is
+/// refused with `too_large`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     checks: Vec<Check>,
@@ -347,7 +356,7 @@ impl Client {
     /// Runs a transaction: if all its checks hold one list of operations, else the other; all of it at one revision.
     ///
     /// ```
-    /// use raftkv_client::{Check, Client, Operation, Transaction};
+    /// use raftkv_client::{Check, Client, Operation, Relation, Target, Transaction};
     ///
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented/example.rs"));
     /// # #[tokio::main(flavor = "current_thread")]
@@ -363,6 +372,13 @@ impl Client {
     /// if !done.succeeded() {
     ///     println!("taken by {:?}", done.read(0)[0].record.value);
     /// }
+    ///
+    /// // Over ranges: only if no job is held by anybody, put all of them away.
+    /// let jobs = || Target::prefix("job/");
+    /// let clear = Transaction::new()
+    ///     .when([Check::lease(jobs(), Relation::Equal, None)])
+    ///     .then([Operation::delete(jobs()).with_previous(), Operation::put("cleared", "yes")]);
+    /// client.transact(clear).await?;
     /// # Ok(())
     /// # }
     /// ```

@@ -82,8 +82,8 @@ pub use request::{
     Request, Response, RoleName, Status, WatchControl,
 };
 pub use txn::{
-    Branch, Compare, Keys, Lifetime, MAX_TXN_ANSWER_BYTES, MAX_TXN_DEPTH, MAX_TXN_KEYS, Op, OpResult,
-    Previous, Relation, Shape, Test, Txn, TxnResult,
+    Branch, Compare, Keys, Lifetime, MAX_TXN_ANSWER_BYTES, MAX_TXN_DEPTH, MAX_TXN_KEYS, MAX_TXN_KEYS_PASSED,
+    MAX_TXN_RANGE_BYTES, Op, OpResult, Previous, Relation, Shape, Test, Txn, TxnResult,
 };
 pub use types::{Address, ClusterId, GroupId, HistoryEpoch, NodeId, NodeName, RequestId, Revision};
 pub use watch::{EventFilter, PartKind, WatchEvent, WatchPart, WatchRequest, WatchStart, WhenSlow};

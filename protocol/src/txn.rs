@@ -3,6 +3,9 @@
 //! Operations run in order, and see what those before them did. A key is written at most once per transaction; what writes
 //! one twice is refused as a whole, as is one that touches too many keys or answers too much. A transaction that is refused
 //! changes nothing.
+//!
+//! A range that is deleted counts as written, whatever keys it holds: none of them may be put by the same transaction, before
+//! or after. Only deletes may overlap it; they find what is left.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,8 +14,16 @@ use crate::kv::check_end;
 use crate::{ErrorCode, Failure, KeyValue, LeaseId, Limits, Revision};
 
 /// Most compares and operations of one transaction, both branches and what is nested in them counted; and most keys that its
-/// ranges may hold together. The same on every node: it decides what is applied.
+/// ranges may hold together, each key counted once. The same on every node: it decides what is applied.
 pub const MAX_TXN_KEYS: usize = 10_000;
+
+/// Most bytes of keys and values that the ranges of one transaction may hold together, each key counted once. The same on every
+/// node.
+pub const MAX_TXN_RANGE_BYTES: usize = 32 << 20;
+
+/// Most keys that the ranges of one transaction may pass over as it runs, a key counted for each range that holds it: else a
+/// few thousand ranges of all keys would be that many times the work. The same on every node.
+pub const MAX_TXN_KEYS_PASSED: usize = 5 * MAX_TXN_KEYS;
 
 /// Most bytes of keys and values that one transaction may answer. The same on every node.
 pub const MAX_TXN_ANSWER_BYTES: usize = 4 << 20;
@@ -176,7 +187,7 @@ pub enum Op<'a> {
         /// Are the old records wanted?
         previous: Previous,
     },
-    /// Reads keys.
+    /// Reads keys. Of a range all are counted, whatever the limit, so it is bounded as any.
     Get {
         /// Which.
         #[serde(borrow)]
@@ -351,10 +362,7 @@ fn check_keys(keys: &Keys<'_>, limits: &Limits) -> Result<(), Failure> {
         Keys::One(key) => limits.check_key(key),
         Keys::Range { from, to } => {
             check_end(from, limits)?;
-            to.map_or(Ok(()), |to| check_end(to, limits))?;
-            Err(refused(
-                "this version executes no ranges in transactions; nothing was proposed".to_owned(),
-            ))
+            to.map_or(Ok(()), |to| check_end(to, limits))
         }
     }
 }
@@ -372,6 +380,13 @@ mod tests {
             keys: Keys::One(key),
             shape: Shape::Records,
             limit: None,
+        }
+    }
+
+    fn of(op: Op<'_>) -> Txn<'_> {
+        Txn {
+            then: vec![op],
+            ..Txn::default()
         }
     }
 
@@ -425,37 +440,50 @@ mod tests {
     }
 
     #[test]
-    fn ranges_and_times_to_live_of_nothing_are_bad_requests() {
+    fn times_to_live_of_nothing_and_keys_of_nothing_are_bad_requests() {
         let put = |lifetime| Op::Put {
             key: b"k",
             value: b"v",
             lifetime,
             previous: Previous::Unwanted,
         };
-        let range = Keys::Range { from: b"a", to: None };
-        let of = |op| Txn {
-            then: vec![op],
-            ..Txn::default()
-        };
         for op in [
             put(Lifetime::Ttl { ttl_ms: 0 }),
             put(Lifetime::Lease(LeaseId(0))),
-            Op::Delete {
-                keys: range,
-                previous: Previous::Unwanted,
-            },
             Op::Increment { key: b"", by: 1 },
         ] {
             assert_eq!(refusal(&of(op)), ErrorCode::BadRequest);
         }
-        let compare = Compare {
-            keys: range,
-            test: Test::Absent,
+    }
+
+    #[test]
+    fn an_end_of_a_range_is_bounded_as_keys_are() {
+        let limits = Limits {
+            key_bytes: 4,
+            ..Limits::default()
         };
-        let compared = Txn {
-            compare: vec![compare],
-            ..Txn::default()
+        let delete = |from, to| {
+            of(Op::Delete {
+                keys: Keys::Range { from, to },
+                previous: Previous::Unwanted,
+            })
         };
-        assert_eq!(refusal(&compared), ErrorCode::BadRequest);
+        // Everything; the key just behind the longest; nothing at all.
+        for (from, to) in [(&b""[..], None), (b"", Some(&b"aaaa\0"[..])), (b"b", Some(b"a"))] {
+            assert_eq!(delete(from, to).check(&limits), Ok(()));
+        }
+        for (from, to) in [(&b"123456"[..], None), (b"", Some(&b"123456"[..]))] {
+            let refused = delete(from, to).check(&limits).expect_err("over-long");
+            assert_eq!(refused.code, ErrorCode::TooLarge);
+            let compare = Compare {
+                keys: Keys::Range { from, to },
+                test: Test::Absent,
+            };
+            let compared = Txn {
+                compare: vec![compare],
+                ..Txn::default()
+            };
+            assert!(compared.check(&limits).is_err());
+        }
     }
 }

@@ -102,6 +102,21 @@ fn delete_tells_whether_there_was_something() {
 }
 
 #[test]
+fn a_range_is_deleted_at_once() {
+    let cluster = Cluster::start(1);
+    let kvctl = kvctl(&cluster);
+    for key in ["a/1", "a/2", "a/3", "b"] {
+        ok(kvctl.run(&["set", key, "v"]));
+    }
+    let deleted = ok(kvctl.run(&["delete", "--from", "a/2", "--to", "a/3"]));
+    assert_eq!(deleted, "deleted 1 key, revision 6\n");
+    let deleted = json(kvctl.run(&["delete", "--prefix", "a/", "--output", "json"]));
+    assert_eq!(deleted, serde_json::json!({"deleted": 2, "revision": 7}));
+    assert_eq!(kvctl.run(&["delete", "--prefix", "a/"]).code, NOT_FOUND);
+    assert_eq!(ok(kvctl.run(&["get", "--prefix", ""])), "b\tv\n");
+}
+
+#[test]
 fn json_output_is_one_document() {
     let cluster = Cluster::start(3);
     let kvctl = kvctl(&cluster);

@@ -10,7 +10,8 @@ use super::{Notice, WatchBegin};
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
 use crate::store::{
-    BaseRecords, Companions, Frozen, GenerationNumber, PageJob, PageNumber, PageOutcome, StoreNumber, Tables,
+    BaseRecords, Companions, Frozen, GenerationNumber, PageJob, PageNumber, PageOutcome, RangesWanted,
+    StoreNumber, Tables,
 };
 
 /// The shell's name for a request that waits for its answer; never reused while the process lives.
@@ -163,8 +164,12 @@ pub enum Effect {
         request: Request,
         deadline: Time,
     },
-    /// Look records up in the base; then [`Event::LookedUp`].
-    Lookup { lookup: LookupNumber, keys: Vec<Bytes> },
+    /// Look records up in the base, keys ascending, and what ranges hold; then [`Event::LookedUp`].
+    Lookup {
+        lookup: LookupNumber,
+        keys: Vec<Bytes>,
+        ranges: Option<Box<RangesWanted>>,
+    },
     /// Read a page from this store; then [`Event::PageRead`]. Where that is wanted and more pages follow, the state is kept.
     ReadPage { store: StoreNumber, job: Box<PageJob> },
     /// The state that was kept with this page is not needed any more.

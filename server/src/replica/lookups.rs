@@ -133,7 +133,8 @@ impl Formed {
         keys.dedup();
         let lookup = self.lookups.number();
         self.lookups.for_reads.insert(lookup, batch);
-        out.push(Effect::Lookup { lookup, keys });
+        let ranges = None;
+        out.push(Effect::Lookup { lookup, keys, ranges });
     }
 
     /// Asks for what the entries that wait need, unless that is under way.
@@ -142,12 +143,15 @@ impl Formed {
             return;
         }
         let missing = self.store.missing(self.unapplied.iter());
+        assert!(
+            !missing.is_empty(),
+            "an entry that waits lacks a record or a range"
+        );
         let through = missing.through.expect("an entry waits");
-        let keys: Vec<Bytes> = missing.keys.into_iter().collect();
-        assert!(!keys.is_empty(), "an entry that waits lacks a record");
+        let (keys, ranges) = (missing.keys.into_iter().collect(), missing.ranges);
         let lookup = self.lookups.number();
         self.lookups.for_entries = Some((lookup, through));
-        out.push(Effect::Lookup { lookup, keys });
+        out.push(Effect::Lookup { lookup, keys, ranges });
     }
 
     /// The base has answered.

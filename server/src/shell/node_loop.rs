@@ -247,7 +247,7 @@ impl NodeLoop {
 
     fn carry_out_for_store(&mut self, effect: Effect) {
         match effect {
-            Effect::Lookup { lookup, keys } => self.store.look_up(lookup, keys),
+            Effect::Lookup { lookup, keys, ranges } => self.store.look_up(lookup, keys, ranges),
             Effect::Record(events) => self.record(events),
             Effect::ReadPage { job, .. } => self.store.ranges().read(job),
             Effect::ReleaseState(number) => self.store.ranges().release(number),

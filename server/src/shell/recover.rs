@@ -20,15 +20,14 @@ use super::ServerError;
 use super::console::tell;
 use super::recovery_mark::{self, RecoveryMark, Stage};
 use super::storage::{self, Storage};
-use super::store_workers::records_in;
 use crate::config::{Config, RecoverFlags};
 use crate::disk::{RealDisk, identity};
 use crate::log::{self, Log, LogConfig, LogOwner};
 use crate::membership::{Membership, Tombstone};
 use crate::store::base::{Base, LsmBase};
 use crate::store::{
-    Applied, Companions, Store, StoreError, StoredConfiguration, companions_in, current_store, drain,
-    rewrite_companions,
+    Applied, BaseRecords, Companions, Store, StoreError, StoredConfiguration, companions_in, current_store,
+    drain, rewrite_companions,
 };
 
 /// Entries are read back so many bytes at a time.
@@ -151,7 +150,7 @@ fn apply(store: &mut Store, entry: &Entry, base: &LsmBase) -> Result<(), StoreEr
         let missing = store.missing(std::iter::once(entry));
         let through = missing.through.unwrap_or(entry.id.index);
         let keys: Vec<_> = missing.keys.into_iter().collect();
-        let found = records_in(&base.view()?, &keys)?;
+        let found = BaseRecords::read(&base.view()?, &keys, missing.ranges)?;
         store.gathered(through, found);
     }
     Ok(())

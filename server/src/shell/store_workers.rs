@@ -24,11 +24,9 @@ use super::panic_guard::PanicGuard;
 use super::range_workers::RangeWorkers;
 use crate::disk::RealDisk;
 use crate::replica::{Event, LookupNumber};
-use crate::store::base::{Base, BaseView, CompactionStep, LsmBase};
+use crate::store::base::{Base, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
-use crate::store::{
-    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, drain, records_of,
-};
+use crate::store::{BaseRecords, Frozen, GenerationNumber, RangesWanted, StoreError, StoreNumber, drain};
 
 /// Events are handed to the disk when so many wait: the page cache takes them, nobody syncs before the generation ends.
 const WRITE_EVENTS_AT_BYTES: u64 = 256 << 10;
@@ -51,6 +49,7 @@ enum DrainJob {
 struct LookupJob {
     lookup: LookupNumber,
     keys: Vec<Bytes>,
+    ranges: Option<Box<RangesWanted>>,
 }
 
 /// How full the overlay is, in thousandths: a drain hurries when it fills.
@@ -163,8 +162,8 @@ impl StoreWorkers {
         let _ = self.drain_jobs.send(DrainJob::Discard(released));
     }
 
-    pub(super) fn look_up(&self, lookup: LookupNumber, keys: Vec<Bytes>) {
-        let _ = self.lookup_jobs.send(LookupJob { lookup, keys });
+    pub(super) fn look_up(&self, lookup: LookupNumber, keys: Vec<Bytes>, ranges: Option<Box<RangesWanted>>) {
+        let _ = self.lookup_jobs.send(LookupJob { lookup, keys, ranges });
     }
 
     /// Reads pages of ranges.
@@ -318,20 +317,11 @@ fn compact_all_that_is_due(base: &LsmBase) -> Result<(), StoreError> {
 }
 
 fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
-    for LookupJob { lookup, keys } in jobs {
-        let view = base.view()?;
-        let found = records_in(&view, &keys)?;
+    for LookupJob { lookup, keys, ranges } in jobs {
+        let found = BaseRecords::read(&base.view()?, &keys, ranges)?;
         mailbox.send(Letter::Event(Event::LookedUp { lookup, found }));
     }
     Ok(())
-}
-
-/// What a version of the base holds of ascending `keys`.
-pub(super) fn records_in(view: &impl BaseView, keys: &[Bytes]) -> Result<BaseRecords, StoreError> {
-    let through = companions_in(view)?.map(|companions| companions.generation);
-    let mut records = Vec::with_capacity(keys.len());
-    records_of(view, keys, &mut |key, record| records.push((key, record)))?;
-    Ok(BaseRecords { through, records })
 }
 
 #[cfg(test)]

@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use raftkv_protocol::{Command, Record};
+use raftkv_protocol::{Command, Keys, Record};
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Entry, EntryKind, Index};
 
+use super::base::BaseView;
+use super::error::StoreError;
 use super::key::Key;
 use super::machine::{Store, decoded};
 use super::needs::{Need, tell_needs};
+use super::ranges::{GatheredRanges, RangesFound, RangesWanted};
 use super::record::{GenerationNumber, Lineage, Slot, Stored};
+use super::state::{companions_in, records_of};
 
 /// Most keys of one lookup for waiting entries; the next ones follow when these are there.
 pub(super) const KEYS_PER_LOOKUP: usize = 4096;
@@ -43,6 +47,30 @@ pub struct BaseRecords {
     pub through: Option<GenerationNumber>,
     /// Each key with its record.
     pub records: Vec<(Bytes, Option<Stored>)>,
+    /// What ranges hold, if they were asked for.
+    pub ranges: Option<RangesFound>,
+}
+
+impl BaseRecords {
+    /// Asks `view` for ascending `keys`, and for ranges as they are with what memory held.
+    ///
+    /// # Errors
+    /// Of the base.
+    pub fn read(
+        view: &impl BaseView,
+        keys: &[Bytes],
+        ranges: Option<Box<RangesWanted>>,
+    ) -> Result<BaseRecords, StoreError> {
+        let through = companions_in(view)?.map(|companions| companions.generation);
+        let mut records = Vec::with_capacity(keys.len());
+        records_of(view, keys, &mut |key, record| records.push((key, record)))?;
+        let ranges = ranges.map(|ranges| ranges.read(view.clone())).transpose()?;
+        Ok(BaseRecords {
+            through,
+            records,
+            ranges,
+        })
+    }
 }
 
 /// Records for the entries that wait at the head of the queue. Nothing is applied while they wait, so what the base holds
@@ -52,16 +80,20 @@ pub(super) struct Gathered {
     records: BTreeMap<Key, Option<Stored>>,
     /// Of entries up to here.
     through: Option<Index>,
+    /// Of the first of them.
+    pub(super) ranges: Option<GatheredRanges>,
 }
 
 impl Gathered {
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.through = None;
+        self.ranges = None;
     }
 
     /// The entry at `index` was applied.
     pub(super) fn passed(&mut self, index: Index) {
+        self.ranges = None;
         if self.through.is_some_and(|through| through <= index) {
             self.clear();
         }
@@ -72,6 +104,11 @@ impl Gathered {
             return None;
         }
         self.records.get(key).map(Option::as_ref)
+    }
+
+    /// Is the key in a range of which all was read?
+    fn cover(&self, key: &[u8]) -> bool {
+        self.ranges.as_ref().is_some_and(|ranges| ranges.cover(key))
     }
 }
 
@@ -89,6 +126,7 @@ impl Store {
             Some(None) => Truth::Absent,
             // A base that never held anything.
             None if self.overlay.drained().is_none() => Truth::Absent,
+            None if self.gathered.cover(key) => Truth::Absent,
             None => Truth::Unknown,
         }
     }
@@ -153,7 +191,8 @@ impl Store {
         resolved
     }
 
-    /// What the first of `waiting` and those behind it need of the base; empty when the first does not wait.
+    /// What the first of `waiting` and those behind it need of the base; nothing when the first does not wait. Ranges are read
+    /// for the first alone: what those behind it will find in theirs is not told before it is applied.
     #[must_use]
     pub fn missing<'a>(&self, waiting: impl Iterator<Item = &'a Entry>) -> Missing {
         let mut missing = Missing::default();
@@ -161,17 +200,31 @@ impl Store {
             if missing.keys.len() >= KEYS_PER_LOOKUP {
                 break;
             }
+            let is_first = missing.through.is_none();
             missing.through = Some(entry.id.index);
             self.miss_due(self.log_time_us().max(entry.stamp.log_time_us), &mut missing);
             if entry.kind == EntryKind::Command {
-                tell_needs(&decoded(entry), &mut |key, need| {
-                    if !self.knows(key, need) {
-                        missing.add(key);
-                    }
-                });
+                self.miss(entry, &mut missing);
+                if is_first {
+                    missing.ranges = self.ranges_wanted(entry);
+                }
+            }
+            if missing.ranges.is_some() {
+                break;
             }
         }
         missing
+    }
+
+    /// Names the keys that the entry's command depends on, as far as memory does not know them.
+    fn miss(&self, entry: &Entry, missing: &mut Missing) {
+        tell_needs(&decoded(entry), &mut |keys, need| {
+            if let Keys::One(key) = keys
+                && !self.knows(key, need)
+            {
+                missing.add(key);
+            }
+        });
     }
 
     /// What [`Store::missing`] named was looked up, and nothing was applied since.
@@ -189,6 +242,24 @@ impl Store {
             self.gather(&key, record);
         }
         self.gathered.through = Some(through);
+        if let Some(ranges) = found.ranges {
+            self.gather_ranges(ranges);
+        }
+    }
+
+    /// Keeps the whole record of a key, where memory lacks something of it.
+    pub(super) fn gather_whole(&mut self, key: &[u8], stored: Stored) {
+        match self
+            .overlay
+            .find(key)
+            .map(|held| held.slot.live().is_some_and(is_open))
+        {
+            Some(false) => {}
+            Some(true) if self.overlay.active().get(key).is_some() => {
+                self.overlay.active_mut().resolve(key, stored.lineage);
+            }
+            Some(true) | None => drop(self.gathered.records.insert(key.into(), Some(stored))),
+        }
     }
 
     /// Keeps what the base holds of a key, or what that makes of a record whose lineage is open.
@@ -208,11 +279,15 @@ impl Store {
         }
     }
 
-    /// Has memory what the command depends on?
-    pub(super) fn is_ready(&self, command: &Command<'_>) -> bool {
+    /// Has memory what the entry's command depends on?
+    pub(super) fn is_ready(&self, entry: Index, command: &Command<'_>) -> bool {
         let mut is_ready = true;
-        tell_needs(command, &mut |key, need| {
-            is_ready = is_ready && self.knows(key, need)
+        tell_needs(command, &mut |keys, need| {
+            is_ready = is_ready
+                && match keys {
+                    Keys::One(key) => self.knows(key, need),
+                    Keys::Range { .. } => self.has_ranges_of(entry),
+                };
         });
         is_ready
     }
@@ -227,15 +302,23 @@ impl Store {
 }
 
 /// What has to be looked up before entries can be applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Missing {
     /// Ascending.
     pub keys: BTreeSet<Bytes>,
+    /// Of the first entry.
+    pub ranges: Option<Box<RangesWanted>>,
     /// For entries up to here.
     pub through: Option<Index>,
 }
 
 impl Missing {
+    /// Is nothing missing?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.ranges.is_none()
+    }
+
     pub(super) fn add(&mut self, key: &[u8]) {
         self.keys.insert(Bytes::copy_from_slice(key));
     }
@@ -247,7 +330,7 @@ fn is_open(stored: &Stored) -> bool {
 }
 
 /// A copy that pins no block of the base's.
-fn owned(stored: &Stored) -> Stored {
+pub(super) fn owned(stored: &Stored) -> Stored {
     Stored {
         value: Bytes::copy_from_slice(&stored.value),
         ..stored.clone()

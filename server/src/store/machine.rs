@@ -118,7 +118,9 @@ impl Store {
             EntryKind::Command => Some(decoded(entry)),
         };
         if !self.is_expiry_ready(log_time_us)
-            || command.as_ref().is_some_and(|command| !self.is_ready(command))
+            || command
+                .as_ref()
+                .is_some_and(|command| !self.is_ready(id.index, command))
         {
             mark("entry waits for a lookup");
             return Applied::Waits;

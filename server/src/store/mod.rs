@@ -38,7 +38,8 @@
 //! machine.rs     Store: order of entries, the numbers of the whole state
 //! execute.rs     what commands do                 txn.rs         transactions, planned before anything changes
 //! expiry.rs      what ends by itself              outcome.rs     what commands come to, as it is kept
-//! needs.rs       which keys a command depends on
+//! needs.rs       what a command depends on        ranges.rs      what the ranges that it depends on hold
+//! written.rs     what a transaction wrote so far
 //! tenure.rs      commands about leases, sessions and idempotency keys, which are the tables of
 //! leases.rs sessions.rs once.rs, from the base by way of tables.rs
 //! lookup.rs      what memory knows of a key, what must be asked of the base, and what it said
@@ -57,7 +58,6 @@
 //! effects.rs     the chained hash of everything applied
 //! config.rs error.rs
 //! ```
-//! Not here: transactions over ranges.
 
 pub mod base;
 mod cache;
@@ -83,6 +83,7 @@ mod outcome;
 mod overlay;
 mod page;
 mod pointer;
+mod ranges;
 mod record;
 mod rows;
 mod sessions;
@@ -93,6 +94,7 @@ mod tenure;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod written;
 
 pub use companions::{Companions, StoredConfiguration};
 pub use config::StoreConfig;
@@ -108,6 +110,7 @@ pub use page::{
     Keep, Page, PageAt, PageJob, PageNumber, PageOutcome, PageReader, PageSource, PageWanted, read_page,
 };
 pub use pointer::{current_store, make_current};
+pub use ranges::{RangesFound, RangesWanted};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
 pub use state::{Overtaken, Pinned, Records, State, companions_in, record_in, records_of};
 pub use tables::{Tables, tables_in};

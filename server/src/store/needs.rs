@@ -1,4 +1,4 @@
-//! Which keys a command depends on: their old records decide what it does, or are part of its answer.
+//! Which keys and ranges a command depends on: their old records decide what it does, or are part of its answer.
 
 use raftkv_protocol::{
     Command, Compare, Condition, Keys, Lifetime, Op, Previous, Shape, Test, Txn, decode_command,
@@ -13,8 +13,8 @@ pub(super) enum Need {
     Whole,
 }
 
-/// Tells all keys that `command` depends on, whatever it will turn out to do; some of them several times.
-pub(super) fn tell_needs<'a>(command: &Command<'a>, tell: &mut dyn FnMut(&'a [u8], Need)) {
+/// Tells all keys and ranges that `command` depends on, whatever it will turn out to do; some of them several times.
+pub(super) fn tell_needs<'a>(command: &Command<'a>, tell: &mut dyn FnMut(Keys<'a>, Need)) {
     match command {
         Command::Put {
             condition: Condition::Always,
@@ -28,7 +28,7 @@ pub(super) fn tell_needs<'a>(command: &Command<'a>, tell: &mut dyn FnMut(&'a [u8
         | Command::OpenSession { .. }
         | Command::RenewSession { .. }
         | Command::CloseSession { .. } => {}
-        Command::Put { key, .. } | Command::Delete { key, .. } => tell(key, Need::Record),
+        Command::Put { key, .. } | Command::Delete { key, .. } => tell(Keys::One(key), Need::Record),
         Command::Txn(txn) => tell_needs_of_txn(txn, tell),
         Command::Once { command, .. } => {
             let command = decode_command(command).expect("what is under an idempotency key was checked");
@@ -38,7 +38,7 @@ pub(super) fn tell_needs<'a>(command: &Command<'a>, tell: &mut dyn FnMut(&'a [u8
 }
 
 /// Of both branches: which one runs is known only when the compares are.
-fn tell_needs_of_txn<'a>(txn: &Txn<'a>, tell: &mut dyn FnMut(&'a [u8], Need)) {
+fn tell_needs_of_txn<'a>(txn: &Txn<'a>, tell: &mut dyn FnMut(Keys<'a>, Need)) {
     for Compare { keys, test } in &txn.compare {
         let need = match test {
             Test::Exists | Test::Absent | Test::Value(..) | Test::ModRevision(..) | Test::Lease(..) => {
@@ -46,45 +46,45 @@ fn tell_needs_of_txn<'a>(txn: &Txn<'a>, tell: &mut dyn FnMut(&'a [u8], Need)) {
             }
             Test::Version(..) | Test::CreateRevision(..) => Need::Whole,
         };
-        tell(one(keys), need);
+        tell(*keys, need);
     }
     for op in txn.then.iter().chain(&txn.otherwise) {
         tell_needs_of_op(op, tell);
     }
 }
 
-fn tell_needs_of_op<'a>(op: &Op<'a>, tell: &mut dyn FnMut(&'a [u8], Need)) {
+fn tell_needs_of_op<'a>(op: &Op<'a>, tell: &mut dyn FnMut(Keys<'a>, Need)) {
     match op {
         Op::Put {
             key,
             previous: Previous::Wanted,
             ..
-        } => tell(key, Need::Whole),
+        } => tell(Keys::One(key), Need::Whole),
         Op::Put {
             key,
             lifetime: Lifetime::Kept,
             ..
         }
-        | Op::Increment { key, .. } => tell(key, Need::Record),
+        | Op::Increment { key, .. } => tell(Keys::One(key), Need::Record),
         Op::Put { .. } => {}
         Op::Delete {
             keys,
             previous: Previous::Unwanted,
-        } => tell(one(keys), Need::Record),
+        } => tell(*keys, Need::Record),
         Op::Delete {
             keys,
             previous: Previous::Wanted,
-        } => tell(one(keys), Need::Whole),
+        } => tell(*keys, Need::Whole),
         Op::Get {
             keys,
             shape: Shape::CountOnly,
             ..
-        } => tell(one(keys), Need::Record),
+        } => tell(*keys, Need::Record),
         Op::Get {
             keys,
             shape: Shape::Records | Shape::KeysOnly,
             ..
-        } => tell(one(keys), Need::Whole),
+        } => tell(*keys, Need::Whole),
         Op::Txn(encoded) => tell_needs_of_txn(&nested(encoded), tell),
     }
 }
@@ -95,18 +95,4 @@ fn tell_needs_of_op<'a>(op: &Op<'a>, tell: &mut dyn FnMut(&'a [u8], Need)) {
 /// When it does not decode: it was checked with the one around it.
 pub(super) fn nested<'a>(encoded: &'a [u8]) -> Txn<'a> {
     Txn::decode(encoded).expect("a nested transaction was checked with the one around it")
-}
-
-/// The key of an operation or compare.
-///
-/// # Panics
-/// On a range: transactions over ranges are refused before they are proposed.
-pub(super) fn one<'a>(keys: &Keys<'a>) -> &'a [u8] {
-    match keys {
-        Keys::One(key) => key,
-        Keys::Range { .. } => panic!(
-            "the log holds a transaction over a range, which this version refuses to propose: a newer version of this program \
-             wrote it. Start that version on this data directory"
-        ),
-    }
 }

@@ -1,21 +1,22 @@
 //! What a transaction would do, found out before anything changes: so one that is refused half-way has changed nothing.
 //!
 //! Each operation sees what those before it did. A key is written at most once, so the record beneath a planned change is
-//! always the store's own.
+//! always the store's own. What a range holds is what was there before the entry (`ranges.rs`) and is there still, and what
+//! was put into it since.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Branch, Compare, ErrorCode, Failure, KeyValue, Keys, LeaseId, Lifetime, MAX_TXN_ANSWER_BYTES, Op,
-    OpResult, Previous, Record, Revision, Shape, Test, Txn,
+    Branch, Compare, ErrorCode, Failure, KeyValue, Keys, LeaseId, Lifetime, MAX_TXN_ANSWER_BYTES,
+    MAX_TXN_KEYS_PASSED, Op, OpResult, Previous, Record, Revision, Shape, Test, Txn,
 };
 
 use super::leases::MAX_KEYS_PER_LEASE;
 use super::lookup::Truth;
 use super::machine::Store;
-use super::needs::{nested, one};
+use super::needs::nested;
+use super::written::{Fate, Written};
 
 /// What becomes of one key.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(super) enum Change<'a> {
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     /// In the order of the operations, each key once.
-    pub(super) changes: Vec<(&'a [u8], Change<'a>)>,
+    pub(super) changes: Vec<(Cow<'a, [u8]>, Change<'a>)>,
     pub(super) branch: Branch,
     pub(super) results: Vec<OpResult>,
 }
@@ -45,12 +46,14 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// Why all of it is refused; the same on every node.
     pub(super) fn of(store: &Store, txn: &Txn<'a>) -> Result<Plan<'a>, Failure> {
+        store.check_ranges()?;
         let mut planner = Planner {
             store,
             revision: Revision(store.revision.0 + 1),
             changes: Vec::new(),
-            places: BTreeMap::new(),
+            written: Written::default(),
             answer_bytes: 0,
+            keys_passed: 0,
         };
         let (branch, results) = planner.run(txn)?;
         Ok(Plan {
@@ -65,11 +68,12 @@ struct Planner<'s, 'a> {
     store: &'s Store,
     /// That of the changes.
     revision: Revision,
-    changes: Vec<(&'a [u8], Change<'a>)>,
-    /// Keys that were written, with the places of their changes. `None`: a delete of nothing.
-    places: BTreeMap<&'a [u8], Option<usize>>,
+    changes: Vec<(Cow<'a, [u8]>, Change<'a>)>,
+    written: Written<'a>,
     /// Of keys and values in the results.
     answer_bytes: usize,
+    /// By ranges.
+    keys_passed: usize,
 }
 
 /// A key as the next operation sees it, but for its creation and version.
@@ -82,7 +86,7 @@ struct Current<'c> {
 
 impl<'a> Planner<'_, 'a> {
     fn run(&mut self, txn: &Txn<'a>) -> Result<(Branch, Vec<OpResult>), Failure> {
-        let (branch, ops) = match txn.compare.iter().all(|compare| self.holds(compare)) {
+        let (branch, ops) = match self.all_hold(&txn.compare)? {
             true => (Branch::Then, &txn.then),
             false => (Branch::Otherwise, &txn.otherwise),
         };
@@ -90,30 +94,44 @@ impl<'a> Planner<'_, 'a> {
         Ok((branch, results?))
     }
 
-    fn holds(&self, Compare { keys, test }: &Compare<'a>) -> bool {
-        let key = one(keys);
-        let number = |of: fn(&Record) -> u64| self.record(key).as_ref().map_or(0, of);
+    fn all_hold(&mut self, compares: &[Compare<'a>]) -> Result<bool, Failure> {
+        for Compare { keys, test } in compares {
+            let holds = match *keys {
+                Keys::One(key) => self.passes(Some(key), test),
+                Keys::Range { from, to } => match &self.keys_in(from, to)?[..] {
+                    [] => self.passes(None, test),
+                    keys => keys.iter().all(|key| self.passes(Some(key), test)),
+                },
+            };
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Does the test hold for this key; `None`: for one that does not exist?
+    fn passes(&self, key: Option<&[u8]>, test: &Test<'_>) -> bool {
+        let current = || key.and_then(|key| self.current(key));
+        let record = || key.and_then(|key| self.record(key));
+        let number = |of: fn(&Record) -> u64| record().as_ref().map_or(0, of);
         match *test {
-            Test::Exists => self.current(key).is_some(),
-            Test::Absent => self.current(key).is_none(),
+            Test::Exists => current().is_some(),
+            Test::Absent => current().is_none(),
             Test::Value(relation, value) => {
-                let current = self.current(key);
-                current.is_some_and(|current| relation.holds(current.value, value))
+                current().is_some_and(|current| relation.holds(current.value, value))
             }
             Test::Version(relation, version) => relation.holds(&number(|record| record.version), &version),
             Test::CreateRevision(relation, Revision(revision)) => {
                 relation.holds(&number(|record| record.create_revision.0), &revision)
             }
-            Test::ModRevision(relation, revision) => {
-                let current = self.current(key);
-                relation.holds(
-                    &current.map_or(Revision(0), |current| current.mod_revision),
-                    &revision,
-                )
-            }
+            Test::ModRevision(relation, revision) => relation.holds(
+                &current().map_or(Revision(0), |current| current.mod_revision),
+                &revision,
+            ),
             Test::Lease(relation, lease) => {
                 let number = |lease: Option<LeaseId>| lease.map_or(0, |lease| lease.0);
-                let current = self.current(key).and_then(|current| current.lease);
+                let current = current().and_then(|current| current.lease);
                 relation.holds(&number(current), &number(lease))
             }
         }
@@ -128,8 +146,11 @@ impl<'a> Planner<'_, 'a> {
                 previous,
             } => self.put(key, value, *lifetime, *previous),
             Op::Increment { key, by } => self.increment(key, *by),
-            Op::Delete { keys, previous } => self.delete(one(keys), *previous),
-            Op::Get { keys, shape, limit } => self.get(keys, *shape, *limit),
+            Op::Delete { keys, previous } => match *keys {
+                Keys::One(key) => self.delete(key, *previous),
+                Keys::Range { from, to } => self.delete_range((from, to), *previous),
+            },
+            Op::Get { keys, shape, limit } => self.get(*keys, *shape, *limit),
             Op::Txn(encoded) => {
                 let (branch, results) = self.run(&nested(encoded))?;
                 Ok(OpResult::Txn { branch, results })
@@ -156,7 +177,7 @@ impl<'a> Planner<'_, 'a> {
             deadline_us,
             lease,
         };
-        self.change(key, Some(change))?;
+        self.change(key, change)?;
         Ok(OpResult::Put { previous })
     }
 
@@ -173,43 +194,99 @@ impl<'a> Planner<'_, 'a> {
             deadline_us,
             lease,
         };
-        self.change(key, Some(change))?;
+        self.change(key, change)?;
         Ok(OpResult::Incremented { value: sum })
     }
 
     fn delete(&mut self, key: &'a [u8], previous: Previous) -> Result<OpResult, Failure> {
         let previous = self.previous(key, previous)?;
         let is_there = self.current(key).is_some();
-        self.change(key, is_there.then_some(Change::Delete))?;
+        self.written.delete(key)?;
+        if is_there {
+            self.changes.push((Cow::Borrowed(key), Change::Delete));
+        }
         Ok(OpResult::Deleted {
             count: u64::from(is_there),
             previous: previous.into_iter().collect(),
         })
     }
 
-    fn get(&mut self, keys: &Keys<'a>, shape: Shape, limit: Option<u32>) -> Result<OpResult, Failure> {
-        let key = one(keys);
-        let is_there = self.current(key).is_some();
-        let record = match shape {
-            Shape::CountOnly => None,
-            Shape::Records => self.record(key),
-            Shape::KeysOnly => self.record(key).map(|record| Record {
-                value: Bytes::new(),
-                ..record
-            }),
-        };
-        let found = record.filter(|_| limit != Some(0)).map(|record| KeyValue {
-            key: Bytes::copy_from_slice(key),
-            record,
-        });
-        Ok(OpResult::Got {
-            kvs: self.answered(found)?.into_iter().collect(),
-            count: u64::from(is_there),
+    fn delete_range(
+        &mut self,
+        (from, to): (&'a [u8], Option<&'a [u8]>),
+        previous: Previous,
+    ) -> Result<OpResult, Failure> {
+        let keys = self.keys_in(from, to)?;
+        let mut records = Vec::new();
+        for key in &keys {
+            records.extend(self.previous(key, previous)?);
+        }
+        self.written.delete_range(from, to)?;
+        let count = keys.len() as u64;
+        let deletes = keys.iter().map(|key| (Cow::Owned(key.to_vec()), Change::Delete));
+        self.changes.extend(deletes);
+        Ok(OpResult::Deleted {
+            count,
+            previous: records,
         })
     }
 
+    fn get(&mut self, keys: Keys<'a>, shape: Shape, limit: Option<u32>) -> Result<OpResult, Failure> {
+        let keys = match keys {
+            Keys::One(key) if self.current(key).is_some() => vec![Bytes::copy_from_slice(key)],
+            Keys::One(_) => Vec::new(),
+            Keys::Range { from, to } => self.keys_in(from, to)?,
+        };
+        let shown = match shape {
+            Shape::CountOnly => 0,
+            Shape::Records | Shape::KeysOnly => limit.map_or(usize::MAX, |limit| limit as usize),
+        };
+        let mut kvs = Vec::new();
+        for key in keys.iter().take(shown) {
+            let record = self.record(key);
+            let found = record.map(|record| KeyValue {
+                key: key.clone(),
+                record: match shape {
+                    Shape::KeysOnly => Record {
+                        value: Bytes::new(),
+                        ..record
+                    },
+                    Shape::Records | Shape::CountOnly => record,
+                },
+            });
+            kvs.extend(self.answered(found)?);
+        }
+        Ok(OpResult::Got {
+            kvs,
+            count: keys.len() as u64,
+        })
+    }
+
+    /// The keys of a range that are there, ascending.
+    fn keys_in(&mut self, from: &[u8], to: Option<&[u8]>) -> Result<Vec<Bytes>, Failure> {
+        let stored = self.store.gathered_in(from, to);
+        let put: Vec<Bytes> = self
+            .written
+            .put_in(from, to)
+            .map(Bytes::copy_from_slice)
+            .collect();
+        self.keys_passed += 1 + stored.len() + put.len();
+        if self.keys_passed > MAX_TXN_KEYS_PASSED {
+            let message = format!(
+                "the ranges of the transaction pass more than {MAX_TXN_KEYS_PASSED} keys, one counted for each range that holds \
+                 it; nothing was changed. Name fewer or narrower ranges"
+            );
+            return Err(Failure::new(ErrorCode::TooLarge, message));
+        }
+        let mut keys: Vec<Bytes> = stored.iter().cloned().chain(put).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| self.current(key).is_some());
+        Ok(keys)
+    }
+
     /// The key's record from before a change, if it is wanted.
-    fn previous(&mut self, key: &'a [u8], previous: Previous) -> Result<Option<KeyValue>, Failure> {
+    fn previous(&mut self, key: &[u8], previous: Previous) -> Result<Option<KeyValue>, Failure> {
         match previous {
             Previous::Unwanted => Ok(None),
             Previous::Wanted => {
@@ -237,15 +314,10 @@ impl<'a> Planner<'_, 'a> {
         Ok(found)
     }
 
-    fn change(&mut self, key: &'a [u8], change: Option<Change<'a>>) -> Result<(), Failure> {
-        let place = change.is_some().then_some(self.changes.len());
-        if self.places.insert(key, place).is_some() {
-            return Err(Failure::new(
-                ErrorCode::BadRequest,
-                "a transaction writes a key at most once; this one would do so twice, and nothing was changed",
-            ));
-        }
-        self.changes.extend(change.map(|change| (key, change)));
+    /// A key is put.
+    fn change(&mut self, key: &'a [u8], change: Change<'a>) -> Result<(), Failure> {
+        self.written.put(key, self.changes.len())?;
+        self.changes.push((Cow::Borrowed(key), change));
         Ok(())
     }
 
@@ -268,9 +340,13 @@ impl<'a> Planner<'_, 'a> {
         Ok(id)
     }
 
+    /// What becomes of a key as far as it is planned; `None`: nothing.
     fn planned(&self, key: &[u8]) -> Option<&Change<'a>> {
-        let place = (*self.places.get(key)?)?;
-        Some(&self.changes[place].1)
+        match self.written.fate(key) {
+            Fate::Untouched => None,
+            Fate::Put(place) => Some(&self.changes[place].1),
+            Fate::Gone => Some(&Change::Delete),
+        }
     }
 
     fn current(&self, key: &[u8]) -> Option<Current<'_>> {

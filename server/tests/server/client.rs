@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use raftkv_client::{
-    Check, Client, Error, ErrorCode, LeaseId, OpResult, Operation, Relation, Revision, Transaction, Writes,
+    Check, Client, Error, ErrorCode, KeySpan, LeaseId, OpResult, Operation, Relation, Revision, Shape,
+    Target, Transaction, Writes,
 };
 
-use crate::rig::{Cluster, PATIENCE};
+use crate::rig::{Cluster, PATIENCE, get};
 
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -175,4 +176,64 @@ fn increments_are_applied_once_each_though_nodes_stop_under_them() {
     assert!(sums.into_iter().eq(1..=count));
     assert_eq!(last, count.to_string());
     assert!(count > 3 * TASKS, "{count}");
+}
+
+#[test]
+fn ranges_go_with_one_transaction_also_over_a_restart() {
+    let mut cluster = Cluster::of(3);
+    run(async {
+        let client = client(&cluster);
+        for number in 0..20 {
+            client.set(format!("job/{number:02}"), "idle").await.expect("set");
+        }
+        let jobs = || Target::prefix("job/");
+        let busy = Transaction::new()
+            .when([Check::value(jobs(), Relation::Equal, "idle")])
+            .then([
+                Operation::get(jobs()).shape(Shape::KeysOnly).limit(3),
+                Operation::delete(KeySpan {
+                    from: "job/".into(),
+                    to: Some("job/05".into()),
+                })
+                .with_previous(),
+                Operation::get(jobs()).shape(Shape::CountOnly),
+            ]);
+        let done = client.transact(busy).await.expect("applied");
+        assert!(done.succeeded());
+        assert_eq!(done.read(0).len(), 3);
+        match &done.results[1] {
+            OpResult::Deleted { count: 5, previous } => assert_eq!(previous[4].key, "job/04"),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(done.results[2], OpResult::Got { count: 15, .. }));
+
+        let deleted = client
+            .delete_prefix("job/1")
+            .with_previous()
+            .await
+            .expect("applied");
+        assert_eq!((deleted.count, deleted.previous.len()), (10, 10));
+        assert_eq!(deleted.revision, Revision(done.revision.0 + 1));
+        let nothing = client
+            .delete_range(KeySpan::prefix(b"none"))
+            .await
+            .expect("applied");
+        assert_eq!((nothing.count, nothing.revision), (0, deleted.revision));
+
+        let twice = Transaction::new().then([Operation::delete(jobs()), Operation::put("job/00", "again")]);
+        match client.transact(twice).await {
+            Err(Error::Rejected(failure)) => assert_eq!(failure.code, ErrorCode::BadRequest),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(client.prefix("job/").count().await.expect("read"), 5);
+    });
+    // The log is applied again, over ranges too.
+    let native = cluster.node(0).native_address();
+    cluster.stop(0);
+    cluster.restart(0, native);
+    cluster.wait_ready();
+    assert_eq!(
+        get(&cluster.url(0, "/v1/kv?prefix=job/&count_only&consistency=stale")).json["count"],
+        5
+    );
 }

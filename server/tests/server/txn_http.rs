@@ -147,3 +147,144 @@ fn a_write_is_applied_once_under_its_name() {
     assert_eq!(cluster.get(0, "n").json["value"], "2");
     assert_eq!(cluster.get(0, "m").status, 404);
 }
+
+fn count(cluster: &Cluster, k: usize, prefix: &str) -> Value {
+    get(&cluster.url(k, &format!("/v1/kv?prefix={prefix}&count_only"))).json["count"].clone()
+}
+
+#[test]
+fn ranges_are_compared_read_and_deleted_in_one_transaction() {
+    let cluster = Cluster::of(3);
+    cluster.wait_ready();
+    for key in ["job/1", "job/2", "job/3", "jobs", "k"] {
+        assert_eq!(cluster.set(0, key, "idle").status, 200);
+    }
+    let clear = json!({
+        "compare": [{"prefix": "job/", "value": "idle"}, {"from": "x", "exists": false}],
+        "then": [
+            {"put": {"key": "cleared", "value": "yes"}},
+            {"get": {"prefix": "job", "keys_only": true, "limit": 2}},
+            {"delete": {"from": "job/", "to": "job/3", "previous": true}},
+            {"txn": {
+                "compare": [{"prefix": "job/", "version": 1}],
+                "then": [{"delete": {"prefix": "job/"}}],
+            }},
+            {"get": {"prefix": "job", "count_only": true}},
+        ],
+        "else": [{"get": {"prefix": ""}}],
+    });
+    let done = txn(&cluster, &clear);
+    assert_eq!(done["succeeded"], true, "{done}");
+    let results = &done["results"];
+    let shown = results[1]["get"]["kvs"].as_array().expect("a list");
+    assert_eq!(
+        (shown.len(), &shown[0]["key"], &shown[0]["value"]),
+        (2, &json!("job/1"), &Value::Null)
+    );
+    assert_eq!(results[1]["get"]["count"], 4, "whatever the limit");
+    let deleted = &results[2]["delete"];
+    assert_eq!(
+        (&deleted["deleted"], &deleted["previous"][1]["key"]),
+        (&json!(2), &json!("job/2"))
+    );
+    assert_eq!(results[3]["txn"]["results"][0]["delete"]["deleted"], 1);
+    assert_eq!(
+        results[4]["get"]["count"], 1,
+        "it sees what was deleted before it"
+    );
+    assert_eq!(cluster.get(1, "cleared").json["revision"], done["revision"]);
+
+    // Nothing is left to compare: as a key that is not there, which has no value.
+    let again = txn(&cluster, &clear);
+    assert_eq!(again["succeeded"], false);
+    assert_eq!(again["results"][0]["get"]["count"], 3);
+
+    for (body, expected) in [
+        (
+            json!({"then": [{"put": {"key": "job/9", "value": ""}}, {"delete": {"prefix": "job/"}}]}),
+            "at most once",
+        ),
+        (
+            json!({"then": [{"delete": {"prefix": "job/"}}, {"increment": {"key": "job/9"}}]}),
+            "at most once",
+        ),
+        (
+            json!({"then": [{"delete": {"from": "a", "prefix": "b"}}]}),
+            "say which keys",
+        ),
+        (
+            json!({"compare": [{"prefix": "a"}]}),
+            "what is compared is missing",
+        ),
+        (
+            json!({"then": [{"get": {"prefix": "a", "keys_only": true, "count_only": true}}]}),
+            "exclude each other",
+        ),
+    ] {
+        let refused = post(&cluster.url(2, "/v1/txn"), &body.to_string());
+        assert_eq!(
+            (refused.status, &refused.json["code"]),
+            (400, &json!("bad_request"))
+        );
+        let error = refused.json["error"].as_str().expect("a sentence");
+        assert!(error.contains(expected), "{body}: {error}");
+    }
+    assert_eq!(count(&cluster, 0, ""), 3, "what was refused changed nothing");
+}
+
+#[test]
+fn a_prefix_is_deleted_at_once_as_far_as_a_transaction_goes() {
+    let cluster = Cluster::of(3);
+    cluster.wait_ready();
+    // In two steps: one transaction puts at most so many keys.
+    for half in 0..2 {
+        let puts: Vec<Value> = (0..5_001)
+            .map(|number| json!({"put": {"key": format!("p/{half}/{number:04}"), "value": "v"}}))
+            .collect();
+        txn(&cluster, &json!({ "then": puts }));
+    }
+    let url = |k, path: &str| cluster.url(k, path);
+    let refused = delete(&url(1, "/v1/kv/p/?prefix"));
+    assert_eq!(
+        (refused.status, &refused.json["code"]),
+        (413, &json!("too_large")),
+        "{}",
+        refused.json
+    );
+    assert_eq!(count(&cluster, 0, "p/"), 10_002);
+
+    let half = delete(&url(1, "/v1/kv/p/0/?prefix"));
+    assert_eq!(
+        (half.status, &half.json["deleted"]),
+        (200, &json!(5_001)),
+        "{}",
+        half.json
+    );
+    let some = delete(&url(2, "/v1/kv?from=p/1/4990&to=p/1/4992&previous"));
+    assert_eq!(some.json["deleted"], 2, "{}", some.json);
+    assert_eq!(some.json["previous"][1]["key"], "p/1/4991");
+    assert_eq!(
+        some.json["revision"].as_u64(),
+        half.json["revision"].as_u64().map(|before| before + 1)
+    );
+    let rest = delete(&url(0, "/v1/kv?prefix=p/"));
+    assert_eq!(rest.json["deleted"], 4_999, "{}", rest.json);
+    let nothing = delete(&url(0, "/v1/kv?prefix=p/"));
+    assert_eq!(
+        (&nothing.json["deleted"], &nothing.json["revision"]),
+        (&json!(0), &rest.json["revision"])
+    );
+    for k in 0..3 {
+        assert_eq!(count(&cluster, k, ""), 0);
+    }
+
+    for (path, expected) in [
+        ("/v1/kv/p/?prefix&limit=5", "\"limit\" is not known here"),
+        ("/v1/kv?prefix=a&to=b", "exclude each other"),
+    ] {
+        let refused = delete(&url(0, path));
+        assert_eq!(refused.status, 400, "{path}");
+        let error = refused.json["error"].as_str().expect("a sentence");
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+}

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use raftkv_client::{
-    Client, Error, ErrorCode, EventFilter, KeySpan, Revision, Watch, WatchEvent, WatchItem, WhenSlow,
+    Client, Error, ErrorCode, EventFilter, KeySpan, Operation, Revision, Transaction, Watch, WatchEvent,
+    WatchItem, WhenSlow,
 };
 
 use crate::rig::{Cluster, PATIENCE};
@@ -245,6 +246,55 @@ fn many_watches_of_one_connection_go_on_however_much_it_has_passed_on() {
         }
         for watch in watching {
             watch.await.expect("told everything");
+        }
+    });
+}
+
+#[test]
+fn a_watch_tells_a_transaction_in_its_order_and_at_one_revision() {
+    let cluster = Cluster::single();
+    cluster.wait_ready();
+    block_on(async {
+        let client = client(&cluster);
+        for key in ["p/b", "p/a", "p/c"] {
+            client.set(key, "old").await.expect("set");
+        }
+        let mut watch = client
+            .watch(KeySpan::all())
+            .from_revision(Revision(5))
+            .with_previous()
+            .stream();
+        let txn = Transaction::new().then([
+            Operation::put("z", "first"),
+            Operation::delete(KeySpan::prefix(b"p/")),
+            Operation::put("a", "last"),
+        ]);
+        let done = client.transact(txn).await.expect("applied");
+        client.set("behind", "it").await.expect("set");
+        let mut told = Vec::new();
+        for _ in 0..6 {
+            match next(&mut watch).await.expect("a change") {
+                WatchItem::Change(event) => told.push((event.key().clone(), event.revision())),
+                other => panic!("expected a change, got {other:?}"),
+            }
+        }
+        let at = |key: &'static str, revision| (key.into(), revision);
+        let behind = Revision(done.revision.0 + 1);
+        let expected = ["z", "p/a", "p/b", "p/c", "a"].map(|key| at(key, done.revision));
+        assert_eq!(told[..5], expected);
+        assert_eq!(told[5], at("behind", behind));
+
+        // The same from history, with what was there before.
+        let mut watch = client
+            .watch(KeySpan::prefix(b"p/"))
+            .from_revision(done.revision)
+            .with_previous()
+            .stream();
+        for key in ["p/a", "p/b", "p/c"] {
+            assert_eq!(
+                change(&mut watch).await,
+                (key.to_owned(), None, Some("old".to_owned()))
+            );
         }
     });
 }

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_or_is_not_complete_is_refused() {
-        let wrong: [&[&str]; 33] = [
+        let wrong: [&[&str]; 38] = [
             &["increment", "k", "much"],
             &["lock", "l"],
             &["lock", "l", "command"],
@@ -214,7 +214,12 @@ mod tests {
             &["set", "k", "v", "--file", "f"],
             &["set", "k", "v", "--if-absent", "--if-revision", "3"],
             &["set", "k", "v", "--if-revision", "three"],
+            &["delete"],
             &["delete", "k", "--ttl", "2s"],
+            &["delete", "k", "--prefix", "k"],
+            &["delete", "k", "--to", "l"],
+            &["delete", "--prefix", "k", "--from", "k"],
+            &["delete", "--prefix", "k", "--if-revision", "3"],
             &["frobnicate"],
         ];
         for line in wrong {

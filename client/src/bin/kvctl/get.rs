@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 
-use bytes::Bytes;
 use clap::{ArgGroup, Args};
-use raftkv_client::{KeySpan, Order, Range, Revision, Shape};
+use raftkv_client::{Order, Range, Revision, Shape};
 
 use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
 use crate::output::{self, Printed, Reader};
+use crate::span::span;
 use crate::table::Table;
 
 /// Reads a key: prints its value and a newline. With --prefix, --from or --to it lists: a line per key, a tab before its value
@@ -80,7 +80,7 @@ impl Get {
     }
 
     async fn list(&self, options: &Options) -> Result<Outcome, Trouble> {
-        let span = self.span()?;
+        let span = span(self.prefix.as_ref(), self.from.as_ref(), self.to.as_ref())?;
         let client = options.client()?;
         let range = client.range(span).consistency(options.consistency.into());
         let range = self.described(range);
@@ -143,22 +143,6 @@ impl Get {
         match self.keys_only {
             true => Shape::KeysOnly,
             false => Shape::Records,
-        }
-    }
-
-    fn span(&self) -> Result<KeySpan, Trouble> {
-        if let Some(prefix) = &self.prefix {
-            return Ok(KeySpan::prefix(&output::argument_bytes(prefix)));
-        }
-        let bytes = |typed: &OsString| output::argument_bytes(typed);
-        let (from, to) = (self.from.as_ref().map(bytes), self.to.as_ref().map(bytes));
-        let span = KeySpan {
-            from: from.unwrap_or_else(Bytes::new),
-            to,
-        };
-        match span.is_empty() {
-            true => Err(Trouble::NothingBetween),
-            false => Ok(span),
         }
     }
 }

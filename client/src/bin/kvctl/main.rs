@@ -17,6 +17,7 @@ mod outcome;
 mod output;
 mod running;
 mod set;
+mod span;
 mod status;
 mod table;
 mod txn;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use raftkv_client::{Deleted, KeyValue, Record, Revision, Shape, WatchEvent};
+use raftkv_client::{Deleted, DeletedRange, KeyValue, Record, Revision, Shape, WatchEvent};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
@@ -264,6 +264,19 @@ pub(crate) fn deleted(format: Format, key: &[u8], deleted: Deleted) -> Vec<u8> {
             object.insert("revision".to_owned(), deleted.revision.0.into());
             document(&Value::Object(object))
         }
+    }
+}
+
+/// How many keys of a range were deleted.
+pub(crate) fn deleted_range(format: Format, deleted: &DeletedRange) -> Vec<u8> {
+    let DeletedRange { count, revision, .. } = deleted;
+    match format {
+        Format::Text | Format::Table => match count {
+            0 => Vec::new(),
+            1 => format!("deleted 1 key, revision {revision}\n").into_bytes(),
+            _ => format!("deleted {count} keys, revision {revision}\n").into_bytes(),
+        },
+        Format::Json => document(&json!({ "deleted": count, "revision": revision.0 })),
     }
 }
 

@@ -20,8 +20,8 @@ use crate::store::base::{Base, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
 use crate::store::snapshot::{Position, Received, Receiver, Source, Taken};
 use crate::store::{
-    BaseRecords, Companions, Frozen, PageJob, PageReader, StoreConfig, StoreNumber, companions_in, drain,
-    record_in, tables_in,
+    BaseRecords, Companions, Frozen, PageJob, PageReader, RangesWanted, StoreConfig, StoreNumber,
+    companions_in, drain, tables_in,
 };
 
 /// What a node's disk keeps over a restart.
@@ -92,18 +92,8 @@ impl Disk {
         (base != before).then_some(base)
     }
 
-    fn look_up(&self, keys: Vec<Bytes>) -> BaseRecords {
-        let view = self.base.view().unwrap();
-        let record = |key: Bytes| {
-            let record = record_in(&view, &key).unwrap();
-            (key, record)
-        };
-        BaseRecords {
-            through: companions_in(&view)
-                .unwrap()
-                .map(|companions| companions.generation),
-            records: keys.into_iter().map(record).collect(),
-        }
+    fn look_up(&self, keys: &[Bytes], ranges: Option<Box<RangesWanted>>) -> BaseRecords {
+        BaseRecords::read(&self.base.view().unwrap(), keys, ranges).unwrap()
     }
 
     fn drain(&self, frozen: &Frozen) {
@@ -796,8 +786,8 @@ impl Cluster {
     fn carry_out_for_store(&mut self, machine: usize, effect: Effect) {
         let disk = &mut self.machines[machine].disk;
         let event = match effect {
-            Effect::Lookup { lookup, keys } => {
-                let found = disk.look_up(keys);
+            Effect::Lookup { lookup, keys, ranges } => {
+                let found = disk.look_up(&keys, ranges);
                 self.lookups += 1;
                 Event::LookedUp { lookup, found }
             }

@@ -15,4 +15,5 @@ mod sources;
 mod tenure;
 mod translate;
 mod ttl;
+mod txn_ranges;
 mod writes;

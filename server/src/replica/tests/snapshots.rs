@@ -16,7 +16,7 @@ fn ready(seed: u64) -> Cluster {
     cluster
 }
 
-fn installs(cluster: &Cluster, machine: usize) -> usize {
+pub(super) fn installs(cluster: &Cluster, machine: usize) -> usize {
     let is_install = |(at, notice): &&(usize, Notice)| {
         *at == machine && matches!(notice, Notice::SnapshotInstalled { .. })
     };
@@ -28,7 +28,7 @@ fn follower(cluster: &Cluster) -> usize {
     (0..3).find(|machine| *machine != leader).expect("three nodes")
 }
 
-fn hashes_agree(cluster: &Cluster) -> bool {
+pub(super) fn hashes_agree(cluster: &Cluster) -> bool {
     let of = |machine: usize| {
         let store = cluster.node(machine).store().expect("formed");
         (store.applied(), store.state_hash())

@@ -8,7 +8,7 @@ use raftkv_protocol::{
 };
 
 use super::rig::{Applier, put};
-use super::world::{DAY_MS, KEYS, OpSpec, TestSpec, Told, TxnSpec, VALUES, World};
+use super::world::{DAY_MS, ENDS, KEYS, KeysSpec, OpSpec, TestSpec, Told, TxnSpec, VALUES, World};
 use crate::store::Outcome;
 use crate::store::history::{Direction, KeyRange, Past};
 
@@ -66,6 +66,14 @@ fn test() -> impl Strategy<Value = TestSpec> {
     ]
 }
 
+fn keys() -> impl Strategy<Value = KeysSpec> {
+    prop_oneof![
+        3 => (0..KEYS.len()).prop_map(KeysSpec::One),
+        2 => (0..ENDS.len(), proptest::option::of(0..ENDS.len()))
+            .prop_map(|(from, to)| KeysSpec::Range(from, to)),
+    ]
+}
+
 fn op() -> impl Strategy<Value = OpSpec> {
     let key = || 0..KEYS.len();
     let previous = || prop_oneof![Just(Previous::Unwanted), Just(Previous::Wanted)];
@@ -84,15 +92,15 @@ fn op() -> impl Strategy<Value = OpSpec> {
         4 => (key(), 0..VALUES.len(), lifetime, previous())
             .prop_map(|(key, value, lifetime, previous)| OpSpec::Put(key, value, lifetime, previous)),
         2 => (key(), -5..5_i64).prop_map(|(key, by)| OpSpec::Increment(key, by)),
-        2 => (key(), previous()).prop_map(|(key, previous)| OpSpec::Delete(key, previous)),
-        3 => (key(), shape, proptest::option::weighted(0.2, 0..2_u32))
-            .prop_map(|(key, shape, limit)| OpSpec::Get(key, shape, limit)),
+        2 => (keys(), previous()).prop_map(|(keys, previous)| OpSpec::Delete(keys, previous)),
+        3 => (keys(), shape, proptest::option::weighted(0.2, 0..3_u32))
+            .prop_map(|(keys, shape, limit)| OpSpec::Get(keys, shape, limit)),
     ]
 }
 
 fn txn() -> impl Strategy<Value = TxnSpec> {
     fn of(op: impl Strategy<Value = OpSpec> + Clone) -> impl Strategy<Value = TxnSpec> {
-        let compare = proptest::collection::vec((0..KEYS.len(), test()), 0..3);
+        let compare = proptest::collection::vec((keys(), test()), 0..3);
         let ops = proptest::collection::vec(op, 0..4);
         (compare, ops.clone(), ops).prop_map(|(compare, then, otherwise)| TxnSpec {
             compare,

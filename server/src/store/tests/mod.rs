@@ -3,6 +3,7 @@
 mod commands;
 mod model;
 mod pages;
+mod ranges;
 pub(super) mod rig;
 mod rules;
 mod world;

@@ -13,7 +13,7 @@ use crate::store::history::History;
 use crate::store::snapshot::Source;
 use crate::store::{
     Applied, BaseRecords, Frozen, GenerationNumber, Looked, Outcome, State, Store, StoreConfig, StoreNumber,
-    companions_in, drain, record_in, tables_in,
+    companions_in, drain, tables_in,
 };
 
 /// Applies commands one after the other, at log times in milliseconds.
@@ -103,11 +103,13 @@ impl<B: Base> Applier<B> {
             entry.stamp.first_unacknowledged = once.first_unacknowledged;
         }
         self.log.push(entry.clone());
-        self.apply_entry(&entry)
+        self.apply_first(&[entry])
     }
 
-    /// Looks up what the entry waits for, as often as it takes.
-    fn apply_entry(&mut self, entry: &Entry) -> Option<Outcome> {
+    /// Applies the first of the entries that wait: looks up what it waits for, as often as it takes, and what is known to be
+    /// needed by those behind it.
+    pub(in crate::store) fn apply_first(&mut self, waiting: &[Entry]) -> Option<Outcome> {
+        let entry = &waiting[0];
         for _ in 0..10 {
             let hash = self.store.state_hash();
             match self.store.apply(entry) {
@@ -123,27 +125,19 @@ impl<B: Base> Applier<B> {
                         hash,
                         "an entry that waits changes nothing"
                     );
-                    let missing = self.store.missing(std::iter::once(entry));
-                    assert!(!missing.keys.is_empty(), "an entry that waits lacks a record");
-                    let found = self.ask_base(missing.keys.into_iter());
-                    self.store.gathered(missing.through.expect("one entry"), found);
+                    let missing = self.store.missing(waiting.iter());
+                    assert!(
+                        !missing.is_empty(),
+                        "an entry that waits lacks a record or a range"
+                    );
+                    let keys: Vec<Bytes> = missing.keys.into_iter().collect();
+                    let found = BaseRecords::read(&self.base.view().unwrap(), &keys, missing.ranges).unwrap();
+                    self.store
+                        .gathered(missing.through.expect("an entry waits"), found);
                 }
             }
         }
         panic!("{entry:?} waits for ever")
-    }
-
-    fn ask_base(&self, keys: impl Iterator<Item = Bytes>) -> BaseRecords {
-        let view = self.base.view().unwrap();
-        BaseRecords {
-            through: self.store.drained(),
-            records: keys
-                .map(|key| {
-                    let record = record_in(&view, &key).unwrap();
-                    (key, record)
-                })
-                .collect(),
-        }
     }
 
     pub(in crate::store) fn put(
@@ -178,7 +172,8 @@ impl<B: Base> Applier<B> {
 
     pub(in crate::store) fn look_up(&mut self, key: &[u8]) {
         if self.store.look(key) == Looked::Unknown {
-            let found = self.ask_base(std::iter::once(Bytes::copy_from_slice(key)));
+            let asked = [Bytes::copy_from_slice(key)];
+            let found = BaseRecords::read(&self.base.view().unwrap(), &asked, None).unwrap();
             let expected = self.get(key);
             let records = self.store.looked_up(found).expect("nothing drained meanwhile");
             assert_eq!(records, [(Bytes::copy_from_slice(key), expected)]);
@@ -203,10 +198,10 @@ impl<B: Base> Applier<B> {
             }
         };
         self.store = store;
-        for entry in self.log.clone() {
-            if entry.id.index >= from {
-                self.apply_entry(&entry);
-            }
+        let log = self.log.clone();
+        let behind = log.partition_point(|entry| entry.id.index < from);
+        for at in behind..log.len() {
+            self.apply_first(&log[at..]);
         }
     }
 

@@ -9,6 +9,8 @@ use raftkv_protocol::{
 };
 
 pub(super) const KEYS: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
+/// Ends of ranges: at keys, between them, and beyond.
+pub(super) const ENDS: [&[u8]; 6] = [b"", b"a", b"b", b"bb", b"d", b"f"];
 pub(super) const DAY_MS: u64 = 24 * 3600 * 1000;
 pub(super) const VALUES: [&[u8]; 5] = [b"", b"7", b"-3", b"word", b"9223372036854775807"];
 
@@ -52,9 +54,16 @@ pub(super) struct Held {
 /// A transaction as it is drawn; keys and values by their places.
 #[derive(Clone, Debug)]
 pub(super) struct TxnSpec {
-    pub(super) compare: Vec<(usize, TestSpec)>,
+    pub(super) compare: Vec<(KeysSpec, TestSpec)>,
     pub(super) then: Vec<OpSpec>,
     pub(super) otherwise: Vec<OpSpec>,
+}
+
+/// A key, or a range between two ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KeysSpec {
+    One(usize),
+    Range(usize, Option<usize>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +81,8 @@ pub(super) enum TestSpec {
 pub(super) enum OpSpec {
     Put(usize, usize, Lifetime, Previous),
     Increment(usize, i64),
-    Delete(usize, Previous),
-    Get(usize, Shape, Option<u32>),
+    Delete(KeysSpec, Previous),
+    Get(KeysSpec, Shape, Option<u32>),
     Txn(TxnSpec),
 }
 
@@ -87,8 +96,8 @@ impl TxnSpec {
             ops.iter().map(nested).collect()
         };
         let (in_then, in_otherwise) = (nested(&self.then), nested(&self.otherwise));
-        let compare = self.compare.iter().map(|(key, test)| Compare {
-            keys: Keys::One(KEYS[*key]),
+        let compare = self.compare.iter().map(|(keys, test)| Compare {
+            keys: keys.plain(),
             test: test.plain(),
         });
         fn plain<'a>((op, nested): (&OpSpec, &'a Bytes)) -> Op<'a> {
@@ -100,6 +109,29 @@ impl TxnSpec {
             otherwise: self.otherwise.iter().zip(&in_otherwise).map(plain).collect(),
         };
         txn.encode()
+    }
+}
+
+impl KeysSpec {
+    fn plain(self) -> Keys<'static> {
+        match self {
+            KeysSpec::One(key) => Keys::One(KEYS[key]),
+            KeysSpec::Range(from, to) => Keys::Range {
+                from: ENDS[from],
+                to: to.map(|to| ENDS[to]),
+            },
+        }
+    }
+
+    fn holds(self, key: usize) -> bool {
+        match self {
+            KeysSpec::One(one) => one == key,
+            KeysSpec::Range(from, to) => ENDS[from] <= KEYS[key] && to.is_none_or(|to| KEYS[key] < ENDS[to]),
+        }
+    }
+
+    fn all(self) -> impl Iterator<Item = usize> {
+        (0..KEYS.len()).filter(move |key| self.holds(*key))
     }
 }
 
@@ -127,12 +159,12 @@ impl OpSpec {
                 previous,
             },
             OpSpec::Increment(key, by) => Op::Increment { key: KEYS[key], by },
-            OpSpec::Delete(key, previous) => Op::Delete {
-                keys: Keys::One(KEYS[key]),
+            OpSpec::Delete(keys, previous) => Op::Delete {
+                keys: keys.plain(),
                 previous,
             },
-            OpSpec::Get(key, shape, limit) => Op::Get {
-                keys: Keys::One(KEYS[key]),
+            OpSpec::Get(keys, shape, limit) => Op::Get {
+                keys: keys.plain(),
                 shape,
                 limit,
             },
@@ -156,7 +188,9 @@ impl Held {
 /// One transaction that is under way.
 struct Run {
     world: World,
-    written: BTreeSet<usize>,
+    put: BTreeSet<usize>,
+    deleted_by_name: BTreeSet<usize>,
+    deleted_ranges: Vec<KeysSpec>,
     is_changed: bool,
 }
 
@@ -294,7 +328,9 @@ impl World {
     pub(super) fn transact(&mut self, spec: &TxnSpec) -> Result<TxnResult, ErrorCode> {
         let mut run = Run {
             world: self.clone(),
-            written: BTreeSet::new(),
+            put: BTreeSet::new(),
+            deleted_by_name: BTreeSet::new(),
+            deleted_ranges: Vec::new(),
             is_changed: false,
         };
         run.world.changes += 1;
@@ -331,8 +367,16 @@ impl World {
         })
     }
 
-    fn passes(&self, (key, test): (usize, TestSpec)) -> bool {
-        let held = self.keys.get(KEYS[key]);
+    /// On a range: for each key that is there; where none is, as for one that is not.
+    fn passes(&self, (keys, test): (KeysSpec, TestSpec)) -> bool {
+        let held: Vec<_> = keys.all().filter_map(|key| self.keys.get(KEYS[key])).collect();
+        match held.is_empty() {
+            true => Self::is_passed(None, test),
+            false => held.into_iter().all(|held| Self::is_passed(Some(held), test)),
+        }
+    }
+
+    fn is_passed(held: Option<&Held>, test: TestSpec) -> bool {
         let is = |relation, left: u64, right: u64| match relation {
             Relation::Equal => left == right,
             Relation::NotEqual => left != right,
@@ -377,10 +421,26 @@ impl Run {
         Ok((branch, results))
     }
 
-    fn writes(&mut self, key: usize) -> Result<(), ErrorCode> {
-        match self.written.insert(key) {
+    fn puts(&mut self, key: usize) -> Result<(), ErrorCode> {
+        let is_deleted =
+            self.deleted_by_name.contains(&key) || self.deleted_ranges.iter().any(|keys| keys.holds(key));
+        match !is_deleted && self.put.insert(key) {
             true => Ok(()),
             false => Err(ErrorCode::BadRequest),
+        }
+    }
+
+    fn deletes(&mut self, keys: KeysSpec) -> Result<(), ErrorCode> {
+        let is_twice = match keys {
+            KeysSpec::One(key) => !self.deleted_by_name.insert(key),
+            KeysSpec::Range(..) => {
+                self.deleted_ranges.push(keys);
+                false
+            }
+        };
+        match is_twice || keys.all().any(|key| self.put.contains(&key)) {
+            true => Err(ErrorCode::BadRequest),
+            false => Ok(()),
         }
     }
 
@@ -396,7 +456,7 @@ impl Run {
                     Lifetime::Kept => old.map_or((None, None), |old| (old.expires_ms, old.lease)),
                 };
                 let previous = (previous == Previous::Wanted).then(|| self.world.key_value(key));
-                self.writes(key)?;
+                self.puts(key)?;
                 self.world.set(key, VALUES[value], expires_ms, lease);
                 self.is_changed = true;
                 Ok(OpResult::Put {
@@ -414,28 +474,36 @@ impl Run {
                 };
                 let sum = i128::from(number) + i128::from(by);
                 let value = i64::try_from(sum).map_err(|_| ErrorCode::NotANumber)?;
-                self.writes(key)?;
+                self.puts(key)?;
                 let (expires_ms, lease) = old.map_or((None, None), |old| (old.expires_ms, old.lease));
                 self.world
                     .set(key, value.to_string().as_bytes(), expires_ms, lease);
                 self.is_changed = true;
                 Ok(OpResult::Incremented { value })
             }
-            OpSpec::Delete(key, previous) => {
-                let old = self.world.key_value(key);
-                self.writes(key)?;
-                self.world.keys.remove(KEYS[key]);
-                self.is_changed |= old.is_some();
+            OpSpec::Delete(keys, previous) => {
+                let old: Vec<_> = keys.all().filter_map(|key| self.world.key_value(key)).collect();
+                self.deletes(keys)?;
+                for key in keys.all() {
+                    self.world.keys.remove(KEYS[key]);
+                }
+                self.is_changed |= !old.is_empty();
                 Ok(OpResult::Deleted {
-                    count: u64::from(old.is_some()),
-                    previous: old.filter(|_| previous == Previous::Wanted).into_iter().collect(),
+                    count: old.len() as u64,
+                    previous: match previous {
+                        Previous::Wanted => old,
+                        Previous::Unwanted => Vec::new(),
+                    },
                 })
             }
-            OpSpec::Get(key, shape, limit) => {
-                let found = self.world.key_value(key);
-                let count = u64::from(found.is_some());
-                let shown = found.filter(|_| shape != Shape::CountOnly && limit != Some(0));
-                let kvs = shown.into_iter().map(|mut kv| {
+            OpSpec::Get(keys, shape, limit) => {
+                let found: Vec<_> = keys.all().filter_map(|key| self.world.key_value(key)).collect();
+                let count = found.len() as u64;
+                let shown = match shape {
+                    Shape::CountOnly => 0,
+                    Shape::Records | Shape::KeysOnly => limit.map_or(found.len(), |limit| limit as usize),
+                };
+                let kvs = found.into_iter().take(shown).map(|mut kv| {
                     if shape == Shape::KeysOnly {
                         kv.record.value = Bytes::new();
                     }

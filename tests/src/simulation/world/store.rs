@@ -8,12 +8,12 @@ use raftkv_protocol::Revision;
 use raftkv_raft::{EntryId, Index};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::replica::{Effect, Event, LookupNumber, RestoredState};
-use raftkv_server::store::base::{Base, TwinBase};
+use raftkv_server::store::base::Base;
 use raftkv_server::store::history::History;
 use raftkv_server::store::snapshot::remove_history_of;
 use raftkv_server::store::{
-    BaseRecords, Frozen, GenerationNumber, StoreError, StoreNumber, companions_in, current_store, drain,
-    record_in, tables_in,
+    BaseRecords, Frozen, GenerationNumber, RangesWanted, StoreError, StoreNumber, companions_in,
+    current_store, drain, tables_in,
 };
 
 use super::machine::{Machine, Process};
@@ -44,7 +44,7 @@ pub(super) enum StoreStep {
     Trim(Revision),
     Cut(Index),
     LogCut(EntryId),
-    LookUp(LookupNumber, Vec<Bytes>),
+    LookUp(LookupNumber, Vec<Bytes>, Option<Box<RangesWanted>>),
     LookedUp(LookupNumber, BaseRecords),
     Measure,
     Scan(Scan),
@@ -63,7 +63,7 @@ impl StoreStep {
             StoreStep::Trim(revision) => [6, revision.0],
             StoreStep::Cut(index) => [7, index.get()],
             StoreStep::LogCut(base) => [8, base.index.get()],
-            StoreStep::LookUp(lookup, _) => [9, lookup.0],
+            StoreStep::LookUp(lookup, ..) => [9, lookup.0],
             StoreStep::LookedUp(lookup, found) => [10, lookup.0 << 32 | found.records.len() as u64],
             StoreStep::Measure => [11, 0],
             StoreStep::Scan(scan) => [12, scan.word()],
@@ -97,15 +97,6 @@ pub(super) fn restored_store(machine: &mut Machine) -> Result<FoundStore, StoreE
         number,
         history,
         state,
-    })
-}
-
-fn look_up(base: &TwinBase, keys: Vec<Bytes>) -> Result<BaseRecords, StoreError> {
-    let view = base.view()?;
-    let record = |key: Bytes| record_in(&view, &key).map(|record| (key, record));
-    Ok(BaseRecords {
-        through: companions_in(&view)?.map(|companions| companions.generation),
-        records: keys.into_iter().map(record).collect::<Result<_, _>>()?,
     })
 }
 
@@ -164,7 +155,9 @@ impl World {
                 }
                 (EVENTS_WAIT_US, StoreStep::WriteEvents)
             }
-            Effect::Lookup { lookup, keys } => (plan.lookup_us / 2, StoreStep::LookUp(lookup, keys)),
+            Effect::Lookup { lookup, keys, ranges } => {
+                (plan.lookup_us / 2, StoreStep::LookUp(lookup, keys, ranges))
+            }
             Effect::ReadPage { store, job } => (
                 plan.lookup_us / 2,
                 StoreStep::Page(PageStep::GetsState { store, job }),
@@ -208,8 +201,9 @@ impl World {
                 self.cut_log(id);
             }
             StoreStep::LogCut(base) => self.handle(id, Event::LogCut { base }),
-            StoreStep::LookUp(lookup, keys) => {
-                let found = look_up(&self.machines[id.slot].base, keys);
+            StoreStep::LookUp(lookup, keys, ranges) => {
+                let view = self.machines[id.slot].base.view();
+                let found = view.and_then(|view| BaseRecords::read(&view, &keys, ranges));
                 let Some(found) = self.survives(id, found) else {
                     return;
                 };
