@@ -8,6 +8,7 @@ mod machine;
 mod operators;
 mod pages;
 mod ranges;
+mod requests;
 mod scans;
 mod settle;
 mod snapshots;
