@@ -44,6 +44,14 @@ struct Version1 {
 }
 
 impl Remembered {
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        self.kept.outcome()
+    }
+
     fn encode(&self) -> Bytes {
         let version_1 = Version1 {
             key: self.key.clone(),

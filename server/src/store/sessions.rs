@@ -87,6 +87,13 @@ impl Session {
         Ok(session)
     }
 
+    /// What its unacknowledged writes came to, by sequence.
+    pub(super) fn outcomes(&self) -> BTreeMap<u64, Outcome> {
+        let numbered = (self.first_unacknowledged..).zip(&self.outcomes);
+        let applied = numbered.filter_map(|(sequence, kept)| Some((sequence, kept.as_ref()?.outcome())));
+        applied.collect()
+    }
+
     fn new(ttl_ms: u64, deadline_us: u64) -> Session {
         Session {
             ttl_ms,

@@ -50,6 +50,7 @@ mod shrink;
 pub mod speed;
 mod swarm;
 pub mod sweep;
+mod tenants;
 mod trace;
 mod world;
 
@@ -61,3 +62,4 @@ pub use run::{Options, Outcome, Statistics, run};
 pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};
 pub use search::{Found, search};
 pub use shrink::shrink;
+pub use tenants::{Call, TenantPlan};

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use raftkv_protocol::{Record, Revision};
+use raftkv_protocol::{LeaseId, Record, Revision};
 use raftkv_raft::{EntryId, Index};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::store::base::{Base, TwinBase, TwinView};
@@ -15,6 +15,24 @@ use raftkv_server::store::{
 };
 
 use super::Observer;
+use super::model::Outcome;
+
+/// An outcome without the words for people.
+fn told(outcome: raftkv_server::store::Outcome) -> Outcome {
+    outcome.map_err(|failure| failure.code)
+}
+
+fn are_same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: impl Iterator<Item = T>,
+    expected: impl Iterator<Item = T>,
+) -> Result<(), String> {
+    let (found, expected): (Vec<T>, Vec<T>) = (found.collect(), expected.collect());
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("the base holds {what} {found:?}, the log says {expected:?}")),
+    }
+}
 
 /// What is read of the past, and where.
 pub(crate) struct PastCheck<'a> {
@@ -146,7 +164,34 @@ impl Observer {
                 "the base holds deadlines {found:?}, the log says {expected:?}"
             ));
         }
-        Ok(())
+        self.check_tenure(companions.applied.index.get(), revision, &tables)
+    }
+
+    /// Leases with what hangs on them, sessions with their answers, and names, as of one entry.
+    fn check_tenure(&self, index: u64, revision: u64, tables: &Tables) -> Result<(), String> {
+        let leases = self.model.leases_at(index);
+        let leases = leases.map(|(id, lease)| (*id, lease.ttl_ms, lease.deadline_us));
+        are_same("leases", tables.leases(), leases)?;
+        let on = |id: LeaseId| {
+            let keys = self.model.keys_on(id, revision).into_iter();
+            keys.map(move |key| (id, key))
+        };
+        let attached = tables.attached();
+        let attached = attached.map(|(id, key)| (id, Bytes::copy_from_slice(key.as_bytes())));
+        let ids = self.model.leases_at(index).map(|(id, _)| *id);
+        are_same("keys on leases", attached, ids.flat_map(on))?;
+        let sessions = self.model.sessions_at(index);
+        let sessions = sessions.map(|(id, session)| (*id, session.deadline_us, session.outcomes.clone()));
+        let found = tables.sessions().map(|(id, deadline_us, outcomes)| {
+            let told = outcomes.into_iter().map(|(sequence, outcome)| (sequence, told(outcome)));
+            (id, deadline_us, told.collect())
+        });
+        are_same("sessions", found, sessions)?;
+        let names = self.model.names_at(index);
+        let names = names.map(|(at, named)| (*at, named.name.clone(), named.outcome.clone()));
+        let found = tables.remembered();
+        let found = found.map(|(at, key, outcome)| (at.get(), key.to_vec(), told(outcome)));
+        are_same("idempotency keys", found, names)
     }
 
     fn check_companions(&self, companions: &Companions) -> Result<(), String> {

@@ -235,6 +235,10 @@ impl World {
                     },
                 );
             }
+            Some(Waiting::Tenant(name)) => {
+                let by = id.slot;
+                self.tell_tenant(name, Reply::Answered { by, response });
+            }
             Some(Waiting::Watcher(name)) => {
                 let by = id;
                 let charged = 0;

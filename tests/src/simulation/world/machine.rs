@@ -15,6 +15,7 @@ use raftkv_server::watch::HubSettings;
 
 use super::operators::OperationId;
 use super::snapshots::Snapshots;
+use super::tenants::CallName;
 use super::watch_threads::WatchThread;
 use super::watchers::WatchName;
 use super::{Attempt, Life, Micros, ProcessId};
@@ -32,6 +33,7 @@ const MAP_ENTRY_BYTES: u64 = 180;
 pub(super) enum Waiting {
     Client { client: usize, attempt: Attempt },
     Node { origin: ProcessId, token: Token },
+    Tenant(CallName),
     Watcher(WatchName),
     Operator(OperationId),
 }
