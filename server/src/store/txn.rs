@@ -11,6 +11,7 @@ use raftkv_protocol::{
     Branch, Compare, ErrorCode, Failure, KeyValue, Keys, LeaseId, Lifetime, MAX_TXN_ANSWER_BYTES, Op,
     OpResult, Previous, Record, Revision, Shape, Test, Txn,
 };
+use raftkv_raft::simulation::{mark, mutant};
 
 use super::leases::MAX_KEYS_PER_LEASE;
 use super::lookup::Truth;
@@ -82,9 +83,13 @@ struct Current<'c> {
 
 impl<'a> Planner<'_, 'a> {
     fn run(&mut self, txn: &Txn<'a>) -> Result<(Branch, Vec<OpResult>), Failure> {
-        let (branch, ops) = match txn.compare.iter().all(|compare| self.holds(compare)) {
+        let holds = |compare| self.holds(compare) || mutant("branch_taken_without_its_compares");
+        let (branch, ops) = match txn.compare.iter().all(holds) {
             true => (Branch::Then, &txn.then),
-            false => (Branch::Otherwise, &txn.otherwise),
+            false => {
+                mark("transaction: the other branch ran");
+                (Branch::Otherwise, &txn.otherwise)
+            }
         };
         let results: Result<Vec<_>, _> = ops.iter().map(|op| self.run_op(op)).collect();
         Ok((branch, results?))
@@ -131,6 +136,7 @@ impl<'a> Planner<'_, 'a> {
             Op::Delete { keys, previous } => self.delete(one(keys), *previous),
             Op::Get { keys, shape, limit } => self.get(keys, *shape, *limit),
             Op::Txn(encoded) => {
+                mark("transaction: one within another ran");
                 let (branch, results) = self.run(&nested(encoded))?;
                 Ok(OpResult::Txn { branch, results })
             }
@@ -164,6 +170,11 @@ impl<'a> Planner<'_, 'a> {
         let old = match self.current(key) {
             Some(current) => number_in(current.value).ok_or_else(|| not_a_number("a value is no number"))?,
             None => 0,
+        };
+        let by = if mutant("increment_done_twice") {
+            by * 2
+        } else {
+            by
         };
         let sum = old.checked_add(by);
         let sum = sum.ok_or_else(|| not_a_number("a sum is no number of 64 bits"))?;
@@ -240,6 +251,7 @@ impl<'a> Planner<'_, 'a> {
     fn change(&mut self, key: &'a [u8], change: Option<Change<'a>>) -> Result<(), Failure> {
         let place = change.is_some().then_some(self.changes.len());
         if self.places.insert(key, place).is_some() {
+            mark("transaction: refused half-way");
             return Err(Failure::new(
                 ErrorCode::BadRequest,
                 "a transaction writes a key at most once; this one would do so twice, and nothing was changed",
@@ -269,6 +281,9 @@ impl<'a> Planner<'_, 'a> {
     }
 
     fn planned(&self, key: &[u8]) -> Option<&Change<'a>> {
+        if mutant("operation_blind_to_those_before") {
+            return None;
+        }
         let place = (*self.places.get(key)?)?;
         Some(&self.changes[place].1)
     }

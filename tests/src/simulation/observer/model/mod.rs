@@ -13,8 +13,8 @@ use raftkv_protocol::{
 };
 use raftkv_raft::{Entry, EntryKind, Stamp};
 
-pub(super) use self::tenure::{Lease, Named, Session};
 use self::tenure::Versions;
+pub(super) use self::tenure::{Lease, Named, Session};
 use super::Attempt;
 use crate::simulation::queue::Micros;
 use crate::simulation::random::mix_bytes;

@@ -93,7 +93,7 @@ impl Model {
         for (_, id, lease) in due {
             self.told_end(format!("lease {id}"), lease.ttl_ms, lease.renewed);
             if lease.granted_in != self.moment.term {
-                mark("model: lease ended by another leader than the one that granted it");
+                mark("tenants: a lease ended under another leader than the one that granted it");
             }
             self.end_lease(id);
         }
@@ -155,7 +155,6 @@ impl Model {
             first_unacknowledged: stamp.first_unacknowledged,
         };
         let Some(mut session) = self.sessions.now(&once.session).cloned() else {
-            mark("model: write of a session that has ended");
             return Some(Err(ErrorCode::SessionExpired));
         };
         let index = self.index();
@@ -167,14 +166,12 @@ impl Model {
         let first = session.first_unacknowledged;
         self.sessions.set(index, &once.session, Some(session));
         if once.sequence < first {
-            mark("model: copy of a write came behind its acknowledgement");
             return Some(Err(ErrorCode::BadRequest));
         }
         if once.sequence - first >= SESSION_WINDOW {
             return Some(Err(ErrorCode::BadRequest));
         }
         if kept.is_some() {
-            mark("model: write of a session came again");
             return kept;
         }
         let outcome = self.execute(command)?;
@@ -188,10 +185,8 @@ impl Model {
     pub(super) fn execute_named(&mut self, name: &[u8], command: &[u8]) -> Option<Outcome> {
         if let Some((_, named)) = self.names.all_now().find(|(_, named)| named.name == name) {
             if named.command == command {
-                mark("model: command came again under its idempotency key");
                 return Some(named.outcome.clone());
             }
-            mark("model: idempotency key of another command");
             return Some(Err(ErrorCode::IdempotencyConflict));
         }
         let decoded = decode_command(command).expect("it was checked before it was proposed");
@@ -262,11 +257,7 @@ impl Model {
     }
 
     pub(super) fn keep_session(&mut self, id: SessionId) -> Outcome {
-        let mut session = self
-            .sessions
-            .now(&id)
-            .cloned()
-            .ok_or(ErrorCode::SessionExpired)?;
+        let mut session = self.sessions.now(&id).cloned().ok_or(ErrorCode::SessionExpired)?;
         session.deadline_us = self.log_time_us + session.ttl_ms * 1000;
         session.renewed = self.moment;
         let index = self.index();

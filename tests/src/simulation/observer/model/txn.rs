@@ -8,7 +8,6 @@ use raftkv_protocol::{
     Answer, Branch, Compare, ErrorCode, KeyValue, Keys, LeaseId, Lifetime, Op, OpResult, Previous, Record,
     Revision, Shape, Test, Txn, TxnResult,
 };
-use raftkv_raft::simulation::mark;
 
 use super::{Model, Outcome};
 
@@ -58,10 +57,6 @@ impl Scratch<'_> {
             true => (Branch::Then, &txn.then),
             false => (Branch::Otherwise, &txn.otherwise),
         };
-        mark(match branch {
-            Branch::Then => "model: all compares held",
-            Branch::Otherwise => "model: the other branch ran",
-        });
         let results: Result<Vec<OpResult>, ErrorCode> = ops.iter().map(|op| self.op(op)).collect();
         Ok((branch, results?))
     }
@@ -84,7 +79,10 @@ impl Scratch<'_> {
             }
             Test::Lease(relation, lease) => {
                 let id = |lease: Option<LeaseId>| lease.map_or(0, |lease| lease.0);
-                relation.holds(&number(|record| record.lease.map_or(0, |lease| lease.0)), &id(lease))
+                relation.holds(
+                    &number(|record| record.lease.map_or(0, |lease| lease.0)),
+                    &id(lease),
+                )
             }
         }
     }
@@ -135,7 +133,6 @@ impl Scratch<'_> {
                 limit,
             } => Ok(self.get(&one(keys), shape, limit)),
             Op::Txn(encoded) => {
-                mark("model: a nested transaction ran");
                 let txn = Txn::decode(encoded).expect("it was checked before it was proposed");
                 let (branch, results) = self.run(&txn)?;
                 Ok(OpResult::Txn { branch, results })
@@ -161,11 +158,7 @@ impl Scratch<'_> {
     }
 
     /// What a put gives its key of deadline and lease.
-    fn lifetime(
-        &self,
-        key: &Bytes,
-        lifetime: Lifetime,
-    ) -> Result<(Option<u64>, Option<LeaseId>), ErrorCode> {
+    fn lifetime(&self, key: &Bytes, lifetime: Lifetime) -> Result<(Option<u64>, Option<LeaseId>), ErrorCode> {
         match lifetime {
             Lifetime::Unlimited => Ok((None, None)),
             Lifetime::Ttl { ttl_ms } => Ok((Some(self.model.log_time_us + ttl_ms * 1000), None)),
