@@ -11,6 +11,7 @@ use raftkv_server::watch::HubSettings;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultKind;
+use super::observer::Timekeeping;
 use super::operators::OperatorPlan;
 use super::tenants::TenantPlan;
 
@@ -406,6 +407,15 @@ impl Plan {
         let lie = [FaultKind::ClockJump, FaultKind::ClockRate, FaultKind::LeaderStall];
         let is_true = !self.kinds.iter().any(|kind| lie.contains(kind));
         is_true.then_some(self.clock_drift_ppm)
+    }
+
+    /// What must hold of times.
+    pub(crate) fn timekeeping(&self) -> Timekeeping {
+        // A leader speaks up every 500 ms; one such word may find no room.
+        Timekeeping {
+            drift_ppm: self.clock_bound_ppm(),
+            ends_within_us: self.kinds.is_empty().then_some(1_100_000),
+        }
     }
 
     /// Nodes that found the cluster.

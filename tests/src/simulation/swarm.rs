@@ -4,10 +4,10 @@ use fastrand::Rng;
 
 use super::fault::FaultKind;
 use super::operators;
-use super::tenants;
 use super::plan::{Ending, Plan, StorePlan};
 use super::random::{Stream, chance, exponential, log_uniform, stream};
 use super::schedule::{Action, Asked, Scenario, Step};
+use super::tenants;
 
 impl Scenario {
     /// The scenario of a seed.

@@ -38,19 +38,37 @@ pub struct TenantPlan {
 #[allow(missing_docs)]
 pub enum Call {
     /// A transaction; what it holds is drawn from this.
-    Transact { draw: u32 },
+    Transact {
+        draw: u32,
+    },
     /// A transaction of one increment.
-    Increment { key: u8 },
-    Put { key: u8 },
-    Delete { key: u8 },
+    Increment {
+        key: u8,
+    },
+    Put {
+        key: u8,
+    },
+    Delete {
+        key: u8,
+    },
     /// A linearizable read.
-    Get { key: u8 },
+    Get {
+        key: u8,
+    },
     /// An increment under an idempotency key that others use too.
-    Named { name: u8, key: u8 },
+    Named {
+        name: u8,
+        key: u8,
+    },
     /// A put on the latest lease that it was granted.
-    Hang { key: u8 },
+    Hang {
+        key: u8,
+    },
     /// A lease; `None`: the server chooses its id.
-    Grant { ttl_ms: u64, id: Option<u8> },
+    Grant {
+        ttl_ms: u64,
+        id: Option<u8>,
+    },
     /// All leases that it was granted lately.
     Renew,
     Revoke,
@@ -59,11 +77,15 @@ pub enum Call {
     /// It knows of no lease any more: nobody renews them.
     Leave,
     /// From now on its writes are those of a session.
-    OpenSession { ttl_ms: u64 },
+    OpenSession {
+        ttl_ms: u64,
+    },
     KeepSession,
     CloseSession,
     /// A copy of an earlier request comes again, as a network may have kept it.
-    Again { back: u8 },
+    Again {
+        back: u8,
+    },
 }
 
 /// Two of three runs have tenants.
@@ -125,9 +147,7 @@ fn draw_call(plan: &TenantPlan, rng: &mut Rng) -> Call {
         };
     }
     match rng.u32(..40) {
-        0..12 => Call::Transact {
-            draw: rng.u32(..),
-        },
+        0..12 => Call::Transact { draw: rng.u32(..) },
         12..20 => Call::Increment { key },
         20..23 => Call::Put { key },
         23..25 => Call::Delete { key },

@@ -5,8 +5,8 @@ use raftkv_raft::{
 };
 use raftkv_server::replica::{Restored, RestoredLog};
 
-use super::{Observer, Undecided};
 use super::view::{Mirrored, PendingWrite};
+use super::{Observer, Undecided};
 use crate::simulation::random::{mix, mix_bytes};
 
 impl Observer {
@@ -97,8 +97,7 @@ impl Observer {
         match self.chains.insert((index, term), mirrored.chain) {
             None => {
                 let (entry, since) = (entry.clone(), self.now);
-                self.undecided
-                    .insert(mirrored.chain, Undecided { entry, since });
+                self.undecided.insert(mirrored.chain, Undecided { entry, since });
             }
             Some(known) if known != mirrored.chain => {
                 let what = format!(

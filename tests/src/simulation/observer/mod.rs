@@ -26,7 +26,7 @@ pub(crate) use answers::{Attempt, Invocation};
 pub(crate) use model::ProposalId;
 pub(crate) use pages::Listing;
 pub(crate) use states::PastCheck;
-pub(crate) use tenure::{Floor, is_outcome};
+pub(crate) use tenure::{Floor, Timekeeping, is_outcome};
 pub(crate) use watches::WatchView;
 
 use self::model::Model;
@@ -102,8 +102,7 @@ pub(crate) struct Observer {
     shown_index: u64,
     /// Proposals of tenants, by what they are.
     copies: HashMap<ProposalId, tenure::Copies>,
-    /// No clock runs faster or slower than true by more than this; `None`: they do as they like.
-    drift_ppm: Option<u64>,
+    timekeeping: Timekeeping,
     limits: AppendLimits,
     elections: u64,
     violations: Vec<Violation>,
@@ -117,7 +116,7 @@ pub(crate) struct AppendLimits {
 }
 
 impl Observer {
-    pub(crate) fn new(nodes: usize, limits: AppendLimits, drift_ppm: Option<u64>) -> Observer {
+    pub(crate) fn new(nodes: usize, limits: AppendLimits, timekeeping: Timekeeping) -> Observer {
         Observer {
             now: 0,
             views: Vec::new(),
@@ -139,7 +138,7 @@ impl Observer {
             shown_revision: 1,
             shown_index: 0,
             copies: HashMap::new(),
-            drift_ppm,
+            timekeeping,
             limits,
             elections: 0,
             violations: Vec::new(),

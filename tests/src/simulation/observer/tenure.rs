@@ -10,8 +10,8 @@
 //! called failed.
 //!
 //! **Time.** Log time runs no faster than the fastest clock (only where no clock leaps), so what is granted or renewed for a
-//! while lives at least as long in the world, counted from when its client asked. That it ends in the end is asked for when
-//! the cluster has come to rest.
+//! while lives at least as long in the world, counted from when its client asked. It ends soon behind its time where nothing
+//! happens to the one leader, and in the end wherever the cluster has come to rest (I20).
 
 use bytes::Bytes;
 use raftkv_protocol::{Answer, ErrorCode, LeaseState, Response};
@@ -27,6 +27,15 @@ use crate::simulation::queue::Micros;
 pub(crate) struct Floor {
     pub(crate) index: u64,
     pub(crate) revision: u64,
+}
+
+/// What is promised about time in this run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timekeeping {
+    /// No clock runs faster or slower than true by more than this; `None`: they do as they like.
+    pub(crate) drift_ppm: Option<u64>,
+    /// Under one leader that nothing happens to, what has a time ends so soon behind it.
+    pub(crate) ends_within_us: Option<Micros>,
 }
 
 /// Copies of one proposal on their way.
@@ -93,18 +102,24 @@ impl Observer {
         attempt
     }
 
-    /// Nothing ends before its time.
+    /// Nothing ends before its time, or much later.
     fn check_ended(&mut self) {
         for ended in self.model.take_ended() {
-            mark("model: a lease or session ended by itself");
-            let (Some(drift_ppm), Some(asked_us)) = (self.drift_ppm, ended.renewed.asked_us) else {
+            let Some(drift_ppm) = self.timekeeping.drift_ppm else {
                 continue;
             };
-            let lived_us = ended.at.seen_us - asked_us;
-            let at_most = u128::from(lived_us) * u128::from(1_000_000 + drift_ppm) / 1_000_000 + 1;
-            if at_most < u128::from(ended.ttl_ms) * 1000 {
+            let ttl_us = ended.ttl_ms * 1000;
+            let drift_us = ttl_us * drift_ppm / 1_000_000 + 1;
+            let (at, renewed) = (ended.at, ended.renewed);
+            let is_early = renewed
+                .asked_us
+                .is_some_and(|asked_us| at.seen_us - asked_us + drift_us < ttl_us);
+            let is_late = self.timekeeping.ends_within_us.is_some_and(|within_us| {
+                at.term == renewed.term && at.seen_us - renewed.seen_us > ttl_us + 2 * drift_us + within_us
+            });
+            if is_early || is_late {
                 let what = format!(
-                    "{} was to live {} ms, and ended {lived_us} us after it was last asked for ({ended:?})",
+                    "{} was to live {} ms, last asked for and renewed at {renewed:?}, and ended at {at:?}",
                     ended.what, ended.ttl_ms
                 );
                 self.violate("I26", None, what);
@@ -119,7 +134,13 @@ impl Observer {
 
     /// A client has the answer to a proposal. Only what the state machine comes to is an answer: that a node had no leader
     /// is told by [`Observer::proposal_failed`].
-    pub(crate) fn proposal_answered(&mut self, slot: usize, id: ProposalId, floor: Floor, response: &Response) {
+    pub(crate) fn proposal_answered(
+        &mut self,
+        slot: usize,
+        id: ProposalId,
+        floor: Floor,
+        response: &Response,
+    ) {
         let told: Outcome = match &response.outcome {
             Ok(answer) => Ok(answer.clone()),
             Err(failure) => Err(failure.code),
@@ -127,8 +148,7 @@ impl Observer {
         let shown = response.header.revision.0;
         let done = self.model.done(id);
         // Several clients may ask for the very same, and each of a retry's copies has a place: one of them is this one's.
-        let follows =
-            |done: &&Done| done.index > floor.index && done.revision_before >= floor.revision;
+        let follows = |done: &&Done| done.index > floor.index && done.revision_before >= floor.revision;
         let copy = done.iter().filter(|done| done.outcome == told).find(follows);
         let (Some(copy), Some(first), Some(last)) = (copy, done.first(), done.last()) else {
             let (invariant, why) = match (done.first(), done.iter().any(|done| done.outcome == told)) {

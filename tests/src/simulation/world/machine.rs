@@ -162,10 +162,7 @@ impl Process {
     /// A poll has added this to it, at most: as if each change was of a key of its own.
     pub(super) fn note_batch(&mut self, effects: &[Effect]) {
         let added = effects.iter().map(|effect| match effect {
-            Effect::Record(events) => {
-                let (first, last) = events.revisions();
-                events.size_bytes() + (last.0 + 1 - first.0) * MAP_ENTRY_BYTES
-            }
+            Effect::Record(events) => events.size_bytes() + events.count() * MAP_ENTRY_BYTES,
             _ => 0,
         });
         self.largest_batch = self.largest_batch.max(added.sum());

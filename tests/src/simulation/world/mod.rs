@@ -221,7 +221,7 @@ impl World {
                     entries: plan.raft.max_append_entries,
                     bytes: plan.raft.max_append_bytes,
                 },
-                plan.clock_bound_ppm(),
+                plan.timekeeping(),
             ),
             trace: Trace::new(out),
             effects: 0,

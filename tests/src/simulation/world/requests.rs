@@ -18,10 +18,9 @@ impl World {
         patience_us: Micros,
     ) -> Option<()> {
         let hop = match waiting {
-            Waiting::Client { .. }
-            | Waiting::Tenant(_)
-            | Waiting::Watcher(_)
-            | Waiting::Operator(_) => Hop::First,
+            Waiting::Client { .. } | Waiting::Tenant(_) | Waiting::Watcher(_) | Waiting::Operator(_) => {
+                Hop::First
+            }
             Waiting::Node { .. } => Hop::Last,
         };
         let local = self.machines[to].clock.local(self.now);

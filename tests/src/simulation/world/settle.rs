@@ -71,7 +71,7 @@ impl World {
                 until,
                 term,
                 has_asked: false,
-            rests_since: None,
+                rests_since: None,
             });
         }
         self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest);
