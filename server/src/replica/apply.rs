@@ -23,9 +23,7 @@ impl Formed {
         }
         if let Some(write) = ready.write {
             self.members.follow(&write);
-            if let Some(log_time_us) = write.entries.iter().map(|entry| entry.stamp.log_time_us).max() {
-                self.clock.observe(log_time_us, now);
-            }
+            self.clock.follow(&write, now);
             // Before the messages: the disk starts while they are encoded.
             out.push(Effect::Write(write));
         }
@@ -109,7 +107,7 @@ impl Formed {
             last = Some(id.index);
         }
         let Some(last) = last else { return };
-        self.clock.observe(self.store.log_time_us(), now);
+        self.clock.applied(last, self.store.log_time_us(), now);
         if let Some(events) = self.store.take_events() {
             out.push(Effect::Record(events));
         }

@@ -59,6 +59,63 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "scan_mixes_two_states",
         "a scan reads a base that is newer than the memory it began with",
     ),
+    (
+        "X19_sessions_not_in_the_snapshot",
+        "a drain leaves the sessions out (R75)",
+    ),
+    (
+        "X19_answers_of_sessions_lost_at_a_restart",
+        "a base is read back with sessions that remember no write",
+    ),
+    (
+        "X19_renewal_of_a_lease_not_stored",
+        "a drain stores a lease as it was granted, not as it was renewed",
+    ),
+    (
+        "X25_session_made_silently",
+        "a write of an unknown session opens it (R75)",
+    ),
+    (
+        "X25_answer_kept_for_another_sequence",
+        "what a write of a session came to is kept for the next one",
+    ),
+    (
+        "idempotency_keys_lost_at_a_restart",
+        "a base is read back without the names of writes",
+    ),
+    (
+        "idempotency_key_taken_for_the_command",
+        "another command under a key that was used is answered as the first one",
+    ),
+    (
+        "expired_lease_leaves_its_keys",
+        "a lease that ends by itself deletes nothing",
+    ),
+    (
+        "lease_comes_back_without_its_keys",
+        "a base is read back with leases on which nothing hangs",
+    ),
+    (
+        "key_stays_on_its_former_lease",
+        "a key that is written anew ends with the lease that it hung on before",
+    ),
+    (
+        "leases_end_at_an_election",
+        "a new leader's log time leaps: leases end without their time having passed",
+    ),
+    (
+        "log_time_rests_while_leases_run",
+        "a leader carries log time forward for keys alone: leases and sessions never end",
+    ),
+    (
+        "branch_taken_without_its_compares",
+        "a transaction does what it was to do if all compares held",
+    ),
+    ("increment_done_twice", "an increment adds twice what it was told"),
+    (
+        "operation_blind_to_those_before",
+        "an operation of a transaction does not see what those before it did",
+    ),
 ];
 
 /// Situations in store and replica that must occur now and then, or the simulator does not test what it seems to.
@@ -70,9 +127,9 @@ pub const MARKS: &[&str] = &[
     "change of members refused",
     "cluster founded",
     "confirmed read waits for apply",
-    "cursor compacted",
     "consensus message dropped by a node that takes no part",
     "consensus message to an unformed node dropped",
+    "cursor compacted",
     "deadline of a changed key passed over",
     "deadline passed after proposing",
     "disk nearly full",
@@ -89,6 +146,8 @@ pub const MARKS: &[&str] = &[
     "generation drained",
     "generation frozen",
     "history given up through the log",
+    "idempotency key: another command refused",
+    "idempotency key: command answered again",
     "introduction with our own identity ignored",
     "joint configuration left",
     "kept state gives way to another",
@@ -96,6 +155,9 @@ pub const MARKS: &[&str] = &[
     "key expired",
     "leader hands over before it is removed",
     "learner promoted",
+    "lease expired with its keys",
+    "lease expired",
+    "lease renewed",
     "leaving a joint configuration that is not the latest one was put off",
     "lineage resolved for a reader",
     "log created twice",
@@ -139,6 +201,10 @@ pub const MARKS: &[&str] = &[
     "request refused: too many wait",
     "room on the disk again",
     "second process with a member's identity refused",
+    "session expired",
+    "session: copy behind its acknowledgement refused",
+    "session: write answered again",
+    "session: write refused, it has ended",
     "snapshot arrived at a peer",
     "snapshot did not arrive",
     "snapshot wanted by a peer",
@@ -149,6 +215,9 @@ pub const MARKS: &[&str] = &[
     "state hash of a forgotten entry dropped",
     "state hashes differ",
     "tick proposed",
+    "transaction: one within another ran",
+    "transaction: refused half-way",
+    "transaction: the other branch ran",
     "trim proposed",
     "unformed node met a formed cluster without it",
     "verdict on another node or life ignored",

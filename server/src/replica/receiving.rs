@@ -164,7 +164,7 @@ impl Formed {
         self.divergence.begin_anew();
         self.drains = Drains::new(received.store, last, last, now);
         self.end_writes_under_snapshot(last, out);
-        self.clock.observe(self.store.log_time_us(), now);
+        self.clock.applied(last, self.store.log_time_us(), now);
         out.notice(Notice::SnapshotInstalled {
             from: offer.from,
             last: offer.last,
@@ -178,6 +178,7 @@ impl Formed {
         if let Some((number, _, _)) = &mut self.receiving.installing {
             *number = install.number;
         }
+        self.clock.log_is_dropped();
         out.push(Effect::Install { install, store });
     }
 

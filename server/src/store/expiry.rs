@@ -1,6 +1,6 @@
 //! What ends by itself when log time has come: before an entry's command, in a fixed order.
 
-use raftkv_raft::simulation::mark;
+use raftkv_raft::simulation::{mark, mutant};
 
 use super::effects::kind;
 use super::lookup::{KEYS_PER_LOOKUP, Missing, Truth};
@@ -47,7 +47,15 @@ impl Store {
             if deadline_us > self.log_time_us || *left == 0 {
                 return;
             }
+            if mutant("expired_lease_leaves_its_keys") {
+                self.leases.end(id);
+                continue;
+            }
+            mark("lease expired");
             let deleted = self.end_lease(id);
+            if deleted > 0 {
+                mark("lease expired with its keys");
+            }
             *left = left.saturating_sub(1 + deleted);
         }
     }
@@ -56,6 +64,7 @@ impl Store {
         while *left > 0
             && let Some((_, id)) = self.sessions.first_due(self.log_time_us)
         {
+            mark("session expired");
             self.sessions.end(id);
             self.effects.add(kind::SESSION_ENDED, id.0);
             *left -= 1;

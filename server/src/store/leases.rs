@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raftkv_protocol::LeaseId;
+use raftkv_raft::simulation::{mark, mutant};
 
 use super::base::Row;
 use super::key::Key;
@@ -99,6 +100,9 @@ impl Leases {
             restored.table.insert(id, lease);
         }
         for (id, key) in keys {
+            if mutant("lease_comes_back_without_its_keys") {
+                break;
+            }
             restored.attach(&key, id);
         }
         restored
@@ -132,6 +136,11 @@ impl Leases {
     pub(super) fn set(&mut self, id: LeaseId, lease: StoredLease) {
         if let Some(old) = self.table.insert(id, lease) {
             self.due.remove(&(old.deadline_us, id));
+            mark("lease renewed");
+            if mutant("X19_renewal_of_a_lease_not_stored") {
+                self.due.insert((lease.deadline_us, id));
+                return;
+            }
         }
         self.due.insert((lease.deadline_us, id));
         self.changed.insert(id);
@@ -158,7 +167,7 @@ impl Leases {
 
     /// The key was written or deleted: it hangs on no lease until told otherwise. Costs nothing while no key hangs on one.
     pub(super) fn detach(&mut self, key: &[u8]) {
-        if self.attached.is_empty() {
+        if self.attached.is_empty() || mutant("key_stays_on_its_former_lease") {
             return;
         }
         let Some(id) = self.attached.remove(key) else {

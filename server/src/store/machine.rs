@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use raftkv_protocol::{Command, Revision, decode_command};
-use raftkv_raft::simulation::mark;
+use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Entry, EntryId, EntryKind, Index};
 
 use super::cache::Cache;
@@ -183,6 +183,9 @@ impl Store {
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
         let of_leases = self.leases.first_due().map(|(deadline_us, _)| deadline_us);
+        if mutant("log_time_rests_while_leases_run") {
+            return self.deadlines.next_us();
+        }
         let all = [self.deadlines.next_us(), of_leases, self.sessions.next_us()];
         all.into_iter().flatten().min()
     }

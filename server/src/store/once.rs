@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use raftkv_protocol::{ErrorCode, Failure, Revision};
 use raftkv_raft::Index;
+use raftkv_raft::simulation::{mark, mutant};
 use serde::{Deserialize, Serialize};
 
 use super::base::Row;
@@ -44,6 +45,14 @@ struct Version1 {
 }
 
 impl Remembered {
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        self.kept.outcome()
+    }
+
     fn encode(&self) -> Bytes {
         let version_1 = Version1 {
             key: self.key.clone(),
@@ -100,6 +109,9 @@ impl OnceTable {
     /// As a base holds them.
     pub(super) fn restored(remembered: Vec<(Index, Remembered)>) -> OnceTable {
         let mut restored = OnceTable::default();
+        if mutant("idempotency_keys_lost_at_a_restart") {
+            return restored;
+        }
         for (index, one) in remembered {
             restored.kept_bytes += one.kept.size_bytes();
             restored.by_key.insert(one.key.clone(), index);
@@ -111,9 +123,11 @@ impl OnceTable {
     /// What is answered to a command of this fingerprint under this key; `None`: it is to be executed.
     pub(super) fn find(&self, key: &[u8], fingerprint: u64) -> Option<Outcome> {
         let remembered = self.by_index.get(self.by_key.get(key)?)?;
-        if remembered.fingerprint == fingerprint {
+        if remembered.fingerprint == fingerprint || mutant("idempotency_key_taken_for_the_command") {
+            mark("idempotency key: command answered again");
             return Some(remembered.kept.outcome());
         }
+        mark("idempotency key: another command refused");
         Some(Err(Failure::new(
             ErrorCode::IdempotencyConflict,
             "another request was executed under the same idempotency key; this one was not",

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raftkv_protocol::{ErrorCode, Failure, Once, Revision, SESSION_WINDOW, SessionId};
+use raftkv_raft::simulation::{mark, mutant};
 use serde::{Deserialize, Serialize};
 
 use super::base::Row;
@@ -87,6 +88,13 @@ impl Session {
         Ok(session)
     }
 
+    /// What its unacknowledged writes came to, by sequence.
+    pub(super) fn outcomes(&self) -> BTreeMap<u64, Outcome> {
+        let numbered = (self.first_unacknowledged..).zip(&self.outcomes);
+        let applied = numbered.filter_map(|(sequence, kept)| Some((sequence, kept.as_ref()?.outcome())));
+        applied.collect()
+    }
+
     fn new(ttl_ms: u64, deadline_us: u64) -> Session {
         Session {
             ttl_ms,
@@ -154,7 +162,11 @@ impl Sessions {
     /// As a base holds them.
     pub(super) fn restored(sessions: Vec<(SessionId, Session)>) -> Sessions {
         let mut restored = Sessions::default();
-        for (id, session) in sessions {
+        for (id, mut session) in sessions {
+            if mutant("X19_answers_of_sessions_lost_at_a_restart") {
+                session.acknowledge(u64::MAX);
+                session.first_unacknowledged = 1;
+            }
             restored.kept_bytes += session.kept_bytes;
             restored.hints.insert((session.hint_us, id));
             restored.by_id.insert(id, session);
@@ -206,6 +218,7 @@ impl Sessions {
         let session = session.expect("the caller has looked whether it is there");
         self.kept_bytes -= session.acknowledge(once.first_unacknowledged);
         let Some(at) = once.sequence.checked_sub(session.first_unacknowledged) else {
+            mark("session: copy behind its acknowledgement refused");
             return Standing::Answered(Err(forgotten(once, session.first_unacknowledged)));
         };
         if at >= SESSION_WINDOW {
@@ -213,7 +226,10 @@ impl Sessions {
         }
         let at = usize::try_from(at).expect("a window's distance");
         match session.outcomes.get(at) {
-            Some(Some(kept)) => Standing::Answered(kept.outcome()),
+            Some(Some(kept)) => {
+                mark("session: write answered again");
+                Standing::Answered(kept.outcome())
+            }
             Some(None) | None => Standing::Fresh,
         }
     }
@@ -228,7 +244,11 @@ impl Sessions {
             (MAX_BYTES_PER_SESSION - session.kept_bytes).min(MAX_BYTES.saturating_sub(self.kept_bytes));
         let kept = Kept::of(outcome, revision, room);
         self.kept_bytes += kept.size_bytes();
-        session.keep(once.sequence - session.first_unacknowledged, kept);
+        let mut at = once.sequence - session.first_unacknowledged;
+        if mutant("X25_answer_kept_for_another_sequence") {
+            at += 1;
+        }
+        session.keep(at, kept);
     }
 
     /// Brings the first hints up to their sessions' deadlines, as far as they have come at `log_time_us`; then the first of
@@ -259,6 +279,9 @@ impl Sessions {
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
         changed.dedup();
+        if mutant("X19_sessions_not_in_the_snapshot") {
+            changed.clear();
+        }
         let row = |id: SessionId| {
             let session = self.by_id.get_mut(&id);
             Row {

@@ -1,6 +1,8 @@
 //! What memory holds all of, though it is in the base too: deadlines, leases with what hangs on them, sessions, and the
 //! names of writes. Their rows are read once, at the start or when a snapshot came.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use raftkv_protocol::{LeaseId, SessionId};
 use raftkv_raft::Index;
@@ -10,6 +12,7 @@ use super::error::StoreError;
 use super::key::Key;
 use super::leases::{ChangedLeases, StoredLease};
 use super::once::Remembered;
+use super::outcome::Outcome;
 use super::rows;
 use super::sessions::Session;
 use super::state::damaged;
@@ -31,6 +34,29 @@ impl Tables {
         self.deadlines
             .iter()
             .map(|(deadline_us, key)| (*deadline_us, key))
+    }
+
+    /// The leases with their time to live and their deadlines, ascending.
+    pub fn leases(&self) -> impl Iterator<Item = (LeaseId, u64, u64)> {
+        let leases = self.leases.iter();
+        leases.map(|(id, lease)| (*id, lease.ttl_ms, lease.deadline_us))
+    }
+
+    /// What hangs on leases, ascending.
+    pub fn attached(&self) -> impl Iterator<Item = (LeaseId, &Key)> {
+        self.attached.iter().map(|(id, key)| (*id, key))
+    }
+
+    /// The sessions with their deadlines, and what their unacknowledged writes came to, by sequence.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, u64, BTreeMap<u64, Outcome>)> {
+        let sessions = self.sessions.iter();
+        sessions.map(|(id, session)| (*id, session.deadline_us, session.outcomes()))
+    }
+
+    /// What was executed under idempotency keys, by the index of its entry: the key, and what it came to.
+    pub fn remembered(&self) -> impl Iterator<Item = (Index, &[u8], Outcome)> {
+        let remembered = self.remembered.iter();
+        remembered.map(|(index, one)| (*index, one.key(), one.outcome()))
     }
 }
 

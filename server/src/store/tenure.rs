@@ -4,6 +4,7 @@ use raftkv_protocol::{
     Answer, Command, ErrorCode, Failure, LeaseId, LeaseState, MAX_TXN_ANSWER_BYTES, Once, SessionId,
     decode_command,
 };
+use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{Entry, Index, Stamp};
 
 use super::effects::kind;
@@ -23,7 +24,12 @@ impl Store {
         let Some(once) = once_of(&entry.stamp) else {
             return self.execute(entry.id.index, command);
         };
+        if mutant("X25_session_made_silently") && self.sessions.ttl_ms(once.session).is_none() {
+            let deadline_us = self.deadline_after(1_000);
+            self.sessions.open(once.session, 1_000, deadline_us);
+        }
         let Some(ttl_ms) = self.sessions.ttl_ms(once.session) else {
+            mark("session: write refused, it has ended");
             return Some(Err(expired(once.session)));
         };
         self.renew_session(once.session, ttl_ms);

@@ -11,6 +11,7 @@ use raftkv_protocol::{
     Branch, Compare, ErrorCode, Failure, KeyValue, Keys, LeaseId, Lifetime, MAX_TXN_ANSWER_BYTES,
     MAX_TXN_KEYS_PASSED, Op, OpResult, Previous, Record, Revision, Shape, Test, Txn,
 };
+use raftkv_raft::simulation::{mark, mutant};
 
 use super::leases::MAX_KEYS_PER_LEASE;
 use super::lookup::Truth;
@@ -86,9 +87,13 @@ struct Current<'c> {
 
 impl<'a> Planner<'_, 'a> {
     fn run(&mut self, txn: &Txn<'a>) -> Result<(Branch, Vec<OpResult>), Failure> {
-        let (branch, ops) = match self.all_hold(&txn.compare)? {
+        let holds = self.all_hold(&txn.compare)? || mutant("branch_taken_without_its_compares");
+        let (branch, ops) = match holds {
             true => (Branch::Then, &txn.then),
-            false => (Branch::Otherwise, &txn.otherwise),
+            false => {
+                mark("transaction: the other branch ran");
+                (Branch::Otherwise, &txn.otherwise)
+            }
         };
         let results: Result<Vec<_>, _> = ops.iter().map(|op| self.run_op(op)).collect();
         Ok((branch, results?))
@@ -152,6 +157,7 @@ impl<'a> Planner<'_, 'a> {
             },
             Op::Get { keys, shape, limit } => self.get(*keys, *shape, *limit),
             Op::Txn(encoded) => {
+                mark("transaction: one within another ran");
                 let (branch, results) = self.run(&nested(encoded))?;
                 Ok(OpResult::Txn { branch, results })
             }
@@ -185,6 +191,11 @@ impl<'a> Planner<'_, 'a> {
         let old = match self.current(key) {
             Some(current) => number_in(current.value).ok_or_else(|| not_a_number("a value is no number"))?,
             None => 0,
+        };
+        let by = if mutant("increment_done_twice") {
+            by * 2
+        } else {
+            by
         };
         let sum = old.checked_add(by);
         let sum = sum.ok_or_else(|| not_a_number("a sum is no number of 64 bits"))?;
@@ -316,7 +327,9 @@ impl<'a> Planner<'_, 'a> {
 
     /// A key is put.
     fn change(&mut self, key: &'a [u8], change: Change<'a>) -> Result<(), Failure> {
-        self.written.put(key, self.changes.len())?;
+        self.written
+            .put(key, self.changes.len())
+            .inspect_err(|_| mark("transaction: refused half-way"))?;
         self.changes.push((Cow::Borrowed(key), change));
         Ok(())
     }
@@ -342,6 +355,9 @@ impl<'a> Planner<'_, 'a> {
 
     /// What becomes of a key as far as it is planned; `None`: nothing.
     fn planned(&self, key: &[u8]) -> Option<&Change<'a>> {
+        if mutant("operation_blind_to_those_before") {
+            return None;
+        }
         match self.written.fate(key) {
             Fate::Untouched => None,
             Fate::Put(place) => Some(&self.changes[place].1),

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mutant = match &arguments.mutant {
         None => None,
-        Some(name) => match mutants::all().into_iter().find(|(known, _)| known == name) {
+        Some(name) => match mutants::known().into_iter().find(|(known, _)| known == name) {
             Some((known, _)) => Some(known),
             None => {
                 eprintln!("no planted bug is called {name}; --mutants lists them");

@@ -114,6 +114,14 @@ pub const WAITING: &[(&str, &str)] = &[
     ),
 ];
 
+/// Those of the simulator itself: what only somebody who sees all nodes can tell.
+const OWN: &[&str] = &[
+    "tenants: a lease ended under another leader than the one that granted it",
+    "tenants: a retry was answered by a later leader",
+    "tenants: a retry was answered by who had the first answer from a snapshot",
+    "tenants: a retry was answered by who started again meanwhile",
+];
+
 /// All marks that the default seeds must reach.
 #[must_use]
 pub fn all() -> Vec<&'static str> {
@@ -123,6 +131,7 @@ pub fn all() -> Vec<&'static str> {
         raftkv_server::log::simulation::MARKS,
         raftkv_server::store::history::simulation::MARKS,
         raftkv_server::watch::MARKS,
+        OWN,
     ];
     let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
     all.retain(|mark| !WAITING.iter().any(|(waiting, _)| waiting == mark));

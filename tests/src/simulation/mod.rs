@@ -18,17 +18,21 @@
 //! while the same invariant breaks ([`shrink`]), and saved as a file that outlives the code that drew it.
 //!
 //! ```text
-//! plan.rs swarm.rs fault.rs schedule.rs operators.rs
+//! plan.rs swarm.rs fault.rs schedule.rs operators.rs tenants.rs
 //!                                         what a run is made of, and how it is drawn from a seed
 //! queue.rs clock.rs network.rs            time and the network
 //! world/                                  machines, disk executors, forwarding, clients, scans, faults, coming to rest
-//! observer/                               the invariants, by name (I1 to I25)
+//! observer/                               the invariants, by name (I1 to I26)
 //! run.rs shrink.rs sweep.rs               one run; a smaller failure; a crash at every effect
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
 //! Operators hand leadership over, take members out and let machines in again, on empty disks and under new identities;
 //! some machines found the cluster, others join it. Who is a member, and which majorities count, the observer reads off
 //! the log.
+//!
+//! Tenants run transactions over several keys, hold leases, and write within sessions and under idempotency keys: what they
+//! may not know they ask again, and old copies of what they asked come again too. A plain model says what each of their
+//! commands comes to where the log decided it (`observer/tenure.rs` tells why that is the whole check).
 //!
 //! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; and changes of
 //! members by force, which may end a cluster.
@@ -50,6 +54,7 @@ mod shrink;
 pub mod speed;
 mod swarm;
 pub mod sweep;
+mod tenants;
 mod trace;
 mod world;
 
@@ -61,3 +66,4 @@ pub use run::{Options, Outcome, Statistics, run};
 pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};
 pub use search::{Found, search};
 pub use shrink::shrink;
+pub use tenants::{Call, TenantPlan};

@@ -67,6 +67,14 @@ pub const MOST_SEEDS: u64 = 4_000;
 /// All planted bugs that the simulator must find: name, and what each does.
 #[must_use]
 pub fn all() -> Vec<(&'static str, &'static str)> {
+    let mut all = known();
+    all.retain(|(name, _)| !WAITING.iter().any(|(waiting, _)| waiting == name));
+    all
+}
+
+/// Those that wait, too: they can be switched on by name.
+#[must_use]
+pub fn known() -> Vec<(&'static str, &'static str)> {
     let lists = [
         core::MUTANTS,
         raftkv_server::replica::MUTANTS,
@@ -75,9 +83,7 @@ pub fn all() -> Vec<(&'static str, &'static str)> {
         raftkv_server::watch::MUTANTS,
         OWN,
     ];
-    let mut all: Vec<_> = lists.into_iter().flatten().copied().collect();
-    all.retain(|(name, _)| !WAITING.iter().any(|(waiting, _)| waiting == name));
-    all
+    lists.into_iter().flatten().copied().collect()
 }
 
 /// How a mutant was found.

@@ -11,7 +11,9 @@ use raftkv_server::watch::HubSettings;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultKind;
+use super::observer::Timekeeping;
 use super::operators::OperatorPlan;
+use super::tenants::TenantPlan;
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -305,6 +307,9 @@ pub struct Plan {
     /// Who watches.
     #[serde(default)]
     pub watches: WatchPlan,
+    /// Who runs transactions, and holds leases and sessions.
+    #[serde(default)]
+    pub tenants: TenantPlan,
     /// Who hands leadership over and changes members.
     #[serde(default)]
     pub operators: OperatorPlan,
@@ -389,9 +394,27 @@ impl Plan {
                 timeout_us: 2_000_000,
             },
             watches: WatchPlan::default(),
+            tenants: TenantPlan::default(),
             operators: OperatorPlan::default(),
             buggify: false,
             crash_point: None,
+        }
+    }
+
+    /// No clock runs faster or slower than true by more than this; `None`: faults make them.
+    #[must_use]
+    pub fn clock_bound_ppm(&self) -> Option<u64> {
+        let lie = [FaultKind::ClockJump, FaultKind::ClockRate, FaultKind::LeaderStall];
+        let is_true = !self.kinds.iter().any(|kind| lie.contains(kind));
+        is_true.then_some(self.clock_drift_ppm)
+    }
+
+    /// What must hold of times.
+    pub(crate) fn timekeeping(&self) -> Timekeeping {
+        // A leader speaks up every 500 ms; one such word may find no room.
+        Timekeeping {
+            drift_ppm: self.clock_bound_ppm(),
+            ends_within_us: self.kinds.is_empty().then_some(1_100_000),
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) enum Stream {
     Store = 12,
     Watch = 13,
     Operators = 14,
+    Tenants = 15,
 }
 
 /// The stream of one component; `which` tells components of a kind apart.

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::operators::Operation;
 use super::plan::Plan;
+use super::tenants::Call;
 
 /// A set of nodes by their slot, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +129,7 @@ pub enum Asked {
 
 /// One thing done to the cluster. Faults that last carry their length, so that dropping the step drops its end with it.
 ///
-/// An open list: what later parts bring (sessions) joins here.
+/// An open list: what later parts bring joins here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -140,6 +141,8 @@ pub enum Action {
         key: u8,
         via: usize,
     },
+    /// A tenant asks a node for something.
+    Call { tenant: usize, call: Call, via: usize },
     /// An operator asks a node for something, and waits this long for it.
     Operate {
         operation: Operation,
@@ -228,6 +231,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// Is it a client's, rather than a fault or an operator's?
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        matches!(self, Action::Ask { .. } | Action::Call { .. })
+    }
+
     /// The node it is about, if it is about one.
     #[must_use]
     pub fn node(&self) -> Option<usize> {
@@ -248,6 +257,7 @@ impl Action {
             | Action::BitRot { node }
             | Action::Wipe { node, .. } => Some(node),
             Action::Ask { .. }
+            | Action::Call { .. }
             | Action::Operate { .. }
             | Action::PowerFailure { .. }
             | Action::Leader { .. }

@@ -19,8 +19,8 @@ pub fn shrink(scenario: &Scenario, mutant: Option<&'static str>, runs: usize) ->
     shrinking.invariant = first.broken();
     shrinking.cut_end(&first);
     shrinking.simplify_plan();
-    shrinking.drop_steps(|action| !matches!(action, Action::Ask { .. }));
-    shrinking.drop_steps(|action| matches!(action, Action::Ask { .. }));
+    shrinking.drop_steps(|action| !action.is_asked());
+    shrinking.drop_steps(Action::is_asked);
     shrinking.smallest
 }
 

@@ -7,6 +7,7 @@ use super::operators;
 use super::plan::{Ending, Plan, StorePlan};
 use super::random::{Stream, chance, exponential, log_uniform, stream};
 use super::schedule::{Action, Asked, Scenario, Step};
+use super::tenants;
 
 impl Scenario {
     /// The scenario of a seed.
@@ -74,14 +75,15 @@ fn draw_plan(seed: u64) -> Plan {
     };
     plan.buggify = !matches!(style, Style::Calm) && rng.bool();
     operators::draw_operators(&mut plan);
+    tenants::draw_tenants(&mut plan);
     plan
 }
 
 /// Leases promise something only while no clock runs beyond the bound.
 fn draw_leases(plan: &mut Plan, rng: &mut Rng) {
-    let lie = [FaultKind::ClockJump, FaultKind::ClockRate, FaultKind::LeaderStall];
-    if rng.bool() && !plan.kinds.iter().any(|kind| lie.contains(kind)) {
-        plan.raft.lease_drift_ppm = u32::try_from(plan.clock_drift_ppm).ok();
+    let bound = plan.clock_bound_ppm();
+    if rng.bool() {
+        plan.raft.lease_drift_ppm = bound.and_then(|ppm| u32::try_from(ppm).ok());
     }
 }
 
@@ -202,6 +204,7 @@ fn draw_timeouts(plan: &mut Plan, rng: &mut Rng, style: &Style) {
 pub(crate) fn draw_steps(plan: &Plan) -> Vec<Step> {
     let mut steps = draw_operations(plan);
     steps.extend(operators::draw_operations(plan));
+    steps.extend(tenants::draw_calls(plan));
     for (number, kind) in plan.kinds.iter().enumerate() {
         let rng = &mut stream(plan.seed, Stream::Faults, *kind as u64);
         let Some((least, most)) = kind.per_minute() else {

@@ -111,6 +111,12 @@ impl EventBlock {
         (self.header.first, self.header.last)
     }
 
+    /// How many events it holds.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.pointers.len() as u64
+    }
+
     /// What it holds, in order; slices of it.
     ///
     /// # Panics

@@ -5,8 +5,8 @@ use raftkv_raft::{
 };
 use raftkv_server::replica::{Restored, RestoredLog};
 
-use super::Observer;
 use super::view::{Mirrored, PendingWrite};
+use super::{Observer, Undecided};
 use crate::simulation::random::{mix, mix_bytes};
 
 impl Observer {
@@ -44,6 +44,7 @@ impl Observer {
         let configurations = self.decided_configurations.iter().filter(|(at, _)| *at <= index);
         let configurations = configurations.cloned().collect();
         let node = &mut self.views[view];
+        node.installed_up_to = index;
         node.log.clone_from(&prefix);
         node.configurations = configurations;
         node.pending.push_back(PendingWrite {
@@ -95,7 +96,8 @@ impl Observer {
         }
         match self.chains.insert((index, term), mirrored.chain) {
             None => {
-                self.undecided.insert(mirrored.chain, entry.clone());
+                let (entry, since) = (entry.clone(), self.now);
+                self.undecided.insert(mirrored.chain, Undecided { entry, since });
             }
             Some(known) if known != mirrored.chain => {
                 let what = format!(
@@ -152,7 +154,8 @@ impl Observer {
             let chain = chain_of(0, founding);
             self.chains
                 .insert((founding.id.index.get(), founding.id.term.0), chain);
-            self.undecided.insert(chain, founding.clone());
+            let (entry, since) = (founding.clone(), self.now);
+            self.undecided.insert(chain, Undecided { entry, since });
         }
     }
 
@@ -207,7 +210,9 @@ impl Observer {
         }
         self.check_restored_hard_state(view, restored.hard_state);
         self.check_restored_log(view, restored);
+        let decided = self.decided.len() as u64;
         let node = &mut self.views[view];
+        node.started_behind = decided;
         node.pending.clear();
         node.durable = node.log.clone();
         node.durable_hard_state = Some(restored.hard_state);
@@ -437,7 +442,11 @@ impl Observer {
         self.decided.push(entry.chain);
         self.decided_terms.push(entry.term);
         self.decided_in.push(term);
-        let Some(content) = self.undecided.remove(&entry.chain) else {
+        let Some(Undecided {
+            entry: content,
+            since,
+        }) = self.undecided.remove(&entry.chain)
+        else {
             self.violate(
                 "I7",
                 None,
@@ -449,7 +458,7 @@ impl Observer {
             let index = self.decided.len() as u64;
             self.decided_configurations.push((index, configuration.clone()));
         }
-        let attempt = self.model.apply(&content);
+        let attempt = self.apply_to_model(&content, since);
         if let Some(attempt) = attempt
             && self.failed_attempts.contains(&attempt)
         {
@@ -469,5 +478,7 @@ fn chain_of(before: u64, entry: &Entry) -> u64 {
         EntryKind::Configuration => 2,
     };
     let hash = mix(mix(before, entry.id.term.0), entry.id.index.get() << 2 | kind);
-    mix_bytes(mix(hash, entry.stamp.log_time_us), &entry.payload)
+    let stamp = &entry.stamp;
+    let session = mix(mix(stamp.session, stamp.sequence), stamp.first_unacknowledged);
+    mix_bytes(mix(mix(hash, stamp.log_time_us), session), &entry.payload)
 }

@@ -13,6 +13,7 @@ mod messages;
 mod model;
 mod pages;
 mod states;
+mod tenure;
 mod view;
 mod watches;
 
@@ -22,8 +23,10 @@ use raftkv_raft::Index;
 use raftkv_server::replica::{Effect, Node, Notice};
 
 pub(crate) use answers::{Attempt, Invocation};
+pub(crate) use model::ProposalId;
 pub(crate) use pages::Listing;
 pub(crate) use states::PastCheck;
+pub(crate) use tenure::{Floor, Timekeeping, is_outcome};
 pub(crate) use watches::WatchView;
 
 use self::model::Model;
@@ -33,7 +36,7 @@ use super::queue::Micros;
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which: `I1` to `I25`, or `panic`.
+    /// Which: `I1` to `I26`, or `panic`.
     pub invariant: &'static str,
     /// When, microseconds of virtual time.
     pub at_us: Micros,
@@ -54,6 +57,13 @@ impl std::fmt::Display for Violation {
     }
 }
 
+/// An entry that stands in some log.
+struct Undecided {
+    entry: raftkv_raft::Entry,
+    /// Since then.
+    since: Micros,
+}
+
 /// See the module.
 pub(crate) struct Observer {
     now: Micros,
@@ -69,7 +79,7 @@ pub(crate) struct Observer {
     /// The chained hash of each (index, term) that ever stood in a log (I4).
     chains: HashMap<(u64, u64), u64>,
     /// Commands not decided yet, by chained hash.
-    undecided: HashMap<u64, raftkv_raft::Entry>,
+    undecided: HashMap<u64, Undecided>,
     /// The one log (I7): chained hashes of all entries that a legal quorum committed, index 1 first.
     decided: Vec<u64>,
     /// Their terms, and the configurations among them.
@@ -88,6 +98,11 @@ pub(crate) struct Observer {
     failed_attempts: HashSet<Attempt>,
     /// The highest revision that a completed operation has shown.
     shown_revision: u64,
+    /// The last entry whose outcome a client has been told.
+    shown_index: u64,
+    /// Proposals of tenants, by what they are.
+    copies: HashMap<ProposalId, tenure::Copies>,
+    timekeeping: Timekeeping,
     limits: AppendLimits,
     elections: u64,
     violations: Vec<Violation>,
@@ -101,7 +116,7 @@ pub(crate) struct AppendLimits {
 }
 
 impl Observer {
-    pub(crate) fn new(nodes: usize, limits: AppendLimits) -> Observer {
+    pub(crate) fn new(nodes: usize, limits: AppendLimits, timekeeping: Timekeeping) -> Observer {
         Observer {
             now: 0,
             views: Vec::new(),
@@ -121,6 +136,9 @@ impl Observer {
             model: Model::new(),
             failed_attempts: HashSet::new(),
             shown_revision: 1,
+            shown_index: 0,
+            copies: HashMap::new(),
+            timekeeping,
             limits,
             elections: 0,
             violations: Vec::new(),

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use raftkv_protocol::{Record, Revision};
+use raftkv_protocol::{LeaseId, Record, Revision};
 use raftkv_raft::{EntryId, Index};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::store::base::{Base, TwinBase, TwinView};
@@ -15,6 +15,24 @@ use raftkv_server::store::{
 };
 
 use super::Observer;
+use super::model::Outcome;
+
+/// An outcome without the words for people.
+fn told(outcome: raftkv_server::store::Outcome) -> Outcome {
+    outcome.map_err(|failure| failure.code)
+}
+
+fn are_same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: impl Iterator<Item = T>,
+    expected: impl Iterator<Item = T>,
+) -> Result<(), String> {
+    let (found, expected): (Vec<T>, Vec<T>) = (found.collect(), expected.collect());
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("{what} are {found:?}, the log says {expected:?}")),
+    }
+}
 
 /// What is read of the past, and where.
 pub(crate) struct PastCheck<'a> {
@@ -80,6 +98,9 @@ impl Observer {
             Err(error) => self.violate("I7", Some(slot), error.to_string()),
         }
         let applied = store.applied().map_or(0, Index::get);
+        if let Err(what) = self.check_leases(applied, store) {
+            self.violate("I7", Some(slot), format!("at index {applied} {what}"));
+        }
         let (oldest_kept, expected) = (store.oldest_kept().0, self.model.oldest_kept_at_index(applied));
         if Some(oldest_kept) != expected {
             let what = format!(
@@ -87,6 +108,20 @@ impl Observer {
             );
             self.violate("I7", Some(slot), what);
         }
+    }
+
+    /// The leases that memory holds, and how many keys it believes to hang on each.
+    fn check_leases(&self, applied: u64, store: &Store) -> Result<(), String> {
+        let held = store.leases_after(LeaseId(0), store.log_time_us());
+        let held = held.into_iter();
+        let held = held.map(|lease| (lease.id, lease.ttl_ms, lease.remaining_ms, lease.key_count));
+        let (revision, now_us) = (store.revision().0, store.log_time_us());
+        let expected = self.model.leases_at(applied).map(|(id, lease)| {
+            let remaining_ms = lease.deadline_us.saturating_sub(now_us) / 1000;
+            let keys = self.model.keys_on(*id, revision).len() as u64;
+            (*id, lease.ttl_ms, remaining_ms, keys)
+        });
+        are_same("the leases in memory", held, expected)
     }
 
     /// A state that was held for a while: that of one revision, whatever was drained in the meantime.
@@ -146,7 +181,36 @@ impl Observer {
                 "the base holds deadlines {found:?}, the log says {expected:?}"
             ));
         }
-        Ok(())
+        self.check_tenure(companions.applied.index.get(), revision, &tables)
+    }
+
+    /// Leases with what hangs on them, sessions with their answers, and names, as of one entry.
+    fn check_tenure(&self, index: u64, revision: u64, tables: &Tables) -> Result<(), String> {
+        let leases = self.model.leases_at(index);
+        let leases = leases.map(|(id, lease)| (*id, lease.ttl_ms, lease.deadline_us));
+        are_same("the leases in the base", tables.leases(), leases)?;
+        let on = |id: LeaseId| {
+            let keys = self.model.keys_on(id, revision).into_iter();
+            keys.map(move |key| (id, key))
+        };
+        let attached = tables.attached();
+        let attached = attached.map(|(id, key)| (id, Bytes::copy_from_slice(key.as_bytes())));
+        let ids = self.model.leases_at(index).map(|(id, _)| *id);
+        are_same("the keys on leases in the base", attached, ids.flat_map(on))?;
+        let sessions = self.model.sessions_at(index);
+        let sessions = sessions.map(|(id, session)| (*id, session.deadline_us, session.outcomes.clone()));
+        let found = tables.sessions().map(|(id, deadline_us, outcomes)| {
+            let told = outcomes
+                .into_iter()
+                .map(|(sequence, outcome)| (sequence, told(outcome)));
+            (id, deadline_us, told.collect())
+        });
+        are_same("the sessions in the base", found, sessions)?;
+        let names = self.model.names_at(index);
+        let names = names.map(|(at, named)| (*at, named.name.clone(), named.outcome.clone()));
+        let found = tables.remembered();
+        let found = found.map(|(at, key, outcome)| (at.get(), key.to_vec(), told(outcome)));
+        are_same("the idempotency keys in the base", found, names)
     }
 
     fn check_companions(&self, companions: &Companions) -> Result<(), String> {

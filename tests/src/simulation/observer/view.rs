@@ -51,6 +51,10 @@ pub(crate) struct NodeView {
     pub(crate) governing: Option<Arc<Configuration>>,
     /// All configurations up to this index were found to follow each other lawfully.
     pub(crate) checked_change: Option<u64>,
+    /// The last snapshot that it took in ends there.
+    pub(crate) installed_up_to: u64,
+    /// So much was decided when its process last started.
+    pub(crate) started_behind: u64,
 }
 
 impl NodeView {
@@ -69,6 +73,8 @@ impl NodeView {
             leads: None,
             governing: None,
             checked_change: None,
+            installed_up_to: 0,
+            started_behind: 0,
         }
     }
 

@@ -28,7 +28,7 @@ impl World {
             let what = "a request it did not vote for restarted its election timer".to_owned();
             self.observer.violate("I20", Some(id.slot), what);
         }
-        self.check_queues(id);
+        self.check_queues(id, &effects);
         for effect in effects.drain(..) {
             if self.is_killed_here(id) {
                 break;
@@ -41,13 +41,17 @@ impl World {
     }
 
     /// Everything that waits at a node has a limit (I19).
-    fn check_queues(&mut self, id: ProcessId) {
+    fn check_queues(&mut self, id: ProcessId, effects: &[Effect]) {
         let Some(process) = self.machines[id.slot].process_of(id.life) else {
             return;
         };
-        // Reads and forwarded requests wait beside the writes.
+        // Reads and forwarded requests wait beside the writes. Whoever is answered now, as too many are that came while the
+        // process did not run, waits no more.
+        let answers = effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Answer { .. }));
         let (waiting, limit) = (
-            process.waiting.len(),
+            process.waiting.len().saturating_sub(answers.count()),
             3 * self.scenario.plan.max_pending_requests + 64,
         );
         if waiting > limit {
@@ -234,6 +238,10 @@ impl World {
                         response,
                     },
                 );
+            }
+            Some(Waiting::Tenant(name)) => {
+                let by = id.slot;
+                self.tell_tenant(name, Reply::Answered { by, response });
             }
             Some(Waiting::Watcher(name)) => {
                 let by = id;

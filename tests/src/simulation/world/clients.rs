@@ -7,7 +7,6 @@ use fastrand::Rng;
 use raftkv_protocol::{
     Answer, CheckedCommand, Command, Condition, Consistency, ErrorCode, Limits, Request, Response, Revision,
 };
-use raftkv_server::replica::{Event, Hop};
 
 use super::machine::Waiting;
 use super::{Attempt, Happening, Micros, World, answer_words};
@@ -253,25 +252,11 @@ impl World {
         let Some(request) = self.request_of(client, attempt) else {
             return;
         };
-        let timeout = std::time::Duration::from_micros(self.clients.plan.timeout_us);
-        let deadline = self.machines[to].clock.local(self.now).after(timeout);
-        let Some(id) = self.machines[to].process_id() else {
+        let patience_us = self.clients.plan.timeout_us;
+        let waiting = Waiting::Client { client, attempt };
+        if self.hand(to, waiting, request, patience_us).is_none() {
             self.reply(to, client, attempt, Reply::Unreachable);
-            return;
-        };
-        let Some(process) = self.machines[to].process_of(id.life) else {
-            return;
-        };
-        let token = process.token(Waiting::Client { client, attempt });
-        self.handle(
-            id,
-            Event::Request {
-                token,
-                request,
-                hop: Hop::First,
-                deadline,
-            },
-        );
+        }
     }
 
     /// The request as it is sent; `None` if the client has given the attempt up (its connection is closed).

@@ -16,11 +16,12 @@ const SLOW_CLOCK_PPM: u64 = 400_000;
 impl World {
     pub(super) fn step(&mut self, number: usize) {
         // What the schedule holds beyond the end of faults is not done.
-        if self.settling.is_some() && !matches!(self.scenario.steps[number].action, Action::Ask { .. }) {
+        let is_asked = self.scenario.steps[number].action.is_asked();
+        if self.settling.is_some() && !is_asked {
             return;
         }
         let step = self.scenario.steps[number].clone();
-        if !matches!(step.action, Action::Ask { .. }) {
+        if !is_asked {
             self.trace
                 .note(self.now, None, Traced::Step, [number as u64, 0], || {
                     format!("{:?}", step.action)
@@ -142,6 +143,7 @@ impl World {
                 key,
                 via,
             } => self.ask(client, asked, key, via),
+            Action::Call { tenant, call, via } => self.call(tenant, call, via),
             Action::Operate {
                 operation,
                 via,
@@ -361,8 +363,9 @@ impl World {
                 Waiting::Client { client, attempt } if is_told => {
                     self.reply(slot, client, attempt, Reply::Lost)
                 }
+                Waiting::Tenant(name) if is_told => self.tell_tenant(name, Reply::Lost),
                 // Who hears nothing more asks elsewhere.
-                Waiting::Client { .. } | Waiting::Watcher(_) | Waiting::Operator(_) => {}
+                Waiting::Client { .. } | Waiting::Tenant(_) | Waiting::Watcher(_) | Waiting::Operator(_) => {}
                 Waiting::Node { origin, token } => self.forward_lost(slot, origin, token),
             }
         }

@@ -2,7 +2,7 @@
 
 use raftkv_protocol::{Address, Request, Response};
 use raftkv_raft::Time;
-use raftkv_server::replica::{Event, ForwardOutcome, Hop, Token};
+use raftkv_server::replica::{Event, ForwardOutcome, Token};
 
 use super::machine::Waiting;
 use super::{Happening, Micros, ProcessId, World, answer_words};
@@ -72,25 +72,10 @@ impl World {
             request,
             left_us,
         } = forwarded;
-        let deadline = self.machines[to]
-            .clock
-            .local(self.now)
-            .after(std::time::Duration::from_micros(left_us));
-        let Some(id) = self.machines[to].process_id() else {
+        let waiting = Waiting::Node { origin, token };
+        if self.hand(to, waiting, request, left_us).is_none() {
             self.forward_lost(to, origin, token);
-            return;
-        };
-        let Some(process) = self.machines[to].process_of(id.life) else {
-            return;
-        };
-        let token = process.token(Waiting::Node { origin, token });
-        let event = Event::Request {
-            token,
-            request,
-            hop: Hop::Last,
-            deadline,
-        };
-        self.handle(id, event);
+        }
     }
 
     pub(super) fn answer_forwarded(

@@ -15,6 +15,7 @@ use raftkv_server::watch::HubSettings;
 
 use super::operators::OperationId;
 use super::snapshots::Snapshots;
+use super::tenants::CallName;
 use super::watch_threads::WatchThread;
 use super::watchers::WatchName;
 use super::{Attempt, Life, Micros, ProcessId};
@@ -32,6 +33,7 @@ const MAP_ENTRY_BYTES: u64 = 180;
 pub(super) enum Waiting {
     Client { client: usize, attempt: Attempt },
     Node { origin: ProcessId, token: Token },
+    Tenant(CallName),
     Watcher(WatchName),
     Operator(OperationId),
 }
@@ -160,10 +162,7 @@ impl Process {
     /// A poll has added this to it, at most: as if each change was of a key of its own.
     pub(super) fn note_batch(&mut self, effects: &[Effect]) {
         let added = effects.iter().map(|effect| match effect {
-            Effect::Record(events) => {
-                let (first, last) = events.revisions();
-                events.size_bytes() + (last.0 + 1 - first.0) * MAP_ENTRY_BYTES
-            }
+            Effect::Record(events) => events.size_bytes() + events.count() * MAP_ENTRY_BYTES,
             _ => 0,
         });
         self.largest_batch = self.largest_batch.max(added.sum());

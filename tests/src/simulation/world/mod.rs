@@ -8,11 +8,13 @@ mod machine;
 mod operators;
 mod pages;
 mod ranges;
+mod requests;
 mod scans;
 mod settle;
 mod snapshots;
 mod storage;
 mod store;
+mod tenants;
 mod watch_threads;
 mod watchers;
 mod wire;
@@ -32,6 +34,7 @@ use self::operators::Operators;
 use self::settle::Settling;
 use self::snapshots::SnapshotStep;
 use self::store::StoreStep;
+use self::tenants::{TenantStep, Tenants};
 use self::watchers::{WatchStep, Watchers};
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
@@ -128,6 +131,8 @@ enum Happening {
     Rot { slot: usize, tries: u32 },
     /// Something about watches.
     Watch(WatchStep),
+    /// Something about tenants.
+    Tenant(TenantStep),
     /// Faults stop; or, in a calm run, elections must have.
     Settle,
     /// Has the cluster come to rest?
@@ -152,6 +157,7 @@ impl Happening {
             | Happening::Reset { at: to, .. } => Some(*to),
             Happening::Forwarded(request) => Some(request.to),
             Happening::Watch(step) => step.needs_running(),
+            Happening::Tenant(step) => step.needs_running(),
             Happening::Step(_)
             | Happening::StepEnds(_)
             | Happening::LagGoesMute { .. }
@@ -176,6 +182,7 @@ pub(crate) struct World {
     machines: Vec<Machine>,
     network: Network,
     clients: Clients,
+    tenants: Tenants,
     watchers: Watchers,
     operators: Operators,
     pub(crate) observer: Observer,
@@ -205,6 +212,7 @@ impl World {
             machines: (0..plan.nodes).map(|slot| Machine::new(plan, slot)).collect(),
             network: Network::new(plan),
             clients: Clients::new(plan),
+            tenants: Tenants::new(plan),
             watchers: Watchers::new(plan),
             operators: Operators::default(),
             observer: Observer::new(
@@ -213,6 +221,7 @@ impl World {
                     entries: plan.raft.max_append_entries,
                     bytes: plan.raft.max_append_bytes,
                 },
+                plan.timekeeping(),
             ),
             trace: Trace::new(out),
             effects: 0,
@@ -306,6 +315,7 @@ impl World {
             Happening::ClockIsTrue { node } => self.clock_is_true(node),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
             Happening::Watch(step) => self.watch_step(step),
+            Happening::Tenant(step) => self.tenant_step(step),
             Happening::Settle => self.settle(),
             Happening::CheckRest => self.check_rest(),
         }

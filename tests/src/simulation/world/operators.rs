@@ -5,11 +5,9 @@
 //! twice or late all the same: it goes over the same network as all else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use raftkv_protocol::{Force, MemberCommand, Promotion, Request, Response};
 use raftkv_raft::{Configuration, NodeId};
-use raftkv_server::replica::{Event, Hop};
 
 use super::machine::Waiting;
 use super::{Happening, Micros, World, answer_words};
@@ -157,12 +155,10 @@ impl World {
 
     /// A node that does not run, or hangs, hears nothing: operators see that, and ask again some other time.
     fn command(&mut self, command: MemberCommand, via: usize, patience_us: Micros) {
-        let local = self.machines[via].clock.local(self.now);
-        let deadline = local.after(Duration::from_micros(patience_us));
         let machine = &self.machines[via];
-        let Some(id) = machine.process_id().filter(|_| machine.paused_until <= self.now) else {
+        if machine.process.is_none() || machine.paused_until > self.now {
             return;
-        };
+        }
         let leaves = match &command {
             MemberCommand::Remove { name, .. } => {
                 let node = self.machines.iter().find(|machine| machine.name == *name);
@@ -181,24 +177,12 @@ impl World {
                 .asked
                 .insert(operation, AskedChange { until, leaves });
         }
-        let Some(process) = self.machines[via].process_of(id.life) else {
-            return;
-        };
-        let token = process.token(Waiting::Operator(operation));
         self.trace
             .note(self.now, Some(via), Traced::Operator, [operation.0, 0], || {
                 format!("{operation:?} {command:?}")
             });
-        let request = Request::Member(command);
-        self.handle(
-            id,
-            Event::Request {
-                token,
-                request,
-                hop: Hop::First,
-                deadline,
-            },
-        );
+        let waiting = Waiting::Operator(operation);
+        self.hand(via, waiting, Request::Member(command), patience_us);
     }
 
     /// An operator hears what became of a request.

@@ -12,6 +12,8 @@ use crate::simulation::trace::Traced;
 
 /// In a calm run the first election must be over by then.
 pub(super) const CALM_AFTER_US: Micros = 5_000_000;
+/// Keys of their own time live no longer.
+const LONGEST_KEY_TTL_MS: u64 = 5_000;
 /// How often it is looked whether the cluster has come to rest.
 const LOOK_EVERY_US: Micros = 100_000;
 
@@ -23,6 +25,8 @@ pub(super) struct Settling {
     /// Highest term when it began.
     term: u64,
     has_asked: bool,
+    /// It has, and from then on leases and sessions run out.
+    rests_since: Option<Micros>,
 }
 
 impl World {
@@ -51,6 +55,7 @@ impl World {
             self.heal(&core);
             self.isolate_perhaps(&core);
             self.clients.heal(core.clone());
+            self.tenants.heal();
         }
         let term = self.highest_term();
         self.settling = (ending == Ending::Settled).then(|| Settling {
@@ -58,6 +63,7 @@ impl World {
             until,
             term,
             has_asked: false,
+            rests_since: None,
         });
         if ending == Ending::Calm {
             self.calm = Some(Settling {
@@ -65,6 +71,7 @@ impl World {
                 until,
                 term,
                 has_asked: false,
+                rests_since: None,
             });
         }
         self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest);
@@ -216,6 +223,7 @@ impl World {
                 until,
                 term,
                 has_asked,
+                rests_since: None,
             });
             self.calm = None;
         }
@@ -239,11 +247,41 @@ impl World {
             return;
         }
         let unrest = self.unrest(&core);
-        match unrest {
-            None => self.is_over = true,
-            Some(what) if self.now >= until => self.observer.violate("I20", None, what),
-            Some(_) => self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest),
+        let rests_since = self.settling.as_ref().and_then(|settling| settling.rests_since);
+        match (unrest, rests_since) {
+            (Some(what), None) if self.now >= until => {
+                self.observer.violate("I20", None, what);
+                return;
+            }
+            (None, since) if self.has_all_ended(&core, since.unwrap_or(self.now)) => {
+                self.is_over = true;
+                return;
+            }
+            (None, None) => {
+                if let Some(settling) = &mut self.settling {
+                    settling.rests_since = Some(self.now);
+                }
+            }
+            (Some(_) | None, _) => {}
         }
+        self.queue.push(self.now + LOOK_EVERY_US, Happening::CheckRest);
+    }
+
+    /// Has everything that has a time come to its end, where that is asked for? Nobody renews anything any more, so it has
+    /// when the longest time is over, and a tick more.
+    fn has_all_ended(&mut self, core: &[usize], since: Micros) -> bool {
+        let plan = &self.scenario.plan;
+        let is_led = self.leader().is_some_and(|leader| core.contains(&leader));
+        if !plan.tenants.must_end || !is_led || !self.observer.awaits_an_end() {
+            return true;
+        }
+        let longest_ms = plan.tenants.session_ttl_ms.max(LONGEST_KEY_TTL_MS);
+        let longest_us = 2 * 1000 * longest_ms.max(plan.tenants.lease_ttl_ms) + self.rest_bound();
+        if self.now > since + longest_us {
+            let what = "keys, leases or sessions did not end though their time is over".to_owned();
+            self.observer.violate("I20", None, what);
+        }
+        false
     }
 
     /// What is still missing for the core to be at rest.

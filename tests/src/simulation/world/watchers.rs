@@ -5,7 +5,6 @@ use raftkv_protocol::{
     Answer, ErrorCode, EventFilter, KeySpan, PartKind, Previous, Request, Response, Revision, WatchControl,
     WatchPart, WatchRequest, WatchStart, WhenSlow,
 };
-use raftkv_server::replica::{Event, Hop};
 
 use super::machine::Waiting;
 use super::watch_threads::Order;
@@ -222,28 +221,11 @@ impl World {
     }
 
     fn watch_arrives(&mut self, name: WatchName, to: usize) {
-        let timeout = std::time::Duration::from_micros(PATIENCE_US);
-        let deadline = self.machines[to].clock.local(self.now).after(timeout);
         let Some(watcher) = self.watchers.of(name) else {
             return;
         };
         let request = Request::Watch(watcher.view.wish.clone());
-        let Some(id) = self.machines[to].process_id() else {
-            return;
-        };
-        let Some(process) = self.machines[to].process_of(id.life) else {
-            return;
-        };
-        let token = process.token(Waiting::Watcher(name));
-        self.handle(
-            id,
-            Event::Request {
-                token,
-                request,
-                hop: Hop::First,
-                deadline,
-            },
-        );
+        self.hand(to, Waiting::Watcher(name), request, PATIENCE_US);
     }
 
     /// Sends to a watcher; now and then its connection breaks.
