@@ -14,7 +14,7 @@ use super::meeting::{ignored_flags, may_grow, not_named};
 use super::outbox::Outbox;
 use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
 use crate::membership::FIRST_EPOCH;
-use crate::store::Store;
+use crate::store::{Store, StoreNumber};
 
 /// What requests and watches are told while the node drains.
 const SHUTTING_DOWN: &str = "this node is shutting down; ask another one";
@@ -198,6 +198,12 @@ impl Node {
     #[must_use]
     pub fn store(&self) -> Option<&Store> {
         self.formed().map(|formed| &formed.store)
+    }
+
+    /// Which fill of the data directory [`Node::store`] is over: a received one from the moment on that it was received.
+    #[must_use]
+    pub fn store_number(&self) -> Option<StoreNumber> {
+        self.formed().map(|formed| formed.drains.store())
     }
 
     /// Was [`Event::Drain`] handled, and has every request taken before it been answered?

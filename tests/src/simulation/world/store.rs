@@ -321,12 +321,12 @@ impl World {
     fn check_whole_state(&mut self, id: ProcessId) {
         let machine = &mut self.machines[id.slot];
         let base = machine.base.clone();
-        let Some(store) = machine
+        // Until its next poll, a node that has received a snapshot is over a base which is not in place yet.
+        let store = machine
             .process_of(id.life)
-            .and_then(|process| process.node.store())
-        else {
-            return;
-        };
+            .filter(|process| process.node.store_number() == Some(process.store))
+            .and_then(|process| process.node.store());
+        let Some(store) = store else { return };
         self.observer.check_whole_state(id.slot, store, &base);
     }
 }
