@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use raftkv_protocol::{CheckedCommand, Revision};
 use raftkv_raft::simulation::{mark, mutant};
-use raftkv_raft::{EntryId, EntryKind, Index, Proposal, RoleName, Stamp, Time};
+use raftkv_raft::{EntryId, EntryKind, Index, PeerProgress, ProgressState, Proposal, RoleName, Stamp, Time};
 
 use super::config::RetentionConfig;
 use super::formed::Formed;
@@ -24,6 +24,10 @@ use crate::store::{Frozen, GenerationNumber, StoreNumber};
 
 /// The log's tail can be cut at so many places, about.
 const MARKS_A_TAIL: u64 = 16;
+
+/// For a follower that is catching up, so many tails of the log are kept. A snapshot of a large state takes longer than a busy
+/// log takes for its tail: if what comes behind the snapshot were gone when it is there, it would need the next one, for ever.
+const CATCH_UP_TAILS: u64 = 16;
 
 /// While the disk is nearly full, a generation takes away at most this part of the reserve.
 const DELETED_OF_RESERVE: u64 = 32;
@@ -105,15 +109,19 @@ impl Drains {
     }
 
     /// The first entry that the log keeps behind a base that holds everything up to `drained`: a tail for followers that are
-    /// behind, bounded in entries and bytes.
-    fn keep_from(&mut self, drained: Index, retention: &RetentionConfig) -> Index {
+    /// behind, bounded in entries and bytes; and what one of them `needs` who is catching up, up to many times that.
+    fn keep_from(&mut self, drained: Index, needs: Option<Index>, retention: &RetentionConfig) -> Index {
         let of_drained = self.marks.iter().rev().find(|(index, _)| *index <= drained);
         let drained_bytes = of_drained.map_or(0, |(_, bytes)| *bytes);
         let mut is_cut = false;
-        while let Some((index, bytes)) = self.marks.front() {
-            let is_kept = drained_bytes.saturating_sub(*bytes) <= retention.log_tail_bytes
-                && drained.distance_from(*index) <= retention.log_tail_entries;
-            if is_kept || *index >= drained {
+        while let Some(&(index, bytes)) = self.marks.front() {
+            let is_within = |tails: u64| {
+                drained_bytes.saturating_sub(bytes) <= retention.log_tail_bytes.saturating_mul(tails)
+                    && drained.distance_from(index) <= retention.log_tail_entries.saturating_mul(tails)
+            };
+            let next = self.marks.get(1).map_or(drained, |(index, _)| *index);
+            let is_needed = needs.is_some_and(|needed| needed <= next) && is_within(CATCH_UP_TAILS);
+            if is_within(1) || is_needed || index >= drained {
                 break;
             }
             self.marks.pop_front();
@@ -230,7 +238,7 @@ impl Formed {
         self.store.drained_up_to(generation);
         mark("generation drained");
         self.release_drained(out);
-        self.cut_log_behind(applied, out);
+        self.cut_log_behind(now, applied, out);
         self.propose_trim(now, history);
         self.drains.history = Some(history.clone());
         // What was given up and not drained then can go now.
@@ -277,7 +285,8 @@ impl Formed {
         }
     }
 
-    fn cut_log_behind(&mut self, drained: Index, out: &mut Outbox) {
+    fn cut_log_behind(&mut self, now: Time, drained: Index, out: &mut Outbox) {
+        let needs = self.needed_by_followers(now);
         let none = RetentionConfig {
             log_tail_bytes: 0,
             log_tail_entries: 0,
@@ -288,10 +297,30 @@ impl Formed {
         } else {
             self.config.retention
         };
-        let keep_from = self.drains.keep_from(drained, &retention);
+        let keep_from = self.drains.keep_from(drained, needs, &retention);
         if keep_from > self.drains.log_base.next() {
             out.push(Effect::CutLog { keep_from });
         }
+    }
+
+    /// The first entry that a follower needs which can go on with this log: behind the snapshot that it is being sent, or now,
+    /// if it is alive.
+    fn needed_by_followers(&self, now: Time) -> Option<Index> {
+        let base = self.drains.log_base;
+        let is_alive = |peer: &PeerProgress| {
+            peer.last_heard
+                .is_some_and(|heard| now.since(heard) < self.config.raft.election_timeout)
+        };
+        let has = |peer: PeerProgress| match peer.state {
+            ProgressState::Snapshot => self.sendings.last(peer.peer).map(|last| last.index),
+            ProgressState::Probe | ProgressState::Replicate => peer.matched.filter(|_| is_alive(&peer)),
+        };
+        let needed = self
+            .raft
+            .peer_progress()
+            .filter_map(has)
+            .filter(|has| *has >= base);
+        needed.map(Index::next).min()
     }
 
     /// The log was cut.

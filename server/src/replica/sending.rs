@@ -67,6 +67,11 @@ impl Sendings {
             .find(|sending| sending.snapshot == snapshot)
     }
 
+    /// The last entry of the snapshot that this peer is sent, once it is known.
+    pub(super) fn last(&self, peer: raft::NodeId) -> Option<EntryId> {
+        self.by_peer.get(&peer)?.last
+    }
+
     pub(super) fn next_deadline(&self) -> Time {
         let deadline = |sending: &Sending| match &sending.phase {
             Phase::Reading => sending.give_up_at,
