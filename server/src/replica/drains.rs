@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use raftkv_protocol::{CheckedCommand, Revision};
 use raftkv_raft::simulation::{mark, mutant};
-use raftkv_raft::{EntryId, EntryKind, Index, PeerProgress, ProgressState, Proposal, RoleName, Stamp, Time};
+use raftkv_raft::{
+    EntryId, EntryKind, Index, PeerProgress, ProgressState, Proposal, RoleName, Stamp, Term, Time,
+};
 
 use super::config::RetentionConfig;
 use super::formed::Formed;
@@ -58,6 +60,8 @@ pub(super) struct Drains {
     cut: Index,
     /// What history was told to keep from.
     trimmed: Revision,
+    /// What this leader proposed to keep history from, and in which term: there it is decided or lost with the leadership.
+    trim_proposed: Option<(Term, Revision)>,
     /// What history held after the last drain.
     history: Option<HistoryStatistics>,
     pub(super) rate: DrainRate,
@@ -76,6 +80,7 @@ impl Drains {
             log_base: base,
             cut: base.next(),
             trimmed: Revision(0),
+            trim_proposed: None,
             history: None,
             rate: DrainRate::default(),
         }
@@ -331,7 +336,8 @@ impl Formed {
         self.members.forget_before(base.index);
     }
 
-    /// The leader lets everybody give up history beyond its limits.
+    /// The leader lets everybody give up history beyond its limits. Once: while that is not decided yet, more drains may come,
+    /// and entries that bring nothing new would bring further drains.
     fn propose_trim(&mut self, now: Time, history: &HistoryStatistics) {
         if self.raft.role() != RoleName::Leader {
             return;
@@ -339,6 +345,10 @@ impl Formed {
         let Some(oldest) = self.oldest_to_keep(history) else {
             return;
         };
+        let asked = (self.raft.term(), oldest);
+        if self.drains.trim_proposed >= Some(asked) {
+            return;
+        }
         let stamp = Stamp {
             log_time_us: self.clock.stamp_us(now),
             ..Stamp::default()
@@ -351,6 +361,7 @@ impl Formed {
         // Refused: the next drain asks again.
         if self.raft.propose(now, vec![proposal]).is_ok() {
             mark("trim proposed");
+            self.drains.trim_proposed = Some(asked);
         }
     }
 

@@ -103,6 +103,8 @@ pub(crate) struct Observer {
     /// Proposals of tenants, by what they are.
     copies: HashMap<ProposalId, tenure::Copies>,
     timekeeping: Timekeeping,
+    /// In which term history was last given up, and up to where.
+    trim: Option<(raftkv_raft::Term, raftkv_protocol::Revision)>,
     limits: AppendLimits,
     elections: u64,
     violations: Vec<Violation>,
@@ -139,6 +141,7 @@ impl Observer {
             shown_index: 0,
             copies: HashMap::new(),
             timekeeping,
+            trim: None,
             limits,
             elections: 0,
             violations: Vec::new(),

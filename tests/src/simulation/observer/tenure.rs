@@ -14,9 +14,9 @@
 //! happens to the one leader, and in the end wherever the cluster has come to rest (I20).
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, ErrorCode, LeaseState, Response};
-use raftkv_raft::Entry;
+use raftkv_protocol::{Answer, Command, ErrorCode, LeaseState, Response, decode_command};
 use raftkv_raft::simulation::mark;
+use raftkv_raft::{Entry, EntryKind};
 
 use super::model::{Done, Moment, Outcome, ProposalId};
 use super::{Attempt, Observer};
@@ -97,9 +97,27 @@ impl Observer {
             asked_us: asked,
         };
         let attempt = self.model.apply(entry, moment);
+        self.check_trim(entry);
         self.check_copies(id);
         self.check_ended();
         attempt
+    }
+
+    /// A leader asks once for history to be given up: entries that bring nothing new would bring drains, and these more entries.
+    fn check_trim(&mut self, entry: &Entry) {
+        if entry.kind != EntryKind::Command {
+            return;
+        }
+        if let Ok(Command::KeepHistoryFrom { oldest }) = decode_command(&entry.payload) {
+            let asked = (entry.id.term, oldest);
+            if self.trim.replace(asked) == Some(asked) {
+                let what = format!(
+                    "the leader of {} asked twice to keep history from {oldest}",
+                    entry.id
+                );
+                self.violate("I19", None, what);
+            }
+        }
     }
 
     /// Nothing ends before its time, or much later.
