@@ -88,7 +88,7 @@ pub struct Flags {
 pub struct StorageFlags {
     /// Memory for writes that are not in the base on disk yet, MiB. More: less CPU for each write, and more of the log to
     /// replay after a crash.
-    #[arg(long, value_name = "MIB", default_value_t = 96, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub overlay_mib: u64,
 
     /// Memory for records that were read from disk, MiB.

@@ -155,9 +155,8 @@ impl Formed {
             return;
         }
         let (_, active) = self.store.overlay_bytes();
-        let retention = &self.config.retention;
-        let is_due = active >= self.config.store.freeze_bytes()
-            || self.drains.log_bytes >= retention.freeze_log_bytes
+        let is_due = active >= self.in_turn(self.config.store.freeze_bytes())
+            || self.drains.log_bytes >= self.in_turn(self.config.retention.freeze_log_bytes)
             || now >= self.next_freeze()
             || (self.space.is_low() && self.drains.log_bytes > 0);
         if !is_due {
@@ -180,6 +179,14 @@ impl Formed {
             });
         }
         self.drains.phase = Phase::Sealing(frozen);
+    }
+
+    /// Up to a quarter less than `whole`, less the further down the list of members this node stands. All members apply the
+    /// same entries: at one limit they would all drain at once, and no majority would be left that writes undisturbed.
+    fn in_turn(&self, whole: u64) -> u64 {
+        let members = &self.members.current().members;
+        let before = members.iter().position(|member| member.identity.0 == self.raft.id().0);
+        whole - whole / 4 * before.unwrap_or(0) as u64 / members.len().max(1) as u64
     }
 
     /// When the generation is frozen for its age.

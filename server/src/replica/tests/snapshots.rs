@@ -73,7 +73,7 @@ fn one_snapshot_is_enough_however_much_is_written_meanwhile() {
         cluster.start(behind);
         cluster.run_until("it gets a snapshot", |cluster| cluster.parts > 0);
         // Many times the tail that the log keeps: five entries.
-        write_many(&mut cluster, &others, 40);
+        write_many(&mut cluster, &others, 20);
         cluster.run_until("all nodes are ready", Cluster::all_ready);
         assert_eq!(installs(&cluster, behind), 1, "seed {seed}");
         cluster.run_until("all nodes have the same state", hashes_agree);
