@@ -185,7 +185,9 @@ impl Formed {
     /// same entries: at one limit they would all drain at once, and no majority would be left that writes undisturbed.
     fn in_turn(&self, whole: u64) -> u64 {
         let members = &self.members.current().members;
-        let before = members.iter().position(|member| member.identity.0 == self.raft.id().0);
+        let before = members
+            .iter()
+            .position(|member| member.identity.0 == self.raft.id().0);
         whole - whole / 4 * before.unwrap_or(0) as u64 / members.len().max(1) as u64
     }
 
