@@ -24,9 +24,9 @@ const NOTICE_PART: u32 = 4;
 /// The command finds RAFTKV_LOCK_KEY and RAFTKV_LOCK_TOKEN in its environment: the key that it holds the lock by, and the fencing
 /// token, which grows from holder to holder. With --guarded its kvctl set, increment and txn are refused once the lock is lost.
 /// When the lock can not be renewed in time, the command is asked to end (SIGTERM) and is killed before another one may hold the
-/// lock; when somebody revokes its lease, it is killed at once. A command that goes on though this program was killed is not ended by anybody: what it writes with --guarded is
-/// refused all the same. Interrupts and SIGTERM are passed on to the command. Nothing of
-/// this program's own is printed on standard output.
+/// lock; when somebody revokes its lease, it is killed at once. A command that goes on though this program was killed is not
+/// ended by anybody: what it writes with --guarded is refused all the same. Interrupts and SIGTERM are passed on to the command.
+/// Nothing of this program's own is printed on standard output.
 #[derive(Args, Debug)]
 pub(crate) struct Lock {
     /// The lock's name; its keys are NAME/ and the ids of leases
