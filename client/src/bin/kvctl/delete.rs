@@ -8,7 +8,7 @@ use raftkv_client::{Client, KeySpan, Revision};
 use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
 use crate::output;
-use crate::span::span;
+use crate::span::SpanArguments;
 
 /// Deletes a key: prints the revision it made. With --prefix, --from or --to it deletes all keys of the range at once
 #[derive(Args, Debug)]
@@ -25,15 +25,8 @@ pub(crate) struct Delete {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub(crate) if_revision: Option<u64>,
-    /// Deletes all keys that begin with this, at one revision; "" deletes all there are
-    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["from", "to"])]
-    pub(crate) prefix: Option<OsString>,
-    /// Deletes keys from this one on
-    #[arg(long, value_name = "KEY")]
-    pub(crate) from: Option<OsString>,
-    /// Deletes keys before this one
-    #[arg(long, value_name = "KEY")]
-    pub(crate) to: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) span: SpanArguments,
 }
 
 impl Delete {
@@ -42,7 +35,7 @@ impl Delete {
         match &self.key {
             Some(key) => self.delete_key(key, &client()?, options.output).await,
             None => {
-                let span = span(self.prefix.as_ref(), self.from.as_ref(), self.to.as_ref())?;
+                let span = self.span.span()?;
                 delete_range(span, &client()?, options.output).await
             }
         }

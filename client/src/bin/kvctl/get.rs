@@ -8,7 +8,7 @@ use raftkv_client::{Order, Range, Revision, Shape};
 use crate::arguments::{Format, Options};
 use crate::outcome::{Outcome, Trouble};
 use crate::output::{self, Printed, Reader};
-use crate::span::span;
+use crate::span::SpanArguments;
 use crate::table::Table;
 
 /// Reads a key: prints its value and a newline. With --prefix, --from or --to it lists: a line per key, a tab before its value
@@ -24,15 +24,8 @@ pub(crate) struct Get {
         conflicts_with_all = ["prefix", "from", "to", "limit", "keys_only", "count_only", "reverse"]
     )]
     pub(crate) key: Option<OsString>,
-    /// Lists all keys that begin with this; "" lists all there are
-    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["from", "to"])]
-    pub(crate) prefix: Option<OsString>,
-    /// Lists keys from this one on
-    #[arg(long, value_name = "KEY")]
-    pub(crate) from: Option<OsString>,
-    /// Lists keys before this one
-    #[arg(long, value_name = "KEY")]
-    pub(crate) to: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) span: SpanArguments,
     /// Lists so many keys at most
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -80,7 +73,7 @@ impl Get {
     }
 
     async fn list(&self, options: &Options) -> Result<Outcome, Trouble> {
-        let span = span(self.prefix.as_ref(), self.from.as_ref(), self.to.as_ref())?;
+        let span = self.span.span()?;
         let client = options.client()?;
         let range = client.range(span).consistency(options.consistency.into());
         let range = self.described(range);

@@ -33,6 +33,17 @@ pub(super) enum Reply {
     Lost,
 }
 
+impl Reply {
+    /// What a trace's hash takes in of it.
+    pub(super) fn words(&self) -> [u64; 2] {
+        match self {
+            Reply::Answered { response, .. } => answer_words(response),
+            Reply::Unreachable => [100, 0],
+            Reply::Lost => [101, 0],
+        }
+    }
+}
+
 /// How operations ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -343,11 +354,7 @@ impl World {
         if ongoing.attempt != attempt {
             return;
         }
-        let words = match &reply {
-            Reply::Answered { response, .. } => answer_words(response),
-            Reply::Unreachable => [100, 0],
-            Reply::Lost => [101, 0],
-        };
+        let words = reply.words();
         self.trace.note(self.now, None, Traced::Complete, words, || {
             format!("client{client} {attempt:?} {reply:?}")
         });

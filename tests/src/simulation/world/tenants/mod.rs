@@ -15,7 +15,7 @@ use raftkv_raft::Stamp;
 
 use super::clients::Reply;
 use super::machine::Waiting;
-use super::{Attempt, Happening, Micros, World, answer_words};
+use super::{Attempt, Happening, Micros, World};
 use crate::simulation::observer::{Floor, Invocation, ProposalId, is_outcome};
 use crate::simulation::plan::Plan;
 use crate::simulation::random::{Stream, chance_ppm, exponential, stream};
@@ -286,11 +286,7 @@ impl World {
         let Some(sent) = self.tenants.open.remove(&name) else {
             return;
         };
-        let words = match &reply {
-            Reply::Answered { response, .. } => answer_words(response),
-            Reply::Unreachable => [100, 0],
-            Reply::Lost => [101, 0],
-        };
+        let words = reply.words();
         self.trace.note(self.now, None, Traced::Complete, words, || {
             format!("{name:?} {reply:?}")
         });
