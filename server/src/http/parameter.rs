@@ -8,6 +8,16 @@ pub(super) struct Parameter {
     pub(super) about: &'static str,
     pub(super) form: Form,
     pub(super) example: &'static str,
+    pub(super) necessity: Necessity,
+}
+
+/// Can a call do without it?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Necessity {
+    /// No: it is refused.
+    Required,
+    /// Yes.
+    Optional,
 }
 
 /// How the value of a parameter is written.
@@ -37,15 +47,19 @@ const fn parameter(name: &'static str, form: Form, example: &'static str, about:
         about,
         form,
         example,
+        necessity: Necessity::Optional,
     }
 }
 
-pub(super) static KEY: Parameter = parameter(
-    "key",
-    Form::Bytes,
-    "greeting",
-    "The key, percent-encoded; '+' is a space.",
-);
+pub(super) static KEY: Parameter = Parameter {
+    necessity: Necessity::Required,
+    ..parameter(
+        "key",
+        Form::Bytes,
+        "greeting",
+        "The key, percent-encoded; '+' is a space.",
+    )
+};
 pub(super) static IF_REVISION: Parameter = parameter(
     "if_revision",
     Form::Whole,

@@ -13,7 +13,7 @@ use utoipa::openapi::{
     Required, ResponseBuilder,
 };
 
-use super::super::parameter::{Form, Parameter};
+use super::super::parameter::{Form, Necessity, Parameter};
 use super::table::CALLS;
 use super::{Call, Content, Document, Kind, Method, Presence, documents};
 
@@ -162,10 +162,14 @@ fn query_parameter(parameter: &Parameter) -> Described {
             plain(Type::String.into(), parameter.about)
         }
     };
+    let required = match parameter.necessity {
+        Necessity::Required => Required::True,
+        Necessity::Optional => Required::False,
+    };
     ParameterBuilder::new()
         .name(parameter.name)
         .parameter_in(ParameterIn::Query)
-        .required(Required::False)
+        .required(required)
         .description(Some(parameter.about))
         .schema(Some(schema))
         .example(Some(parameter.example.into()))
@@ -231,6 +235,22 @@ mod tests {
                 .collect();
             assert_eq!(named, expected, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn what_a_call_can_not_do_without_is_required() {
+        let description = description();
+        let of_get = description["paths"]["/get"]["get"]["parameters"].as_array();
+        let required = of_get.into_iter().flatten().map(|parameter| {
+            let name = parameter["name"].as_str().expect("a name");
+            (name, parameter["required"] == true)
+        });
+        let required: Vec<(&str, bool)> = required.collect();
+        assert!(required.contains(&("key", true)), "{required:?}");
+        assert!(
+            required[1..].iter().all(|(_, required)| !required),
+            "{required:?}"
+        );
     }
 
     #[test]
