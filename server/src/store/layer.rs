@@ -155,13 +155,18 @@ fn sorted(rows: &HeldRows, range: &Range<usize>, already: &[Run]) -> Run {
     let rest = range.start + already.iter().map(|run| run.len()).sum::<usize>();
     let places = known.chain(rest as u32..range.end as u32);
     let key = |at: u32| rows[at as usize].key.as_bytes();
-    // Keys of one run often begin alike. Behind that, sixteen bytes tell nearly all of them apart, without a look at the row.
+    // Keys of one run often begin alike. Behind that, eight bytes tell nearly all of them apart, without a look at the row.
     let alike = shared_prefix(range.clone().map(|at| key(at as u32)));
-    let mut order: Vec<(u128, u32)> = places.map(|at| (head(&key(at)[alike..]), at)).collect();
-    // Finds what is in order, and merges it.
-    order.sort_by(|(head, at), (other_head, other_at)| {
+    let mut order: Vec<(u64, u32)> = places.map(|at| (head(&key(at)[alike..]), at)).collect();
+    let by_key = |(head, at): &(u64, u32), (other_head, other_at): &(u64, u32)| {
         head.cmp(other_head).then_with(|| key(*at).cmp(key(*other_at)))
-    });
+    };
+    match already.is_empty() {
+        // In place: as little memory beside as there can be.
+        true => order.sort_unstable_by(by_key),
+        // Finds what is in order, and merges it.
+        false => order.sort_by(by_key),
+    }
     order.into_iter().map(|(_, at)| at).collect()
 }
 
@@ -174,12 +179,12 @@ fn shared_prefix<'k>(mut keys: impl Iterator<Item = &'k [u8]>) -> usize {
     })
 }
 
-/// The first sixteen bytes as a number of the same order; equal heads need a second look.
-fn head(bytes: &[u8]) -> u128 {
-    let mut head = [0; 16];
+/// The first eight bytes as a number of the same order; equal heads need a second look.
+fn head(bytes: &[u8]) -> u64 {
+    let mut head = [0; 8];
     let len = bytes.len().min(head.len());
     head[..len].copy_from_slice(&bytes[..len]);
-    u128::from_be_bytes(head)
+    u64::from_be_bytes(head)
 }
 
 /// Rows of one run, in order, from both ends.
