@@ -1,7 +1,7 @@
 //! `kvctl` and the server's command line, as scripts meet them: output, exit codes, messages.
 
 use raftkv_tests::harness::{
-    Cluster, Deadline, Exit, Kvctl, Links, Node, NodeFlags, PortBlock, Printed, RunningKvctl,
+    Cluster, Deadline, Exit, Kvctl, Links, Node, NodeFlags, PortBlock, Printed, RunningKvctl, ok,
 };
 use serde_json::Value;
 
@@ -13,12 +13,6 @@ const CONDITION_FAILED: Option<i32> = Some(4);
 fn kvctl(cluster: &Cluster) -> Kvctl {
     // One endpoint is enough; the others are learnt from it.
     Kvctl::new(&[cluster.node(0).native_port()])
-}
-
-#[track_caller]
-fn ok(printed: Printed) -> String {
-    assert_eq!(printed.code, Some(0), "{printed:?}");
-    printed.stdout
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! `kvctl` for more than single keys: transactions, counters, export and import, and listings that can not be misread.
 
-use raftkv_tests::harness::{Cluster, Kvctl, Printed};
+use raftkv_tests::harness::{Cluster, Kvctl, ok};
 use serde_json::{Value, json};
 
 const USAGE: Option<i32> = Some(2);
@@ -8,12 +8,6 @@ const CONDITION_FAILED: Option<i32> = Some(4);
 
 fn kvctl(cluster: &Cluster) -> Kvctl {
     Kvctl::new(&[cluster.node(0).native_port()])
-}
-
-#[track_caller]
-fn ok(printed: Printed) -> String {
-    assert_eq!(printed.code, Some(0), "{printed:?}");
-    printed.stdout
 }
 
 #[test]

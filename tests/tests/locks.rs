@@ -1,6 +1,6 @@
 //! `kvctl lock`, `elect` and `lease` as scripts meet them: real processes that are paused, ended and raced.
 
-use raftkv_tests::harness::{Cluster, Deadline, Kvctl, Printed, RunningKvctl, wait_for};
+use raftkv_tests::harness::{Cluster, Deadline, Kvctl, Printed, RunningKvctl, ok, wait_for};
 use serde_json::Value;
 
 const NOT_FOUND: Option<i32> = Some(1);
@@ -10,12 +10,6 @@ const OUTCOME_UNKNOWN: Option<i32> = Some(5);
 
 fn kvctl(cluster: &Cluster) -> Kvctl {
     Kvctl::new(&cluster.native_ports())
-}
-
-#[track_caller]
-fn ok(printed: Printed) -> String {
-    assert_eq!(printed.code, Some(0), "{printed:?}");
-    printed.stdout
 }
 
 /// For what takes less than a second on an idle machine.

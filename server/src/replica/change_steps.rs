@@ -136,7 +136,7 @@ impl Formed {
     }
 
     /// Has it answered this leader lately?
-    fn is_alive(&self, now: Time, member: NodeId) -> bool {
+    pub(super) fn is_alive(&self, now: Time, member: NodeId) -> bool {
         let progress = self.raft.progress(raft::NodeId(member.0));
         let heard = progress.and_then(|progress| progress.last_heard);
         member == self.config.introduction.identity

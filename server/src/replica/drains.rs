@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raftkv_protocol::{CheckedCommand, Revision};
+use raftkv_protocol::{CheckedCommand, NodeId, Revision};
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{
     EntryId, EntryKind, Index, PeerProgress, ProgressState, Proposal, RoleName, Stamp, Term, Time,
@@ -321,13 +321,11 @@ impl Formed {
     /// if it is alive.
     fn needed_by_followers(&self, now: Time) -> Option<Index> {
         let base = self.drains.log_base;
-        let is_alive = |peer: &PeerProgress| {
-            peer.last_heard
-                .is_some_and(|heard| now.since(heard) < self.config.raft.election_timeout)
-        };
         let has = |peer: PeerProgress| match peer.state {
             ProgressState::Snapshot => self.sendings.last(peer.peer).map(|last| last.index),
-            ProgressState::Probe | ProgressState::Replicate => peer.matched.filter(|_| is_alive(&peer)),
+            ProgressState::Probe | ProgressState::Replicate => {
+                peer.matched.filter(|_| self.is_alive(now, NodeId(peer.peer.0)))
+            }
         };
         let needed = self
             .raft

@@ -1,13 +1,12 @@
-//! Keys as the ordered map holds them.
+//! Keys as memory holds them.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 
-/// Longest key that is kept inside the map's nodes. Makes [`Key`] as large as the pointer, length and capacity it replaces.
+/// Longest key that is kept in place. Makes [`Key`] as large as the pointer, length and capacity it replaces.
 const SHORT_BYTES: usize = 22;
 
-/// A key's own copy. Short ones live in the map's nodes: a search compares some 25 keys on its way down, and with every
-/// key behind a pointer most of these are cache misses.
+/// A key's own copy. Short ones stand in place: whoever compares or sorts keys would else wait for a cache miss at most of them.
 #[derive(Clone, Debug)]
 pub enum Key {
     /// In place.

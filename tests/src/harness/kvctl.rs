@@ -25,6 +25,16 @@ pub struct Printed {
     pub stderr: String,
 }
 
+/// What a run printed on standard output, if it succeeded.
+///
+/// # Panics
+/// When it did not.
+#[track_caller]
+pub fn ok(printed: Printed) -> String {
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    printed.stdout
+}
+
 impl Kvctl {
     /// A client of these native ports of 127.0.0.1.
     #[must_use]

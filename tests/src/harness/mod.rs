@@ -22,7 +22,7 @@ pub use cluster::{Cluster, Links, NODE_NAMES};
 pub use error::HarnessError;
 pub use files::DataFiles;
 pub use http::{HttpClient, Reply, Status};
-pub use kvctl::{Kvctl, Printed, RunningKvctl};
+pub use kvctl::{Kvctl, Printed, RunningKvctl, ok};
 pub use node::{Exit, Node, NodeFlags};
 pub use ports::{ConventionPorts, PortBlock};
 pub use wait::{Deadline, wait_for};
