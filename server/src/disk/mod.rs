@@ -4,12 +4,14 @@
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
 
+mod aligned;
 pub mod identity;
 mod real;
 mod replace;
 
 use std::io;
 
+pub use aligned::AlignedBuffer;
 pub use real::{DataDirectoryError, RealDisk, RealFile};
 pub(crate) use replace::replace_file;
 
@@ -55,7 +57,13 @@ pub trait DiskFile: Send + Sync + 'static {
     fn shrink(&self, length: u64) -> io::Result<()>;
     /// Makes everything written to this file durable (fdatasync, with the length).
     fn sync_data(&self) -> io::Result<()>;
-    /// Asks the disk to begin with what was written there, and waits for nothing: a later sync finds little left to do, and
-    /// what others sync meanwhile does not stand behind a heap of it. A hint; promises nothing.
-    fn begin_write_back(&self, _from: u64, _bytes: usize) {}
+    /// As [`DiskFile::write_all_at`], for what is written once and seldom read: what comes from an [`AlignedBuffer`], and
+    /// begins and ends at a multiple of 512 bytes, goes from there to the disk without a copy in the page cache, where the
+    /// system can do that. Not durable until [`DiskFile::sync_data`] all the same: the disk may hold it in a cache of its own.
+    ///
+    /// # Errors
+    /// Of the disk; it may have been written in part.
+    fn write_around_cache(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
 }

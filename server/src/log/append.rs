@@ -242,7 +242,7 @@ impl<D: Disk> Log<D> {
         let (bytes, chain) = self.buffer.seal(&header, self.chain);
         self.active
             .file
-            .write_all_at(bytes, self.active.end)
+            .write_around_cache(bytes, self.active.end)
             .map_err(io_error("writing", &self.active.name))?;
         let end = self.active.end + bytes.len() as u64;
         self.written(content, end, chain);

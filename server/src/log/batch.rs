@@ -6,6 +6,7 @@ use super::format::{BATCH_HEADER_BYTES, BatchHeader, RECORD_HEADER_BYTES, to_sec
 use super::index::Content;
 use super::outline::Outline;
 use super::record;
+use crate::disk::AlignedBuffer;
 
 /// A buffer that grew beyond this for a huge batch is given back.
 const KEPT_BYTES: usize = 8 << 20;
@@ -27,7 +28,7 @@ pub(super) fn batch_bytes(body_bytes: u32) -> u64 {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct BatchBuffer {
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
     records: u32,
 }
 
@@ -37,16 +38,15 @@ impl BatchBuffer {
     /// # Panics
     /// When the writes do not fit the log: they come from the core, which knows the log's end.
     pub(super) fn fill(&mut self, writes: &[Write], outline: &mut Outline) -> Content {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.bytes.resize(BATCH_HEADER_BYTES, 0);
+        self.bytes.clear(KEPT_BYTES);
+        self.bytes.resize(BATCH_HEADER_BYTES);
         self.records = 0;
         let mut content = Content::default();
         for write in writes {
             self.put(write, outline, &mut content);
         }
         let padded = to_sectors(self.bytes.len() as u64) as usize;
-        self.bytes.resize(padded, 0);
+        self.bytes.resize(padded);
         content
     }
 

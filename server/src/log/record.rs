@@ -7,6 +7,7 @@ use bytes::Bytes;
 use raftkv_raft::{Entry, EntryId, EntryKind, Stamp};
 
 use super::format::{RECORD_HEADER_BYTES, get_entry_id, get_u32, get_u64, put_u32, put_u64};
+use crate::disk::AlignedBuffer;
 use crate::membership::Membership;
 
 const RECORD_VERSION: u8 = 1;
@@ -27,7 +28,7 @@ pub(super) fn entry_bytes(entry: &Entry) -> usize {
 ///
 /// # Panics
 /// On a record of 4 GiB or more; whoever calls has added up the lengths before.
-pub(super) fn put_entry(buffer: &mut Vec<u8>, entry: &Entry) {
+pub(super) fn put_entry(buffer: &mut AlignedBuffer, entry: &Entry) {
     let kind = match entry.kind {
         EntryKind::Noop => NOOP,
         EntryKind::Command => COMMAND,
@@ -43,7 +44,7 @@ pub(super) fn put_entry(buffer: &mut Vec<u8>, entry: &Entry) {
 }
 
 /// Appends a truncation's record.
-pub(super) fn put_truncation(buffer: &mut Vec<u8>, last_left: EntryId) {
+pub(super) fn put_truncation(buffer: &mut AlignedBuffer, last_left: EntryId) {
     buffer.extend_from_slice(&header(TRUNCATION, last_left, RECORD_HEADER_BYTES));
 }
 

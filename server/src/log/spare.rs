@@ -7,9 +7,10 @@ use super::LogConfig;
 use super::error::{LogError, io_error};
 use super::format::Origin;
 use super::names::{self, FileKind};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{AlignedBuffer, Disk, DiskFile};
 
-const ZEROS: &[u8; 256 << 10] = &[0; 256 << 10];
+/// Written at once.
+const FILL_BYTES: usize = 256 << 10;
 
 /// Spare segments of one log. All clones are one pool: a thread of its own can call [`SparePool::prepare`] while the
 /// log's thread appends.
@@ -142,11 +143,12 @@ pub(super) fn zero_filled<D: Disk>(disk: &D, name: &str, bytes: u64) -> Result<D
 
 /// Writes zeros from `from` up to `to`.
 pub(super) fn fill<F: DiskFile>(file: &F, from: u64, to: u64) -> std::io::Result<()> {
+    let mut zeros = AlignedBuffer::default();
+    zeros.resize(FILL_BYTES.min((to - from) as usize));
     let mut at = from;
     while at < to {
-        let length = (to - at).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..length as usize], at)?;
-        file.begin_write_back(at, length as usize);
+        let length = (to - at).min(zeros.len() as u64);
+        file.write_around_cache(&zeros[..length as usize], at)?;
         at += length;
     }
     Ok(())

@@ -13,6 +13,7 @@ use super::format::{
 };
 use super::index::{Page, Pointer, Pointers, put_page};
 use super::names::FileId;
+use super::stream::Stream;
 use crate::disk::{Disk, DiskFile};
 use crate::store::StoreError;
 use crate::store::error::io_error;
@@ -134,39 +135,42 @@ impl<F: DiskFile> Sealed<F> {
     /// Writes index and footer behind the blocks, and makes all of it durable, the name as well.
     pub(super) fn finish<D: Disk<File = F>>(
         disk: &D,
-        blocks: Blocks<F>,
+        mut stream: Stream<F>,
         strides: Vec<Stride>,
         pointers: &[Pointer],
         span: Span,
     ) -> Result<Sealed<F>, StoreError> {
-        let name = blocks.id.name();
+        let blocks_end = stream.end();
         let mut out = Vec::new();
-        let mut at = blocks.end;
-        let mut flush = |out: &mut Vec<u8>| {
-            let written = blocks.file.write_all_at(out, at);
-            at += out.len() as u64;
-            out.clear();
-            written.map_err(io_error("writing", &name))
-        };
         for page in pointers.chunks(PAGE_ENTRIES) {
+            out.clear();
             put_page(&mut out, page);
-            if out.len() >= WRITE_BYTES {
-                flush(&mut out)?;
+            stream.push(&out);
+            if stream.waiting_bytes() >= WRITE_BYTES {
+                stream.write()?;
             }
         }
         let first_hashes: Vec<u32> = pointers.chunks(PAGE_ENTRIES).map(|page| page[0].hash()).collect();
-        let tail_start = out.len();
+        out.clear();
         put_tail(&mut out, &first_hashes, &strides);
         let footer = Footer {
             entries: pointers.len() as u64,
             span,
-            blocks_end: blocks.end,
+            blocks_end,
             strides: strides.len() as u64,
-            tail_checksum: crc32c::crc32c(&out[tail_start..]),
+            tail_checksum: crc32c::crc32c(&out),
         };
+        let mut blocks = stream.blocks();
+        blocks.end = blocks_end;
         footer.encode(&mut out, blocks.id);
-        flush(&mut out)?;
-        assert_eq!(at, footer.file_bytes(), "the footer tells the length of {name}");
+        stream.push(&out);
+        stream.finish()?;
+        let name = blocks.id.name();
+        assert_eq!(
+            stream.end(),
+            footer.file_bytes(),
+            "the footer tells the length of {name}"
+        );
         if !mutant("history_not_synced_before_ingest") {
             blocks.file.sync_data().map_err(io_error("syncing", &name))?;
             disk.sync_directory()

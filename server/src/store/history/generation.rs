@@ -8,11 +8,11 @@ use raftkv_raft::simulation::mark;
 
 use super::buffer::EventBlock;
 use super::file::{Blocks, Scan, Sealed, stride_before};
-use super::format::{EVENT_STRIDE_BYTES, Entry, HEADER_BYTES, Span, Stride, put_header};
+use super::format::{EVENT_STRIDE_BYTES, Entry, HEADER_BYTES, Span, Stride};
 use super::index::{Pointer, Runs, newest};
 use super::names::{Content, FileId};
+use super::stream::Stream;
 use crate::disk::{Disk, DiskFile};
-use crate::store::error::io_error;
 use crate::store::{GenerationNumber, StoreError, StoreNumber};
 
 /// Most bytes that one write takes: bounds the memory that writing needs.
@@ -28,8 +28,10 @@ pub(super) struct Placed {
 /// Events that are still added to.
 #[derive(Debug)]
 struct Open<F> {
-    /// Made by the first write.
+    /// What the file holds, once there is one.
     written: Option<Blocks<F>>,
+    /// Writes the file; made by the first write, and with whoever writes meanwhile.
+    stream: Option<Stream<F>>,
     strides: Vec<Stride>,
     runs: Runs,
     /// Not in the file yet, in order.
@@ -60,6 +62,7 @@ impl<F: DiskFile> Generation<F> {
     pub(super) fn new(store: StoreNumber, number: GenerationNumber, before: Span) -> Generation<F> {
         let open = Open {
             written: None,
+            stream: None,
             strides: Vec::new(),
             runs: Runs::default(),
             pending: VecDeque::new(),
@@ -187,40 +190,28 @@ impl<F: DiskFile> Generation<F> {
     pub(super) fn write_pending<D: Disk<File = F>>(
         &self,
         disk: &D,
-        scratch: &mut Vec<u8>,
         written: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError> {
         while let Some(batch) = self.next_write() {
-            let id = self.file_id(Content::Events);
-            let name = id.name();
-            scratch.clear();
-            let blocks = match self.written() {
-                Some(blocks) => blocks,
-                None => {
-                    put_header(scratch, id);
-                    begin(disk, id)?
-                }
-            };
+            let mut stream = self.take_stream(disk)?;
+            let size_bytes: u64 = batch.iter().map(|placed| placed.block.size_bytes()).sum();
+            stream.reserve(size_bytes as usize);
             for placed in &batch {
-                scratch.extend_from_slice(&placed.block.bytes);
+                stream.push(&placed.block.bytes);
             }
-            blocks
-                .file
-                .write_all_at(scratch, blocks.end)
-                .map_err(io_error("writing", &name))?;
-            blocks.file.begin_write_back(blocks.end, scratch.len());
-            let size_bytes = scratch.len() as u64;
-            self.note_written(blocks, size_bytes, &batch);
-            written(batch.iter().map(|placed| placed.block.size_bytes()).sum());
+            stream.write()?;
+            self.note_written(stream, &batch);
+            written(size_bytes);
         }
         Ok(())
     }
 
-    fn written(&self) -> Option<Blocks<F>> {
-        self.read(|events| match events {
-            Events::Open(open) => open.written.clone(),
-            Events::Sealed(sealed) => Some(sealed.blocks.clone()),
-        })
+    fn take_stream<D: Disk<File = F>>(&self, disk: &D) -> Result<Stream<F>, StoreError> {
+        let stream = self.change(|events| match events {
+            Events::Open(open) => open.stream.take(),
+            Events::Sealed(_) => panic!("a sealed generation has nothing to write"),
+        });
+        stream.map_or_else(|| Stream::create(disk, self.file_id(Content::Events)), Ok)
     }
 
     fn next_write(&self) -> Option<Vec<Arc<Placed>>> {
@@ -238,7 +229,7 @@ impl<F: DiskFile> Generation<F> {
     }
 
     /// Only the one thread that writes changes `runs` and `strides`: they are made new beside the readers.
-    fn note_written(&self, mut blocks: Blocks<F>, size_bytes: u64, batch: &[Arc<Placed>]) {
+    fn note_written(&self, stream: Stream<F>, batch: &[Arc<Placed>]) {
         let pointers: Vec<Pointer> = batch
             .iter()
             .flat_map(|placed| {
@@ -251,13 +242,13 @@ impl<F: DiskFile> Generation<F> {
             Events::Sealed(_) => panic!("a sealed generation has nothing to write"),
         });
         runs.add(pointers);
-        blocks.end += size_bytes;
         self.change(|events| {
             let Events::Open(open) = events else {
                 panic!("a generation is sealed by who writes it");
             };
             open.runs = runs;
-            open.written = Some(blocks);
+            open.written = Some(stream.blocks());
+            open.stream = Some(stream);
             for placed in batch {
                 let last = open
                     .strides
@@ -276,11 +267,7 @@ impl<F: DiskFile> Generation<F> {
 
     /// Everything is written: adds index and footer, durably. Nothing is pushed any more.
     pub(super) fn seal<D: Disk<File = F>>(&self, disk: &D) -> Result<(), StoreError> {
-        let id = self.file_id(Content::Events);
-        let blocks = match self.written() {
-            Some(blocks) => blocks,
-            None => begin_with_header(disk, id)?,
-        };
+        let stream = self.take_stream(disk)?;
         let (strides, runs, span) = self.read(|events| match events {
             Events::Open(open) => {
                 assert!(open.pending.is_empty(), "what waits is written first");
@@ -288,7 +275,7 @@ impl<F: DiskFile> Generation<F> {
             }
             Events::Sealed(_) => panic!("generation {} is sealed once", self.number.0),
         });
-        let sealed = Sealed::finish(disk, blocks, strides, &runs.all(), span)?;
+        let sealed = Sealed::finish(disk, stream, strides, &runs.all(), span)?;
         self.change(|events| *events = Events::Sealed(Arc::new(sealed)));
         mark("history: generation sealed");
         Ok(())
@@ -394,34 +381,4 @@ fn newest_in_block(block: &EventBlock, key: &[u8], at: Revision) -> Option<Entry
             scan.entry().expect("a block in memory is as it was made")
         })
         .find(|entry| entry.revision <= at && entry.key == key)
-}
-
-/// Makes the file of a generation; one that an earlier attempt left is thrown away.
-pub(super) fn begin<D: Disk>(disk: &D, id: FileId) -> Result<Blocks<D::File>, StoreError> {
-    let name = id.name();
-    let file = match disk.create(&name) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            disk.remove(&name).map_err(io_error("removing", &name))?;
-            disk.create(&name)
-        }
-        created => created,
-    };
-    Ok(Blocks {
-        id,
-        file: Arc::new(file.map_err(io_error("creating", &name))?),
-        end: 0,
-    })
-}
-
-/// The same, with its header written.
-pub(super) fn begin_with_header<D: Disk>(disk: &D, id: FileId) -> Result<Blocks<D::File>, StoreError> {
-    let mut blocks = begin(disk, id)?;
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    put_header(&mut header, id);
-    blocks
-        .file
-        .write_all_at(&header, 0)
-        .map_err(io_error("writing", &id.name()))?;
-    blocks.end = HEADER_BYTES as u64;
-    Ok(blocks)
 }

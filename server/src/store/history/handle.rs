@@ -75,22 +75,22 @@ impl<D: Disk> History<D> {
     /// # Errors
     /// Of the disk. The store takes no more writes then.
     pub fn write_pending(&self) -> Result<(), StoreError> {
-        let mut scratch = self.writer();
+        let _writer = self.writer();
         self.shared.check_running()?;
         let unsealed = self.shared.read(|kept| kept.generations.clone());
         for generation in unsealed.iter().filter(|generation| generation.sealed().is_none()) {
-            self.write_of(generation, &mut scratch)?;
+            self.write_of(generation)?;
         }
         Ok(())
     }
 
-    fn writer(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn writer(&self) -> MutexGuard<'_, ()> {
         self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_of(&self, generation: &Generation<D::File>, scratch: &mut Vec<u8>) -> Result<(), StoreError> {
+    fn write_of(&self, generation: &Generation<D::File>) -> Result<(), StoreError> {
         self.shared.check_running()?;
-        let written = generation.write_pending(&self.shared.disk, scratch, &mut |bytes| {
+        let written = generation.write_pending(&self.shared.disk, &mut |bytes| {
             self.shared.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         });
         self.shared.stop_on_error(written)
@@ -105,7 +105,7 @@ impl<D: Disk> History<D> {
     /// # Panics
     /// When it is not the oldest that is not sealed.
     pub fn seal(&self, number: GenerationNumber) -> Result<(), StoreError> {
-        let mut scratch = self.writer();
+        let writer = self.writer();
         self.shared.check_running()?;
         self.shared
             .change(|kept| begin_through(kept, self.shared.store, number));
@@ -114,9 +114,9 @@ impl<D: Disk> History<D> {
         let generation = oldest
             .filter(|oldest| oldest.number == number)
             .unwrap_or_else(|| panic!("generation {} is not the next to seal", number.0));
-        self.write_of(generation, &mut scratch)?;
+        self.write_of(generation)?;
         // The sync may take long: the next generation's events are written meanwhile.
-        drop(scratch);
+        drop(writer);
         self.shared.stop_on_error(generation.seal(&self.shared.disk))
     }
 

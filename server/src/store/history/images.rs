@@ -7,28 +7,30 @@ use bytes::{Buf, Bytes};
 use raftkv_protocol::Revision;
 use raftkv_raft::simulation::{mark, mutant};
 
-use super::file::{Blocks, Scan, Sealed};
+use super::file::{Scan, Sealed};
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Entry, Stride, key_hash, short};
-use super::generation::{Generation, begin_with_header};
+use super::generation::Generation;
 use super::index::Pointer;
 use super::names::Content;
 use super::range::{Direction, KeyRange};
 use super::shared::Shared;
+use super::stream::Stream;
 use crate::disk::{Disk, DiskFile};
-use crate::store::error::io_error;
 use crate::store::{Slot, StoreError, Stored};
 
 /// A block is closed at this size: what a scan reads at once.
 const BLOCK_BYTES: usize = 32 << 10;
+/// Blocks are written when so many bytes of them wait.
+const WRITE_BYTES: usize = 512 << 10;
 
 /// Writes the images of one generation: the drain's, in ascending order of keys. Dropped before
 /// [`ImageWriter::finish`] it leaves a file that counts for nothing.
 ///
-/// It holds one block, and 8 bytes for each key.
+/// It holds what waits to be written, and 8 bytes for each key.
 pub struct ImageWriter<D: Disk> {
     shared: Arc<Shared<D>>,
     generation: Arc<Generation<D::File>>,
-    blocks: Blocks<D::File>,
+    stream: Stream<D::File>,
     strides: Vec<Stride>,
     pointers: Vec<Pointer>,
     block: Vec<u8>,
@@ -42,11 +44,11 @@ impl<D: Disk> ImageWriter<D> {
         shared: Arc<Shared<D>>,
         generation: Arc<Generation<D::File>>,
     ) -> Result<ImageWriter<D>, StoreError> {
-        let blocks = begin_with_header(&shared.disk, generation.file_id(Content::Images))?;
+        let stream = Stream::create(&shared.disk, generation.file_id(Content::Images))?;
         Ok(ImageWriter {
             shared,
             generation,
-            blocks,
+            stream,
             strides: Vec::new(),
             pointers: Vec::new(),
             block: vec![0; BLOCK_HEADER_BYTES],
@@ -85,7 +87,7 @@ impl<D: Disk> ImageWriter<D> {
         if mutant("before_image_missing") && key_hash(key).is_multiple_of(3) {
             return Ok(());
         }
-        let place = self.blocks.end + self.block.len() as u64;
+        let place = self.stream.end() + self.block.len() as u64;
         let place = u32::try_from(place).expect("a generation's images end within 4 GiB");
         self.pointers.push(Pointer::new(key_hash(key), place));
         put_image(&mut self.block, key, first_revision, image);
@@ -93,12 +95,12 @@ impl<D: Disk> ImageWriter<D> {
         let (lowest, highest) = self.revisions.unwrap_or((first_revision, first_revision));
         self.revisions = Some((lowest.min(first_revision), highest.max(first_revision)));
         if self.block.len() >= BLOCK_BYTES {
-            self.write_block()?;
+            self.end_block()?;
         }
         Ok(())
     }
 
-    fn write_block(&mut self) -> Result<(), StoreError> {
+    fn end_block(&mut self) -> Result<(), StoreError> {
         self.shared.check_running()?;
         let Some((first, last)) = self.revisions.take() else {
             return Ok(());
@@ -112,19 +114,17 @@ impl<D: Disk> ImageWriter<D> {
             entries: std::mem::take(&mut self.entries),
         };
         header.write(&mut self.block);
-        let written = self.blocks.file.write_all_at(&self.block, self.blocks.end);
-        let written = written.map_err(io_error("writing", &self.blocks.id.name()));
-        self.shared.stop_on_error(written)?;
-        self.blocks
-            .file
-            .begin_write_back(self.blocks.end, self.block.len());
         self.strides.push(Stride {
             first,
-            offset: self.blocks.end,
+            offset: self.stream.end(),
         });
-        self.blocks.end += self.block.len() as u64;
+        self.stream.push(&self.block);
         self.block.truncate(BLOCK_HEADER_BYTES);
-        Ok(())
+        if self.stream.waiting_bytes() < WRITE_BYTES {
+            return Ok(());
+        }
+        let written = self.stream.write();
+        self.shared.stop_on_error(written)
     }
 
     /// Makes the images durable and lets readers see them. Comes before the ingest.
@@ -132,11 +132,11 @@ impl<D: Disk> ImageWriter<D> {
     /// # Errors
     /// Of the disk. The store takes no more writes then.
     pub fn finish(mut self) -> Result<(), StoreError> {
-        self.write_block()?;
+        self.end_block()?;
         self.shared.check_running()?;
         self.pointers.sort_unstable();
         let span = self.generation.span();
-        let sealed = Sealed::finish(&self.shared.disk, self.blocks, self.strides, &self.pointers, span);
+        let sealed = Sealed::finish(&self.shared.disk, self.stream, self.strides, &self.pointers, span);
         self.generation.set_images(self.shared.stop_on_error(sealed)?);
         mark("history: images finished");
         Ok(())

@@ -62,6 +62,7 @@ mod range;
 mod shared;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -26,8 +26,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) disk: D,
     pub(super) store: StoreNumber,
     pub(super) kept: RwLock<Kept<D::File>>,
-    /// Held by whoever writes events or removes files; what the bytes of one write are gathered in.
-    pub(super) writer: Mutex<Vec<u8>>,
+    /// Held by whoever writes events or removes files.
+    pub(super) writer: Mutex<()>,
     pub(super) pending_bytes: AtomicU64,
     stopped: AtomicBool,
 }
@@ -38,7 +38,7 @@ impl<D: Disk> Shared<D> {
             disk,
             store,
             kept: RwLock::new(kept),
-            writer: Mutex::new(Vec::new()),
+            writer: Mutex::new(()),
             pending_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }

@@ -66,7 +66,7 @@ fn a_crash_at_any_operation_is_recoverable() {
         if let Some(point) = point {
             world.disk.crash_after(point);
         }
-        let lived = world.start().and_then(|()| world.live(60));
+        let lived = world.start().and_then(|()| world.live(80));
         assert_eq!(lived.is_err(), world.disk.has_crashed());
         let operations = world.disk.operations();
         world.rng = Rng::with_seed(seed);
