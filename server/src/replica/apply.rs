@@ -7,7 +7,7 @@ use raftkv_raft::{Envelope, Ready, Time, Transition};
 use super::formed::Formed;
 use super::outbox::Outbox;
 use super::{Effect, Notice, translate};
-use crate::store::Applied;
+use crate::store::{Applied, TOUCHED_AT_ONCE};
 
 impl Formed {
     /// Turns one `Ready` into effects, and applies what it says is committed.
@@ -89,7 +89,13 @@ impl Formed {
     /// Applies what is committed and durable here, as far as memory knows what it depends on, and answers who waits for it.
     pub(super) fn apply_waiting(&mut self, now: Time, out: &mut Outbox) {
         let mut last = None;
+        let mut touched: usize = 0;
         while let Some(entry) = self.unapplied.front() {
+            if touched == 0 {
+                self.store.touch(self.unapplied.iter());
+                touched = TOUCHED_AT_ONCE;
+            }
+            touched -= 1;
             if self.is_overlay_full() {
                 mark("apply waits for room in the overlay");
                 break;

@@ -3,6 +3,7 @@
 //! A put finds its key by hash, and a key that is new takes the next row. Nobody is in order until somebody reads in order:
 //! [`Layer`] sorts then, on the reader's thread.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,19 +34,19 @@ pub(super) struct Generation {
     rows: HeldRows,
     /// Where each key's row is.
     index: HashTable<Place>,
-    hasher: DefaultHashBuilder,
+    hasher: KeyHasher,
     runs: Arc<Runs>,
     size_bytes: u64,
 }
 
 impl Generation {
     /// An empty one, with room for so many keys in its index: to make room later stops whoever writes.
-    pub(super) fn with_capacity(number: GenerationNumber, keys: usize) -> Generation {
+    pub(super) fn with_capacity(number: GenerationNumber, keys: usize, hasher: KeyHasher) -> Generation {
         Generation {
             number,
             rows: HeldRows::default(),
             index: HashTable::with_capacity(keys),
-            hasher: DefaultHashBuilder::default(),
+            hasher,
             runs: Arc::default(),
             size_bytes: 0,
         }
@@ -122,9 +123,18 @@ impl Generation {
     }
 
     fn find(&self, key: &[u8]) -> Option<usize> {
-        let hash = Hash::of(key, &self.hasher);
+        let hash = self.hasher.hash(key);
         let is_it = |place: &Place| place.hash == hash && self.rows[place.row()].key.as_bytes() == key;
         self.index.find(hash.spread(), is_it).map(Place::row)
+    }
+
+    /// The row of a key with this hash, most likely of the key that was meant.
+    pub(super) fn likely_place(&self, hash: Hash) -> Option<LikelyPlace<'_>> {
+        let place = self.index.find(hash.spread(), |place| place.hash == hash)?;
+        Some(LikelyPlace {
+            rows: &self.rows,
+            row: place.row(),
+        })
     }
 
     fn get_mut(&mut self, key: &[u8]) -> Option<&mut Held> {
@@ -135,7 +145,7 @@ impl Generation {
     fn insert(&mut self, key: &[u8], slot: Slot, first_revision: Revision) {
         let value_bytes = slot.live().map_or(0, |stored| stored.value.len());
         self.size_bytes += (key.len() + value_bytes) as u64 + ENTRY_OVERHEAD_BYTES;
-        let hash = Hash::of(key, &self.hasher);
+        let hash = self.hasher.hash(key);
         let place = Place {
             hash,
             row: u32::try_from(self.rows.len())
@@ -163,16 +173,35 @@ impl Place {
     }
 }
 
+/// A row that nobody has looked at yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LikelyPlace<'a> {
+    rows: &'a HeldRows,
+    row: usize,
+}
+
+impl<'a> LikelyPlace<'a> {
+    pub(super) fn row(&self) -> Option<&'a HeldRow> {
+        self.rows.get(self.row)
+    }
+}
+
+/// Hashes keys for all generations of an overlay. Keyed, so that nobody can choose keys which collide; nothing but places in
+/// indexes depends on it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyHasher(DefaultHashBuilder);
+
+impl KeyHasher {
+    pub(super) fn hash(&self, key: &[u8]) -> Hash {
+        Hash(self.0.hash_one(key) as u32)
+    }
+}
+
+/// Of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hash(u32);
+pub(super) struct Hash(u32);
 
 impl Hash {
-    /// Keyed, so that nobody can choose keys which collide. Nothing but the place in the index depends on it.
-    fn of(key: &[u8], hasher: &DefaultHashBuilder) -> Hash {
-        use std::hash::BuildHasher;
-        Hash(hasher.hash_one(key) as u32)
-    }
-
     /// The table takes buckets from the low bits and tags from the high ones.
     fn spread(self) -> u64 {
         u64::from(self.0) << 32 | u64::from(self.0)

@@ -93,6 +93,7 @@ mod tables;
 mod tenure;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod txn;
 mod written;
 
@@ -114,3 +115,4 @@ pub use ranges::{RangesFound, RangesWanted};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
 pub use state::{Overtaken, Pinned, Records, State, companions_in, record_in, records_of};
 pub use tables::{Tables, tables_in};
+pub use touch::TOUCHED_AT_ONCE;

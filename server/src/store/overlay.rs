@@ -7,7 +7,7 @@ use raftkv_raft::simulation::mutant;
 
 use super::base::Row;
 use super::companions::Companions;
-use super::generation::{Generation, Held};
+use super::generation::{Generation, Hash, Held, KeyHasher, LikelyPlace};
 use super::layer::Layer;
 use super::record::{GenerationNumber, Stored};
 use super::tables::ChangedTables;
@@ -55,6 +55,7 @@ impl Frozen {
 /// * `drained >= dropped`: memory lets go only of what the base holds.
 #[derive(Debug)]
 pub(super) struct Overlay {
+    hasher: KeyHasher,
     active: Generation,
     /// Oldest first.
     frozen: VecDeque<Arc<Frozen>>,
@@ -68,8 +69,10 @@ impl Overlay {
     /// Over a base that holds everything up to `drained`.
     pub(super) fn over(drained: Option<GenerationNumber>) -> Overlay {
         let first = drained.map_or(GenerationNumber(1), GenerationNumber::next);
+        let hasher = KeyHasher::default();
         Overlay {
-            active: Generation::with_capacity(first, 0),
+            active: Generation::with_capacity(first, 0, hasher.clone()),
+            hasher,
             frozen: VecDeque::new(),
             drained,
             dropped: drained,
@@ -105,6 +108,17 @@ impl Overlay {
             .find_map(|frozen| frozen.generation.get(key))
     }
 
+    pub(super) fn hash(&self, key: &[u8]) -> Hash {
+        self.hasher.hash(key)
+    }
+
+    /// The newest row of a key with this hash.
+    pub(super) fn likely_place(&self, hash: Hash) -> Option<LikelyPlace<'_>> {
+        let frozen = self.frozen.iter().rev().map(|frozen| &frozen.generation);
+        let mut generations = std::iter::once(&self.active).chain(frozen);
+        generations.find_map(|generation| generation.likely_place(hash))
+    }
+
     /// The key's state now, if `base` is what some version of the base holds of it that is no older than what memory
     /// dropped. That version may hold generations that are still in memory too: their slots are passed over.
     pub(super) fn resolved(&self, key: &[u8], base: Option<Stored>) -> Option<Stored> {
@@ -117,7 +131,8 @@ impl Overlay {
     /// Begins a new generation; the one until now only waits for its drain.
     pub(super) fn freeze(&mut self, companions: Companions, tables: ChangedTables) -> Arc<Frozen> {
         // As many keys come as came, or to make room for them costs little beside what they bring.
-        let next = Generation::with_capacity(self.active.number().next(), self.active.len());
+        let number = self.active.number().next();
+        let next = Generation::with_capacity(number, self.active.len(), self.hasher.clone());
         let frozen = Arc::new(Frozen {
             layer: Arc::new(self.active.last_layer()),
             generation: std::mem::replace(&mut self.active, next),

@@ -110,6 +110,7 @@ impl<B: Base> Applier<B> {
     /// needed by those behind it.
     pub(in crate::store) fn apply_first(&mut self, waiting: &[Entry]) -> Option<Outcome> {
         let entry = &waiting[0];
+        self.store.touch(waiting.iter());
         for _ in 0..10 {
             let hash = self.store.state_hash();
             match self.store.apply(entry) {
