@@ -28,8 +28,8 @@ use crate::store::base::{Base, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
 use crate::store::{BaseRecords, Frozen, GenerationNumber, RangesWanted, StoreError, StoreNumber, drain};
 
-/// Events are handed to the disk when so many wait: the page cache takes them, nobody syncs before the generation ends.
-const WRITE_EVENTS_AT_BYTES: u64 = 256 << 10;
+/// Events are written when so many wait; nobody syncs before their generation ends.
+const WRITE_EVENTS_AT_BYTES: u64 = 512 << 10;
 
 /// A drain goes at this speed while there is plenty of room in the overlay, and as fast as it can when there is none.
 const LEISURELY_BYTES_PER_SECOND: u64 = 48 << 20;
