@@ -3,19 +3,22 @@
 //! The session is opened with the first write, lives while there are writes, and is left to expire. One that expired because
 //! the client was idle is replaced without anybody noticing.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use raftkv_protocol::{Answer, CheckedCommand, Command, Once, Request, SESSION_WINDOW, SessionId};
+use raftkv_protocol::{Answer, CheckedCommand, Command, Once, Request, SessionId};
 use tokio::sync::Notify;
 
 use crate::client::{Client, unexpected};
 use crate::error::{Applied, Error};
+use crate::numbering::Numbers;
 use crate::request::NO_LIMITS;
 
-/// A session lives so long without a write. Long enough for whatever a write waits for.
-const TTL: Duration = Duration::from_secs(600);
+/// A session lives at least so long without a write. No longer than need be: those of programs that have ended count as well.
+const SHORTEST_TTL: Duration = Duration::from_secs(60);
+
+/// And so many time-outs: a write must find its session for as long as it is sent again.
+const TIME_OUTS_PER_TTL: u32 = 2;
 
 /// An opening whose answer was lost is tried again; a session that nobody uses expires.
 const OPEN_ATTEMPTS: usize = 3;
@@ -35,13 +38,6 @@ struct Session {
     returned: Notify,
 }
 
-#[derive(Debug)]
-struct Numbers {
-    next: u64,
-    /// Of writes whose callers still wait.
-    outstanding: BTreeSet<u64>,
-}
-
 /// A write's number. Dropped, it says that nobody waits for that write's answer any more.
 #[derive(Debug)]
 pub(crate) struct Numbered {
@@ -58,7 +54,7 @@ impl Sessions {
             tokio::pin!(returned);
             // From here on nothing that is given back is missed.
             returned.as_mut().enable();
-            if let Some(once) = session.take_number() {
+            if let Some(once) = session.numbers().take() {
                 return Ok(Numbered {
                     session: Arc::clone(&session),
                     once,
@@ -84,35 +80,19 @@ impl Sessions {
         if let Some(session) = &*current {
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(Session {
-            id: open(client).await?,
-            numbers: Mutex::new(Numbers {
-                next: 1,
-                outstanding: BTreeSet::new(),
-            }),
-            returned: Notify::new(),
-        });
+        let session = Arc::new(Session::new(open(client).await?));
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
 }
 
 impl Session {
-    /// `None`: it would be too far ahead of the first that is not answered.
-    fn take_number(&self) -> Option<Once> {
-        let mut numbers = self.numbers();
-        let sequence = numbers.next;
-        let first_unacknowledged = numbers.outstanding.first().copied().unwrap_or(sequence);
-        if sequence - first_unacknowledged >= SESSION_WINDOW {
-            return None;
+    fn new(id: SessionId) -> Session {
+        Session {
+            id,
+            numbers: Mutex::new(Numbers::new(id)),
+            returned: Notify::new(),
         }
-        numbers.next += 1;
-        numbers.outstanding.insert(sequence);
-        Some(Once {
-            session: self.id,
-            sequence,
-            first_unacknowledged,
-        })
     }
 
     fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
@@ -129,13 +109,14 @@ impl Numbered {
 
 impl Drop for Numbered {
     fn drop(&mut self) {
-        self.session.numbers().outstanding.remove(&self.once.sequence);
+        self.session.numbers().give_back(self.once.sequence);
         self.session.returned.notify_waiters();
     }
 }
 
 async fn open(client: &Client) -> Result<SessionId, Error> {
-    let ttl_ms = u64::try_from(TTL.as_millis()).unwrap_or(u64::MAX);
+    let ttl = SHORTEST_TTL.max(client.time_out() * TIME_OUTS_PER_TTL);
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let command = Command::OpenSession { ttl_ms };
     let command = CheckedCommand::new(&command, &NO_LIMITS).map_err(Error::Rejected)?;
     for _ in 0..OPEN_ATTEMPTS {
@@ -154,21 +135,16 @@ async fn open(client: &Client) -> Result<SessionId, Error> {
 
 #[cfg(test)]
 mod tests {
+    use raftkv_protocol::SESSION_WINDOW;
+
     use super::*;
 
     fn session() -> Arc<Session> {
-        Arc::new(Session {
-            id: SessionId(7),
-            numbers: Mutex::new(Numbers {
-                next: 1,
-                outstanding: BTreeSet::new(),
-            }),
-            returned: Notify::new(),
-        })
+        Arc::new(Session::new(SessionId(7)))
     }
 
     fn number(session: &Arc<Session>) -> Option<Numbered> {
-        let once = session.take_number()?;
+        let once = session.numbers().take()?;
         let session = Arc::clone(session);
         Some(Numbered { session, once })
     }

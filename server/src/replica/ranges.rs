@@ -11,9 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use raftkv_protocol::{
-    Answer, Cursor, ErrorCode, Failure, RangePage, RangeRequest, ReadBasis, Response,
-};
+use raftkv_protocol::{Answer, Cursor, ErrorCode, Failure, RangePage, RangeRequest, ReadBasis, Response};
 use raftkv_raft::Time;
 use raftkv_raft::simulation::{buggify, mark};
 
