@@ -40,6 +40,12 @@ const HOUR_MS: u64 = 3_600_000;
 /// One in so many keys is none that can be.
 const BAD_KEY: u32 = 60;
 
+/// And one in so many values; these are large.
+const BAD_VALUE: u32 = 400;
+
+/// And one in so many times to live.
+const BAD_TTL: u32 = 15;
+
 /// Draws what to ask next.
 #[derive(Debug)]
 pub struct Drawing {
@@ -50,6 +56,8 @@ pub struct Drawing {
     changed: BTreeMap<Bytes, Revision>,
     granted: usize,
     listings: usize,
+    /// Is there nothing yet in the request that refuses it by itself? Of several faults each door may name another.
+    is_sound: bool,
 }
 
 impl Drawing {
@@ -62,11 +70,13 @@ impl Drawing {
             changed: BTreeMap::new(),
             granted: 0,
             listings: 0,
+            is_sound: true,
         }
     }
 
     /// The next request.
     pub fn next_ask(&mut self) -> Ask {
+        self.is_sound = true;
         match self.rng.u32(..24) {
             0..6 => Ask::Set {
                 key: self.key(),
@@ -132,18 +142,25 @@ impl Drawing {
         Ask::Delete { key, condition }
     }
 
+    /// Once in so many times, and once in a request.
+    fn is_fault(&mut self, one_in: u32) -> bool {
+        let is_fault = self.is_sound && self.rng.u32(..one_in) == 0;
+        self.is_sound &= !is_fault;
+        is_fault
+    }
+
     fn key(&mut self) -> Bytes {
-        match self.rng.u32(..BAD_KEY) {
-            0 if self.rng.bool() => Bytes::new(),
-            0 => vec![b'k'; Limits::default().key_bytes + 1].into(),
-            _ => Bytes::from_static(KEYS[self.rng.usize(..KEYS.len())]),
+        match self.is_fault(BAD_KEY) {
+            true if self.rng.bool() => Bytes::new(),
+            true => vec![b'k'; Limits::default().key_bytes + 1].into(),
+            false => Bytes::from_static(KEYS[self.rng.usize(..KEYS.len())]),
         }
     }
 
     fn value(&mut self) -> Bytes {
-        match self.rng.u32(..400) {
-            0 => vec![b'v'; Limits::default().value_bytes + 1].into(),
-            _ => Bytes::from_static(VALUES[self.rng.usize(..VALUES.len())]),
+        match self.is_fault(BAD_VALUE) {
+            true => vec![b'v'; Limits::default().value_bytes + 1].into(),
+            false => Bytes::from_static(VALUES[self.rng.usize(..VALUES.len())]),
         }
     }
 
@@ -161,9 +178,9 @@ impl Drawing {
     }
 
     fn at(&mut self) -> Option<Revision> {
-        match self.rng.u32(..20) {
-            0 => Some(Revision(0)),
-            1..7 => Some(self.revision()),
+        match self.rng.u32(..3) {
+            0 if self.is_fault(8) => Some(Revision(0)),
+            0 => Some(self.revision()),
             _ => None,
         }
     }
@@ -182,10 +199,10 @@ impl Drawing {
     }
 
     fn ttl_ms(&mut self) -> u64 {
-        match self.rng.u32(..30) {
-            0 => 0,
-            1 => 200 * 365 * 24 * HOUR_MS,
-            _ => HOUR_MS + self.rng.u64(..1000),
+        match self.is_fault(BAD_TTL) {
+            true if self.rng.bool() => 0,
+            true => 200 * 365 * 24 * HOUR_MS,
+            false => HOUR_MS + self.rng.u64(..1000),
         }
     }
 
