@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use raftkv_protocol::{Answer, CheckedCommand, Command, Once, Request, SessionId};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Client, unexpected};
 use crate::error::{Applied, Error};
 use crate::numbering::Numbers;
 use crate::request::NO_LIMITS;
+use crate::retry::Kind;
 
 /// A session lives at least so long without a write. No longer than need be: those of programs that have ended count as well.
 const SHORTEST_TTL: Duration = Duration::from_secs(60);
 
 /// And so many time-outs: a write must find its session for as long as it is sent again.
 const TIME_OUTS_PER_TTL: u32 = 2;
-
-/// An opening whose answer was lost is tried again; a session that nobody uses expires.
-const OPEN_ATTEMPTS: usize = 3;
 
 /// The session of a client, if it has one now.
 #[derive(Debug, Default)]
@@ -47,8 +46,8 @@ pub(crate) struct Numbered {
 
 impl Sessions {
     /// Numbers a write; waits while too many before it are not answered.
-    pub(crate) async fn number(&self, client: &Client) -> Result<Numbered, Error> {
-        let session = self.session(client).await?;
+    pub(crate) async fn number(&self, client: &Client, deadline: Instant) -> Result<Numbered, Error> {
+        let session = self.session(client, deadline).await?;
         loop {
             let returned = session.returned.notified();
             tokio::pin!(returned);
@@ -60,7 +59,8 @@ impl Sessions {
                     once,
                 });
             }
-            returned.await;
+            let given_back = timeout_at(deadline, returned).await;
+            given_back.map_err(|_| not_sent(client))?;
         }
     }
 
@@ -75,12 +75,13 @@ impl Sessions {
         }
     }
 
-    async fn session(&self, client: &Client) -> Result<Arc<Session>, Error> {
-        let mut current = self.current.lock().await;
+    async fn session(&self, client: &Client, deadline: Instant) -> Result<Arc<Session>, Error> {
+        let current = timeout_at(deadline, self.current.lock()).await;
+        let mut current = current.map_err(|_| not_sent(client))?;
         if let Some(session) = &*current {
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(Session::new(open(client).await?));
+        let session = Arc::new(Session::new(open(client, deadline).await?));
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -114,23 +115,26 @@ impl Drop for Numbered {
     }
 }
 
-async fn open(client: &Client) -> Result<SessionId, Error> {
+async fn open(client: &Client, deadline: Instant) -> Result<SessionId, Error> {
     let ttl = SHORTEST_TTL.max(client.time_out() * TIME_OUTS_PER_TTL);
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let command = Command::OpenSession { ttl_ms };
     let command = CheckedCommand::new(&command, &NO_LIMITS).map_err(Error::Rejected)?;
-    for _ in 0..OPEN_ATTEMPTS {
-        match client.execute(Request::Write(command.clone())).await {
-            Ok(Answer::SessionOpened { session, .. }) => return Ok(session),
-            Ok(other) => return Err(unexpected("a session", &other, Applied::No)),
-            Err(Error::OutcomeUnknown { .. }) => {}
-            Err(error) => return Err(error),
-        }
+    // As a numbered write it is sent again if its answer is lost: a session that nobody uses expires.
+    let opened = client.execute_until(Kind::NumberedWrite, Request::Write(command), deadline);
+    match opened.await {
+        Ok(Answer::SessionOpened { session, .. }) => Ok(session),
+        Ok(other) => Err(unexpected("a session", &other, Applied::No)),
+        Err(Error::OutcomeUnknown { .. }) => Err(not_sent(client)),
+        Err(error) => Err(error),
     }
-    // The write that needs it was not sent.
-    Err(Error::TimedOut {
+}
+
+/// The write that waited for its number was not sent.
+fn not_sent(client: &Client) -> Error {
+    Error::TimedOut {
         after: client.time_out(),
-    })
+    }
 }
 
 #[cfg(test)]

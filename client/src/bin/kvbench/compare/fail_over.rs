@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use raftkv_client::{Client, Error};
+use raftkv_client::{Client, Error, Writes};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -66,6 +66,7 @@ async fn gap(running: &mut Running) -> Result<Duration, Trouble> {
 fn client(address: String) -> Result<Client, Error> {
     let once = std::num::NonZeroUsize::MIN;
     Client::builder()
+        .writes(Writes::AtMostOnce)
         .endpoints([address])
         .attempts(once)
         .timeout(ATTEMPT_TIMEOUT)
