@@ -78,7 +78,7 @@ impl EmbeddedDoor {
                     Life::Ttl(ttl_ms) => Some(*ttl_ms),
                     Life::Lease(_) | Life::Kept => {
                         let transaction = set_as_transaction(key, value, *condition, *life);
-                        return Ok(self.transact(&transaction)?.as_set());
+                        return Ok(self.transact(&transaction)?.into_set());
                     }
                 };
                 let condition = *condition;

@@ -155,7 +155,7 @@ impl HttpDoor {
             Life::Kept => {
                 return Ok(self
                     .transact(&set_as_transaction(key, value, condition, life))?
-                    .as_set());
+                    .into_set());
             }
         };
         let parameters: Vec<String> = parameter.into_iter().collect();

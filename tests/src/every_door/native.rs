@@ -159,7 +159,7 @@ impl State {
             Life::Ttl(ttl_ms) => Told::Set(set.ttl(Duration::from_millis(ttl_ms)).await?),
             Life::Lease(_) | Life::Kept => {
                 let transaction = set_as_transaction(key, value, condition, life);
-                self.transact(client, &transaction).await?.as_set()
+                self.transact(client, &transaction).await?.into_set()
             }
         })
     }

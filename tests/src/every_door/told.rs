@@ -171,7 +171,7 @@ impl Told {
     }
 
     /// What a set means that was asked for as [`super::ask::set_as_transaction`].
-    pub(super) fn as_set(self) -> Told {
+    pub(super) fn into_set(self) -> Told {
         match self {
             Told::Transacted(revision, Branch { succeeded: true, .. }) => Told::Set(revision),
             Told::Transacted(_, Branch { done, .. }) => match &done[..] {
