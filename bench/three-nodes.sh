@@ -11,6 +11,7 @@ connections=${CONNECTIONS:-16}     # no more than clients
 keys=${KEYS:-100000}
 value_bytes=${VALUE_BYTES:-256}
 base_port=${BASE_PORT:-7471}       # native ports: base, +1, +2; HTTP: +10, +11, +12
+# Each cell is WORKLOAD:CLIENTS, or WORKLOAD:CLIENTS:exactly-once for writes that are numbered within sessions.
 matrix=${MATRIX:-"put:1 put:16 put:64 put:256 put:1024 get:1 get:64 get:256 mixed:256"}
 
 cargo build --release --quiet --package raftkv-server --bin server --package raftkv-client --bin kvbench --bin kvctl
@@ -72,10 +73,11 @@ latency() { number "$(sed -n 's/.*"latency_us":{"all":{\([^}]*\)}.*/\1/p' <<<"$1
 median() { sort -g "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
 
 run_cell() {
-    local workload=${1%:*} clients=${1#*:} report cell="$work/$1" metric
+    local workload clients writes report cell="$work/$1" metric
+    IFS=: read -r workload clients writes <<<"$1"
     # Keys are loaded once, before the first round: a preload per cell would only warm what is warm.
     report=$("$bin/kvbench" "$workload" --clients "$clients" --connections "$connections" --duration "$duration" \
-        --warmup "$warmup" --keys "$keys" --value-bytes "$value_bytes" --preload never \
+        --warmup "$warmup" --keys "$keys" --value-bytes "$value_bytes" --preload never --writes "${writes:-at-most-once}" \
         --endpoints "$(native 1),$(native 2),$(native 3)" --server-pids "$(IFS=,; echo "${pids[*]}")" --output json)
     number "$report" operations_per_second >>"$cell.rate"
     for metric in p50 p99; do latency "$report" "$metric" >>"$cell.$metric"; done
@@ -105,7 +107,7 @@ for cell in $matrix; do
     printf '%s %s %s %s %s\n' "$(median "$file.rate")" "$(median "$file.p50")" "$(median "$file.p99")" \
         "$(median "$file.server_cpu")" "$(median "$file.client_cpu")" |
         LC_ALL=C awk -v cell="$cell" '{
-            sub(":", ", ", cell)
+            gsub(":", ", ", cell)
             printf "| %s | %.0f | %.2f | %.2f | %.1f | %.1f |\n", cell, $1, $2 / 1000, $3 / 1000, $4, $5
         }'
 done

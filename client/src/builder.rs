@@ -30,10 +30,11 @@ pub struct ClientBuilder {
 /// What becomes of a write whose answer was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Writes {
-    /// It is not tried again: [`crate::Error::OutcomeUnknown`].
-    #[default]
+    /// It is not tried again: [`crate::Error::OutcomeUnknown`]. Needs no session: for programs that start, write once and end,
+    /// in numbers.
     AtMostOnce,
     /// It is sent again in its session, and applied once, until the time-out. Only if that passes is the outcome unknown.
+    #[default]
     ExactlyOnce,
 }
 
@@ -73,8 +74,10 @@ impl ClientBuilder {
         self
     }
 
-    /// What becomes of a write whose answer was lost; at most once, unless said. With exactly once the client opens a session
-    /// by itself; the cluster then keeps the answer of each write until the client has it, which costs it a little.
+    /// What becomes of a write whose answer was lost; exactly once, unless said. The client and its clones share one session: it
+    /// is opened with the first write, which waits for it (one more entry of the log), and expires a minute (or two time-outs, if
+    /// that is longer) after the last one. The cluster keeps the answer of each write until the client has it, and at most
+    /// 100,000 sessions: share a client rather than making one for each task.
     pub fn writes(mut self, writes: Writes) -> ClientBuilder {
         self.writes = writes;
         self

@@ -227,11 +227,13 @@ impl Client {
         let Some(sessions) = &self.shared.sessions else {
             return self.execute(Request::Write(command)).await;
         };
+        // Opening a session, if that is needed, takes its time from the write's.
+        let deadline = Instant::now() + self.shared.timeout;
         let mut renewals_left = SESSION_RENEWALS;
         loop {
-            let numbered = sessions.number(self).await?;
+            let numbered = sessions.number(self, deadline).await?;
             let request = Request::Write(command.clone().within(numbered.once()));
-            match self.execute(request).await {
+            match self.execute_until(Kind::NumberedWrite, request, deadline).await {
                 // No attempt was applied: had one been sent before, this would be unknown.
                 Err(Error::Rejected(failure))
                     if failure.code == ErrorCode::SessionExpired && renewals_left > 0 =>
@@ -246,8 +248,18 @@ impl Client {
 
     /// Executes one request, with as many attempts as are allowed and safe.
     pub(crate) async fn execute(&self, request: Request) -> Result<Answer, Error> {
-        let (kind, timeout) = (Kind::of(&request), self.shared.timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + self.shared.timeout;
+        self.execute_until(Kind::of(&request), request, deadline).await
+    }
+
+    /// The same until then, and as a request of that kind.
+    pub(crate) async fn execute_until(
+        &self,
+        kind: Kind,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let timeout = self.shared.timeout;
         let mut patience = Patience::new(deadline, self.shared.attempts);
         loop {
             let delivery = self.attempt(kind, request.clone(), deadline).await;

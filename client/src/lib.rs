@@ -110,17 +110,17 @@
 //! not sent is not sent, and what was sent is forgotten with its answer.
 //!
 //! # What is tried again
-//! A read, always. A write, only when it is known not to have been applied: no connection, no leader, an overloaded
-//! server. Each within the request's time-out, with a back-off, at those of the members that serve: they are learnt beside. A write whose answer was lost is
-//! [`Error::OutcomeUnknown`], and never tried again by itself: it may have happened. [`Error::applied`] tells the two
-//! apart for every error.
+//! A read, always. A write as well, and it is applied once: the client opens a session with its first write and numbers its
+//! writes within, the cluster applies each number once, and answers it each time as it did the first time. So a time-out of one
+//! attempt, a connection that breaks and a leader that dies cost time and no certainty. All of it within the request's
+//! time-out, with a back-off, at those of the members that serve: they are learnt beside. Only if that passes is it
+//! [`Error::OutcomeUnknown`]: it may have happened. [`Error::applied`] tells the two apart for every error.
+//!
+//! With [`Writes::AtMostOnce`] there is no session, and a write is tried again only when it is known not to have been applied.
 //!
 //! # Watches
 //! [`Client::watch`] is a stream of the changes of some keys. What is not taken out of it the server does not send, beyond
 //! [`WatchBuilder::buffer_bytes`]; it is tried again for ever, at one node after the other, once it has begun.
-//!
-//! With [`Writes::ExactlyOnce`] a write whose answer was lost is sent again, until its time-out: the client numbers its
-//! writes, and the cluster applies each number once and answers it as it did the first time.
 
 mod backoff;
 mod builder;
@@ -137,6 +137,8 @@ mod error;
 mod in_flight;
 mod lane;
 mod lease;
+#[doc(hidden)]
+pub mod numbering;
 mod range;
 mod request;
 mod retry;

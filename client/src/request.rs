@@ -73,6 +73,8 @@ impl<'a> Get<'a> {
     /// As when the read itself is awaited.
     pub async fn with_basis(self) -> Result<(Option<Record>, Option<ReadBasis>), Error> {
         if self.at != At::Latest {
+            // As a range it would be one that begins with the first key of all.
+            NO_LIMITS.check_key(&self.key).map_err(Error::Rejected)?;
             let past = RangeRequest {
                 at: self.at,
                 consistency: self.consistency,
@@ -145,7 +147,7 @@ impl<'a> Set<'a> {
         self
     }
 
-    /// The key is deleted by itself after so long, counted in milliseconds of the cluster's log time.
+    /// The key is deleted by itself after so long, counted in milliseconds of the cluster's log time; a hundred years at most.
     pub fn ttl(mut self, ttl: Duration) -> Set<'a> {
         self.ttl = Some(ttl);
         self

@@ -3,22 +3,24 @@
 //! The session is opened with the first write, lives while there are writes, and is left to expire. One that expired because
 //! the client was idle is replaced without anybody noticing.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use raftkv_protocol::{Answer, CheckedCommand, Command, Once, Request, SESSION_WINDOW, SessionId};
+use raftkv_protocol::{Answer, CheckedCommand, Command, Once, Request, SessionId};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Client, unexpected};
 use crate::error::{Applied, Error};
+use crate::numbering::Numbers;
 use crate::request::NO_LIMITS;
+use crate::retry::Kind;
 
-/// A session lives so long without a write. Long enough for whatever a write waits for.
-const TTL: Duration = Duration::from_secs(600);
+/// A session lives at least so long without a write. No longer than need be: those of programs that have ended count as well.
+const SHORTEST_TTL: Duration = Duration::from_secs(60);
 
-/// An opening whose answer was lost is tried again; a session that nobody uses expires.
-const OPEN_ATTEMPTS: usize = 3;
+/// And so many time-outs: a write must find its session for as long as it is sent again.
+const TIME_OUTS_PER_TTL: u32 = 2;
 
 /// The session of a client, if it has one now.
 #[derive(Debug, Default)]
@@ -35,13 +37,6 @@ struct Session {
     returned: Notify,
 }
 
-#[derive(Debug)]
-struct Numbers {
-    next: u64,
-    /// Of writes whose callers still wait.
-    outstanding: BTreeSet<u64>,
-}
-
 /// A write's number. Dropped, it says that nobody waits for that write's answer any more.
 #[derive(Debug)]
 pub(crate) struct Numbered {
@@ -51,20 +46,21 @@ pub(crate) struct Numbered {
 
 impl Sessions {
     /// Numbers a write; waits while too many before it are not answered.
-    pub(crate) async fn number(&self, client: &Client) -> Result<Numbered, Error> {
-        let session = self.session(client).await?;
+    pub(crate) async fn number(&self, client: &Client, deadline: Instant) -> Result<Numbered, Error> {
+        let session = self.session(client, deadline).await?;
         loop {
             let returned = session.returned.notified();
             tokio::pin!(returned);
             // From here on nothing that is given back is missed.
             returned.as_mut().enable();
-            if let Some(once) = session.take_number() {
+            if let Some(once) = session.numbers().take() {
                 return Ok(Numbered {
                     session: Arc::clone(&session),
                     once,
                 });
             }
-            returned.await;
+            let given_back = timeout_at(deadline, returned).await;
+            given_back.map_err(|_| not_sent(client))?;
         }
     }
 
@@ -79,40 +75,25 @@ impl Sessions {
         }
     }
 
-    async fn session(&self, client: &Client) -> Result<Arc<Session>, Error> {
-        let mut current = self.current.lock().await;
+    async fn session(&self, client: &Client, deadline: Instant) -> Result<Arc<Session>, Error> {
+        let current = timeout_at(deadline, self.current.lock()).await;
+        let mut current = current.map_err(|_| not_sent(client))?;
         if let Some(session) = &*current {
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(Session {
-            id: open(client).await?,
-            numbers: Mutex::new(Numbers {
-                next: 1,
-                outstanding: BTreeSet::new(),
-            }),
-            returned: Notify::new(),
-        });
+        let session = Arc::new(Session::new(open(client, deadline).await?));
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
 }
 
 impl Session {
-    /// `None`: it would be too far ahead of the first that is not answered.
-    fn take_number(&self) -> Option<Once> {
-        let mut numbers = self.numbers();
-        let sequence = numbers.next;
-        let first_unacknowledged = numbers.outstanding.first().copied().unwrap_or(sequence);
-        if sequence - first_unacknowledged >= SESSION_WINDOW {
-            return None;
+    fn new(id: SessionId) -> Session {
+        Session {
+            id,
+            numbers: Mutex::new(Numbers::new(id)),
+            returned: Notify::new(),
         }
-        numbers.next += 1;
-        numbers.outstanding.insert(sequence);
-        Some(Once {
-            session: self.id,
-            sequence,
-            first_unacknowledged,
-        })
     }
 
     fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
@@ -129,46 +110,45 @@ impl Numbered {
 
 impl Drop for Numbered {
     fn drop(&mut self) {
-        self.session.numbers().outstanding.remove(&self.once.sequence);
+        self.session.numbers().give_back(self.once.sequence);
         self.session.returned.notify_waiters();
     }
 }
 
-async fn open(client: &Client) -> Result<SessionId, Error> {
-    let ttl_ms = u64::try_from(TTL.as_millis()).unwrap_or(u64::MAX);
+async fn open(client: &Client, deadline: Instant) -> Result<SessionId, Error> {
+    let ttl = SHORTEST_TTL.max(client.time_out() * TIME_OUTS_PER_TTL);
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let command = Command::OpenSession { ttl_ms };
     let command = CheckedCommand::new(&command, &NO_LIMITS).map_err(Error::Rejected)?;
-    for _ in 0..OPEN_ATTEMPTS {
-        match client.execute(Request::Write(command.clone())).await {
-            Ok(Answer::SessionOpened { session, .. }) => return Ok(session),
-            Ok(other) => return Err(unexpected("a session", &other, Applied::No)),
-            Err(Error::OutcomeUnknown { .. }) => {}
-            Err(error) => return Err(error),
-        }
+    // As a numbered write it is sent again if its answer is lost: a session that nobody uses expires.
+    let opened = client.execute_until(Kind::NumberedWrite, Request::Write(command), deadline);
+    match opened.await {
+        Ok(Answer::SessionOpened { session, .. }) => Ok(session),
+        Ok(other) => Err(unexpected("a session", &other, Applied::No)),
+        Err(Error::OutcomeUnknown { .. }) => Err(not_sent(client)),
+        Err(error) => Err(error),
     }
-    // The write that needs it was not sent.
-    Err(Error::TimedOut {
+}
+
+/// The write that waited for its number was not sent.
+fn not_sent(client: &Client) -> Error {
+    Error::TimedOut {
         after: client.time_out(),
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use raftkv_protocol::SESSION_WINDOW;
+
     use super::*;
 
     fn session() -> Arc<Session> {
-        Arc::new(Session {
-            id: SessionId(7),
-            numbers: Mutex::new(Numbers {
-                next: 1,
-                outstanding: BTreeSet::new(),
-            }),
-            returned: Notify::new(),
-        })
+        Arc::new(Session::new(SessionId(7)))
     }
 
     fn number(session: &Arc<Session>) -> Option<Numbered> {
-        let once = session.take_number()?;
+        let once = session.numbers().take()?;
         let session = Arc::clone(session);
         Some(Numbered { session, once })
     }

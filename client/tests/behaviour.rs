@@ -10,8 +10,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use fake_server::{Act, FakeServer, PATIENCE, answer_frame, client_of, member, put_at};
-use raftkv_client::{Applied, Client, Consistency, Error, ErrorCode, UnknownReason};
+use fake_server::{Act, FakeServer, PATIENCE, answer_frame, builder, client_of, member, put_at};
+use raftkv_client::{Applied, Consistency, Error, ErrorCode, UnknownReason};
 use raftkv_protocol::{
     Answer, Command, Failure, LeaderHint, NodeName, Record, Request, Revision, decode_command,
 };
@@ -71,7 +71,7 @@ async fn many_tasks_share_one_connection_and_answers_find_their_callers_in_any_o
 #[tokio::test]
 async fn connections_of_a_server_take_turns() {
     let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(2))]).await;
-    let client = Client::builder()
+    let client = builder()
         .endpoints([server.address().to_string()])
         .connections(NonZeroUsize::new(3).unwrap())
         .build()
@@ -192,7 +192,7 @@ async fn a_write_waits_for_a_leader_and_for_an_overloaded_server() {
 async fn attempts_are_bounded() {
     let server =
         FakeServer::start(|request| vec![Act::Answer(request.id, failure(ErrorCode::NoLeader))]).await;
-    let client = Client::builder()
+    let client = builder()
         .endpoints([server.address().to_string()])
         .attempts(NonZeroUsize::new(3).unwrap())
         .build()
@@ -257,7 +257,7 @@ async fn another_endpoint_serves_when_the_first_is_down() {
     let dead = gone.address().to_string();
     drop(gone);
     let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(8))]).await;
-    let client = Client::builder()
+    let client = builder()
         .endpoints([dead, server.address().to_string()])
         .build()
         .unwrap();
@@ -269,7 +269,7 @@ async fn without_any_server_a_write_was_not_applied() {
     let gone = FakeServer::start(|_| Vec::new()).await;
     let dead = gone.address().to_string();
     drop(gone);
-    let client = Client::builder()
+    let client = builder()
         .endpoints([dead])
         .attempts(NonZeroUsize::MIN)
         .build()
@@ -283,7 +283,7 @@ async fn without_any_server_a_write_was_not_applied() {
 async fn a_time_out_leaves_a_sent_write_unknown_and_a_read_unchanged() {
     let server = FakeServer::start(|_| Vec::new()).await;
     let timeout = Duration::from_millis(50);
-    let client = Client::builder()
+    let client = builder()
         .endpoints([server.address().to_string()])
         .timeout(timeout)
         .build()
@@ -308,7 +308,7 @@ async fn a_time_out_before_the_handshake_leaves_a_write_not_applied() {
     // Takes connections and says nothing.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
-    let client = Client::builder()
+    let client = builder()
         .endpoints([endpoint])
         .timeout(Duration::from_millis(50))
         .build()
@@ -423,7 +423,7 @@ async fn requests_beyond_what_fits_in_flight_wait_for_their_turn() {
 #[tokio::test]
 async fn a_write_whose_time_has_passed_is_not_sent() {
     let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(2))]).await;
-    let client = Client::builder()
+    let client = builder()
         .endpoints([server.address().to_string()])
         .timeout(Duration::ZERO)
         .build()
@@ -446,7 +446,7 @@ async fn a_write_whose_time_has_passed_is_not_sent() {
 #[tokio::test]
 async fn a_time_out_of_for_ever_is_taken() {
     let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(2))]).await;
-    let client = Client::builder()
+    let client = builder()
         .endpoints([server.address().to_string()])
         .timeout(Duration::MAX)
         .build()

@@ -11,6 +11,9 @@ use crate::{ErrorCode, Failure, LeaseId, Limits, MAX_TXN_KEYS, Once, Revision, S
 /// Longest `Idempotency-Key`, bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
+/// Longest time to live: a hundred years, so that no sum with a clock can overflow. Milliseconds.
+pub const MAX_TTL_MS: u64 = 100 * 365 * 86_400_000;
+
 /// More than a command's encoding needs beside key and value, bytes.
 const COMMAND_OVERHEAD_BYTES: usize = 48;
 
@@ -38,7 +41,7 @@ pub enum Command<'a> {
         value: &'a [u8],
         /// When it may happen.
         condition: Condition,
-        /// Deleted by itself so many milliseconds of log time after this write; at least 1.
+        /// Deleted by itself so many milliseconds of log time after this write; 1 to [`MAX_TTL_MS`].
         ttl_ms: Option<u64>,
     },
     /// Deletes a key.
@@ -72,7 +75,7 @@ pub enum Command<'a> {
     GrantLease {
         /// `None`: the store chooses. Clients choose below [`LeaseId::FIRST_OF_SERVER`].
         id: Option<LeaseId>,
-        /// How long it lives without renewal, milliseconds of log time; at least 1.
+        /// How long it lives without renewal, milliseconds of log time; 1 to [`MAX_TTL_MS`].
         ttl_ms: u64,
     },
     /// Lets leases live for their whole time again, from now on.
@@ -87,7 +90,7 @@ pub enum Command<'a> {
     },
     /// Opens a session, within which a write that is sent again is applied once.
     OpenSession {
-        /// How long it lives without a write or renewal, milliseconds of log time; at least 1.
+        /// How long it lives without a write or renewal, milliseconds of log time; 1 to [`MAX_TTL_MS`].
         ttl_ms: u64,
     },
     /// Lets a session live for its whole time again.
@@ -224,10 +227,7 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         } => {
             limits.check_key(key)?;
             limits.check_value(value)?;
-            match ttl_ms {
-                Some(0) => refused("the time to live is 0; it must be at least one millisecond"),
-                Some(_) | None => Ok(()),
-            }
+            ttl_ms.map_or(Ok(()), check_ttl)
         }
         Command::Delete { key, .. } => limits.check_key(key),
         Command::Tick => refused("log time is carried forward by the leader alone, not by clients"),
@@ -240,9 +240,7 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         Command::GrantLease { id: Some(id), .. } if id.0 == 0 || *id >= LeaseId::FIRST_OF_SERVER => {
             refused("the id of a lease is 1 to 2^62 - 1, or left to the server")
         }
-        Command::GrantLease { ttl_ms: 0, .. } | Command::OpenSession { ttl_ms: 0 } => {
-            refused("the time to live is 0; it must be at least one millisecond")
-        }
+        Command::GrantLease { ttl_ms, .. } | Command::OpenSession { ttl_ms } => check_ttl(*ttl_ms),
         Command::RenewLeases { ids } if ids.len() > MAX_TXN_KEYS => Err(Failure::new(
             ErrorCode::TooLarge,
             format!(
@@ -250,13 +248,21 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
                 ids.len()
             ),
         )),
-        Command::GrantLease { .. }
-        | Command::RenewLeases { .. }
+        Command::RenewLeases { .. }
         | Command::RevokeLease { .. }
-        | Command::OpenSession { .. }
         | Command::RenewSession { .. }
         | Command::CloseSession { .. } => Ok(()),
     }
+}
+
+/// How long a key, lease or session may live.
+pub(crate) fn check_ttl(ttl_ms: u64) -> Result<(), Failure> {
+    let message = match ttl_ms {
+        0 => "the time to live is 0; it must be at least one millisecond",
+        1..=MAX_TTL_MS => return Ok(()),
+        _ => "the time to live is more than a hundred years; leave it out for what is to stay",
+    };
+    Err(Failure::new(ErrorCode::BadRequest, message))
 }
 
 fn check_once(idempotency_key: &[u8], command: &[u8], limits: &Limits) -> Result<(), Failure> {
@@ -335,7 +341,7 @@ mod tests {
         for command in [
             put(b"k", b"", None),
             put(b"kkkk", b"vvvvvvvv", Some(1)),
-            put(b"k", b"v", Some(u64::MAX)),
+            put(b"k", b"v", Some(MAX_TTL_MS)),
         ] {
             let checked = CheckedCommand::new(&command, &LIMITS).unwrap();
             assert_eq!(decode_command(checked.encoded()).unwrap(), command);
@@ -392,8 +398,10 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_live_of_nothing_is_a_bad_request() {
-        assert_eq!(refusal(&put(b"k", b"v", Some(0))).0, ErrorCode::BadRequest);
+    fn a_time_to_live_of_nothing_or_of_more_than_a_hundred_years_is_a_bad_request() {
+        for ttl_ms in [0, MAX_TTL_MS + 1] {
+            assert_eq!(refusal(&put(b"k", b"v", Some(ttl_ms))).0, ErrorCode::BadRequest);
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub enum ErrorCode {
     KeyNotFound,
     /// A condition did not hold. HTTP 409.
     RevisionMismatch,
-    /// Key, value or request over the limits. HTTP 413.
+    /// Over a limit: a key, value or end of a range; a request, its body or its leases; the operations of a transaction, what its
+    /// ranges hold or what it answers; an event for a watch. Nothing was changed. HTTP 413.
     TooLarge,
     /// Refused early; nothing was proposed. Retry later. HTTP 429.
     Overloaded,

@@ -53,7 +53,7 @@ mod watch;
 mod wire;
 
 pub use command::{
-    CheckedCommand, Command, CommandError, Condition, MAX_IDEMPOTENCY_KEY_BYTES, decode_command,
+    CheckedCommand, Command, CommandError, Condition, MAX_IDEMPOTENCY_KEY_BYTES, MAX_TTL_MS, decode_command,
 };
 pub use error::{EntriesError, ProtocolError};
 pub use error_code::{ErrorCode, Retry};

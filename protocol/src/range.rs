@@ -53,7 +53,7 @@ impl RangeRequest {
     /// Checks it against the limits.
     ///
     /// # Errors
-    /// `too_large` for an over-long end, `bad_request` for a limit of nothing or a cursor that is none.
+    /// `too_large` for an over-long end, `bad_request` for a limit of nothing, revision 0, or a cursor that is none.
     pub fn check(&self, limits: &Limits) -> Result<(), Failure> {
         self.span.check(limits)?;
         if self.limit == Some(0) {
@@ -62,7 +62,15 @@ impl RangeRequest {
                 "the limit is 0; a page has at least one key",
             ));
         }
-        self.cursor().map(drop)
+        let cursor = self.cursor()?;
+        let at = cursor.map(|cursor| At::Revision(cursor.at));
+        if [Some(self.at), at].contains(&Some(At::Revision(Revision(0)))) {
+            return Err(Failure::new(
+                ErrorCode::BadRequest,
+                "there is no revision 0: an empty store has revision 1",
+            ));
+        }
+        Ok(())
     }
 
     /// The cursor, read.

@@ -10,6 +10,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::command::check_ttl;
 use crate::kv::check_end;
 use crate::{ErrorCode, Failure, KeyValue, LeaseId, Limits, Revision};
 
@@ -121,7 +122,7 @@ pub enum Lifetime {
     /// Until it is deleted.
     #[default]
     Unlimited,
-    /// So many milliseconds of log time; at least 1.
+    /// So many milliseconds of log time; 1 to [`MAX_TTL_MS`](crate::MAX_TTL_MS).
     Ttl {
         /// Milliseconds.
         ttl_ms: u64,
@@ -342,9 +343,7 @@ fn check_op(op: &Op<'_>, depth: usize, count: &mut usize, limits: &Limits) -> Re
             limits.check_key(key)?;
             limits.check_value(value)?;
             match lifetime {
-                Lifetime::Ttl { ttl_ms: 0 } => Err(refused(
-                    "the time to live is 0; it must be at least one millisecond".to_owned(),
-                )),
+                Lifetime::Ttl { ttl_ms } => check_ttl(*ttl_ms),
                 Lifetime::Lease(LeaseId(0)) => Err(refused("there is no lease 0".to_owned())),
                 _ => Ok(()),
             }

@@ -1,5 +1,6 @@
 //! What crosses crates: the simulator, the harness for real processes, the linearizability checker.
 
+pub mod every_door;
 pub mod harness;
 pub mod ledger;
 pub mod linearizability;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use raftkv_client::Client;
+use raftkv_client::{Client, ClientBuilder, Writes};
 use raftkv_protocol::{
     Address, Answer, Availability, ClientRequest, ClusterId, Failure, FrameDecoder, HandshakeReply, Header,
     HistoryEpoch, KNOWN_FEATURES, Limits, Listener, Member, NodeId, NodeName, PROTOCOL_VERSIONS, Request,
@@ -21,14 +21,15 @@ use tokio_util::codec::Decoder;
 /// Longer than anything in these tests takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A client that was given these servers.
+/// Of a client that sends nothing but what it is asked to send: it opens no session.
+pub(crate) fn builder() -> ClientBuilder {
+    Client::builder().writes(Writes::AtMostOnce)
+}
+
+/// Such a client that was given these servers.
 pub(crate) fn client_of(servers: &[&FakeServer]) -> Client {
     let endpoints = servers.iter().map(|server| server.address().to_string());
-    Client::builder()
-        .endpoints(endpoints)
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
+    builder().endpoints(endpoints).timeout(PATIENCE).build().unwrap()
 }
 
 /// What the server does next.

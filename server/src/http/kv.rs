@@ -9,7 +9,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use raftkv_protocol::{Condition, KeySpan, Lifetime, Previous, Record, Revision};
+use raftkv_protocol::{Condition, KeySpan, Lifetime, MAX_TTL_MS, Previous, Record, Revision};
 
 use super::answer;
 use super::api::{Outcome, Shared};
@@ -23,9 +23,6 @@ use super::write::{Delete, Precondition, Put};
 
 /// Where keys stand in paths.
 const ROOT: &str = "/v1/kv/";
-
-/// Longest time to live: a hundred years, so that no sum with a clock can overflow. Milliseconds.
-pub(super) const MAX_TTL_MS: u64 = 100 * 365 * 86_400_000;
 
 /// What `GET` takes: of one key the first four, of a prefix all.
 pub(super) static READ: [&Parameter; 10] = [

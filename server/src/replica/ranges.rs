@@ -11,9 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use raftkv_protocol::{
-    Answer, At, Cursor, ErrorCode, Failure, RangePage, RangeRequest, ReadBasis, Response, Revision,
-};
+use raftkv_protocol::{Answer, Cursor, ErrorCode, Failure, RangePage, RangeRequest, ReadBasis, Response};
 use raftkv_raft::Time;
 use raftkv_raft::simulation::{buggify, mark};
 
@@ -224,11 +222,6 @@ impl Formed {
                 cursor.epoch
             );
             return Err(Failure::new(ErrorCode::Compacted, message));
-        }
-        let at = cursor.as_ref().map(|cursor| cursor.at);
-        if at == Some(Revision(0)) || asked.at == At::Revision(Revision(0)) {
-            let message = "there is no revision 0: an empty store has revision 1";
-            return Err(Failure::new(ErrorCode::BadRequest, message));
         }
         let Some(place) = self.ranges.place() else {
             mark("range read refused: too many wait");

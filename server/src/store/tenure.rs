@@ -67,7 +67,11 @@ impl Store {
             return Err(Failure::new(ErrorCode::LeaseExists, message));
         }
         if self.leases.count() >= MAX_LEASES {
-            return Err(too_many("leases", MAX_LEASES));
+            return Err(too_many(
+                "leases",
+                MAX_LEASES,
+                "hang more keys on each, and revoke those that are not needed",
+            ));
         }
         self.set_lease(id, ttl_ms);
         Ok(Answer::LeaseGranted { id, ttl_ms })
@@ -119,7 +123,11 @@ impl Store {
     /// The session's id is the index of the entry.
     pub(super) fn open_session(&mut self, index: Index, ttl_ms: u64) -> Outcome {
         if self.sessions.count() >= MAX_SESSIONS {
-            return Err(too_many("sessions", MAX_SESSIONS));
+            return Err(too_many(
+                "sessions",
+                MAX_SESSIONS,
+                "share one client between tasks, or write at most once, which needs no session; those that nobody uses expire",
+            ));
         }
         let (session, deadline_us) = (SessionId(index.get()), self.deadline_after(ttl_ms));
         self.sessions.open(session, ttl_ms, deadline_us);
@@ -193,8 +201,8 @@ fn once_of(stamp: &Stamp) -> Option<Once> {
     })
 }
 
-fn too_many(what: &str, most: usize) -> Failure {
+fn too_many(what: &str, most: usize, remedy: &str) -> Failure {
     let message =
-        format!("there are {most} {what}, the most that there may be; nothing was changed, retry later");
+        format!("there are {most} {what}, the most that there may be; nothing was changed; {remedy}");
     Failure::new(ErrorCode::Overloaded, message)
 }

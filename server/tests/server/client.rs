@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use raftkv_client::{
     Check, Client, Error, ErrorCode, KeySpan, LeaseId, OpResult, Operation, Relation, Revision, Shape,
-    Target, Transaction, Writes,
+    Target, Transaction,
 };
 
 use crate::rig::{Cluster, PATIENCE, get};
@@ -133,7 +133,7 @@ fn increments_are_applied_once_each_though_nodes_stop_under_them() {
     let mut cluster = Cluster::of(3);
     cluster.wait_ready();
     let builder = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
-    let client = builder.writes(Writes::ExactlyOnce).build().expect("endpoints");
+    let client = builder.build().expect("endpoints");
     let is_over = Arc::new(AtomicBool::new(false));
     let load = std::thread::spawn({
         let is_over = Arc::clone(&is_over);

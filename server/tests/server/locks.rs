@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use raftkv_client::{Client, Error, FencingToken, Lock, Operation, Revision, Shape, Transaction, Writes};
+use raftkv_client::{Client, Error, FencingToken, Lock, Operation, Revision, Shape, Transaction};
 use tokio::time::{Instant, timeout};
 
 use crate::client::{client, run};
@@ -67,7 +67,7 @@ fn one_at_a_time_holds_a_lock_though_leaders_stop_under_it() {
     let mut cluster = Cluster::of(3);
     cluster.wait_ready();
     let builder = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
-    let client = builder.writes(Writes::ExactlyOnce).build().expect("endpoints");
+    let client = builder.build().expect("endpoints");
     let is_over = Arc::new(AtomicBool::new(false));
     let tokens = Arc::new(Mutex::new(Vec::new()));
     let load = std::thread::spawn({
@@ -312,7 +312,7 @@ fn observers_of_an_election_see_each_leader_once_and_in_order() {
     cluster.wait_ready();
     // The node that stops may lead: a write that was sent to it and not answered is to be sent again.
     let builder = Client::builder().endpoints(cluster.endpoints()).timeout(PATIENCE);
-    let client = builder.writes(Writes::ExactlyOnce).build().expect("endpoints");
+    let client = builder.build().expect("endpoints");
     let runtime = paused_between_calls();
     let election = client.election("election");
     let (mut leaders, first) = runtime.block_on(async {

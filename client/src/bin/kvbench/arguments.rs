@@ -10,7 +10,7 @@ use raftkv_client::command_line::{ENDPOINTS_VARIABLE, parse_duration};
 use crate::compare::CompareArguments;
 use crate::distribution::Distribution;
 use crate::load::STAMP_BYTES;
-use crate::settings::{Length, Promise, Route, Settings, WorkloadName};
+use crate::settings::{Length, Promise, Route, Settings, WorkloadName, WriteOnce};
 use crate::target::TargetName;
 use crate::trouble::Trouble;
 use crate::watch::WatchArguments;
@@ -94,6 +94,9 @@ pub(crate) struct Arguments {
     /// What reads promise
     #[arg(long, value_enum, default_value_t = Promise::Linearizable)]
     consistency: Promise,
+    /// Whether writes could be sent again without being applied twice; of the native target alone
+    #[arg(long, value_enum, default_value_t = WriteOnce::AtMostOnce)]
+    writes: WriteOnce,
     /// Writes every key once before; gets and mixes do so unless told otherwise
     #[arg(long, value_enum, default_value_t = Preload::Auto)]
     preload: Preload,
@@ -159,6 +162,7 @@ impl Arguments {
             read_ratio,
             scan_keys: self.scan_keys,
             promise: self.consistency,
+            writes: self.writes,
             endpoints: self.endpoints(),
             route: self.route,
             clients,
@@ -198,6 +202,10 @@ impl Arguments {
         if !(0.0..=1.0).contains(&self.read_ratio) {
             let message = format!("--read-ratio must be from 0 to 1, not {}", self.read_ratio);
             return Err(Trouble::Usage(message));
+        }
+        if self.writes == WriteOnce::ExactlyOnce && self.target != TargetName::Native {
+            let message = "this target has no sessions: --writes exactly-once is of the native one alone";
+            return Err(Trouble::Usage(message.to_owned()));
         }
         if !self.target.can_promise(self.consistency) {
             let message = "this target has no reads of that --consistency: its reads are linearizable";
@@ -279,6 +287,7 @@ mod tests {
             &["mixed", "--read-ratio", "1.1"],
             &["get", "--target", "http", "--consistency", "stale"],
             &["scan", "--target", "http"],
+            &["put", "--target", "http", "--writes", "exactly-once"],
         ] {
             assert!(matches!(settings(line), Err(Trouble::Usage(_))), "{line:?}");
         }

@@ -41,6 +41,15 @@ pub(crate) enum Promise {
     Stale,
 }
 
+/// What becomes of a write whose answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WriteOnce {
+    /// Nobody knows whether it happened
+    AtMostOnce,
+    /// It could be sent again: each connection has a session, within which writes are numbered
+    ExactlyOnce,
+}
+
 /// When the measurement ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
@@ -58,6 +67,7 @@ pub(crate) struct Settings {
     /// Keys in a page of a scan.
     pub(crate) scan_keys: u32,
     pub(crate) promise: Promise,
+    pub(crate) writes: WriteOnce,
     pub(crate) endpoints: Vec<String>,
     pub(crate) route: Route,
     pub(crate) clients: usize,

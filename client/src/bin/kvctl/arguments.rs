@@ -120,15 +120,19 @@ pub(crate) enum Command {
 
 impl Options {
     /// A client for one command. A person waits: so it looks at every endpoint and a little longer, but does not wait for
-    /// servers that are not there.
+    /// servers that are not there. It writes once and ends: a session for that would be a second write, and would count for a
+    /// minute more.
     pub(crate) fn client(&self) -> Result<Client, Error> {
         let attempts = NonZeroUsize::MIN.saturating_add(self.endpoints.len() + 2);
-        self.builder().attempts(attempts).build()
+        self.builder()
+            .attempts(attempts)
+            .writes(Writes::AtMostOnce)
+            .build()
     }
 
     /// A client for what goes on over failures: it asks again until the time-out, and sends a write whose answer was lost again.
     pub(crate) fn lasting_client(&self) -> Result<Client, Error> {
-        self.builder().writes(Writes::ExactlyOnce).build()
+        self.builder().build()
     }
 
     fn builder(&self) -> ClientBuilder {

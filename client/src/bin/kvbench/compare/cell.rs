@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::arguments::Plan;
 use super::store::{Running, StoreName};
 use crate::distribution::Distribution;
-use crate::settings::{Length, Promise, Route, Settings, WorkloadName};
+use crate::settings::{Length, Promise, Route, Settings, WorkloadName, WriteOnce};
 use crate::target::TargetName;
 
 /// So many operations of an open loop may wait at once; what is due beyond is counted as not started.
@@ -177,6 +177,7 @@ fn base(plan: &Plan, running: &Running) -> Settings {
         read_ratio: 0.0,
         scan_keys: 100,
         promise: Promise::Linearizable,
+        writes: WriteOnce::AtMostOnce,
         endpoints: running.endpoints(),
         route: Route::Leader,
         clients: OPEN_LOOP_CLIENTS,

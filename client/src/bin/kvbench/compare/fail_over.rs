@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use raftkv_client::{Client, Error};
+use raftkv_client::{Client, Error, Writes};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::store::Running;
-use crate::settings::{Promise, Route};
+use crate::settings::{Promise, Route, WriteOnce};
 use crate::target::Native;
 use crate::trouble::Trouble;
 
@@ -34,7 +34,12 @@ pub(super) async fn gaps(running: &mut Running, trials: u32) -> Result<Vec<Durat
 async fn gap(running: &mut Running) -> Result<Duration, Trouble> {
     let unavailable = |error: &dyn std::error::Error| Trouble::Unavailable(error.to_string());
     let endpoints = running.endpoints();
-    let native = Native::new(&endpoints, Route::Leader, Promise::Linearizable);
+    let native = Native::new(
+        &endpoints,
+        Route::Leader,
+        Promise::Linearizable,
+        WriteOnce::AtMostOnce,
+    );
     let native = native.map_err(|error| unavailable(&error))?;
     let leader = native
         .leader()
@@ -61,6 +66,7 @@ async fn gap(running: &mut Running) -> Result<Duration, Trouble> {
 fn client(address: String) -> Result<Client, Error> {
     let once = std::num::NonZeroUsize::MIN;
     Client::builder()
+        .writes(Writes::AtMostOnce)
         .endpoints([address])
         .attempts(once)
         .timeout(ATTEMPT_TIMEOUT)

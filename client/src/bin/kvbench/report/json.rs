@@ -47,6 +47,7 @@ impl Report {
             "workload": name_of(&settings.workload),
             "read_ratio": settings.read_ratio,
             "consistency": name_of(&settings.promise),
+            "writes": name_of(&settings.writes),
             "endpoints": settings.endpoints,
             "route": name_of(&settings.route),
             "clients": settings.clients,

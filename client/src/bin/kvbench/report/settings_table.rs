@@ -28,7 +28,7 @@ fn workload(settings: &Settings) -> String {
     let name = name_of(&settings.workload);
     let promise = name_of(&settings.promise);
     match settings.workload {
-        WorkloadName::Put => name,
+        WorkloadName::Put => format!("{name}, {}", name_of(&settings.writes)),
         WorkloadName::Get | WorkloadName::Cas => format!("{name}, reads {promise}"),
         WorkloadName::Scan => format!("{name}, pages of {} keys, {promise}", settings.scan_keys),
         WorkloadName::Mixed => format!("{name}, {:.0} % reads, {promise}", settings.read_ratio * 100.0),

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_client::connection::{Connection, ConnectionError};
+use raftkv_client::numbering::Numbers;
 use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure, KeySpan};
 use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Condition, Limits, RangeRequest, Request, RequestId, Response,
+    Answer, CheckedCommand, Command, Condition, Limits, RangeRequest, Request, RequestId, Response, SessionId,
 };
 use thiserror::Error;
 
 use super::{Answered, Asked, CONNECT_TIMEOUT, Found, Session, Target};
-use crate::settings::{Promise, Route};
+use crate::settings::{Promise, Route, WriteOnce};
+
+/// A session of a load that has ended is gone soon after.
+const SESSION_TTL_MS: u64 = 60_000;
 
 /// A cluster, and how it is used.
 pub(crate) struct Native {
@@ -21,6 +25,7 @@ pub(crate) struct Native {
     next: Cell<usize>,
     route: Route,
     consistency: Consistency,
+    writes: WriteOnce,
 }
 
 /// Why there is no connection.
@@ -32,10 +37,17 @@ pub(crate) enum NativeError {
     Client(#[from] ClientError),
     #[error("no node leads the cluster yet")]
     NoLeader,
+    #[error("no session was opened: {}", .0.message)]
+    NoSession(Failure),
 }
 
 impl Native {
-    pub(crate) fn new(endpoints: &[String], route: Route, promise: Promise) -> Result<Native, ClientError> {
+    pub(crate) fn new(
+        endpoints: &[String],
+        route: Route,
+        promise: Promise,
+        writes: WriteOnce,
+    ) -> Result<Native, ClientError> {
         Ok(Native {
             client: Client::builder()
                 .endpoints(endpoints.iter().map(String::as_str))
@@ -50,6 +62,7 @@ impl Native {
                 Promise::Linearizable => Consistency::Linearizable,
                 Promise::Stale => Consistency::Stale,
             },
+            writes,
         })
     }
 
@@ -84,11 +97,72 @@ impl Target for Native {
     }
 
     async fn connect(&self) -> Result<NativeSession, NativeError> {
-        let connection = Connection::open(self.address().await?, CONNECT_TIMEOUT).await?;
+        let mut connection = Connection::open(self.address().await?, CONNECT_TIMEOUT).await?;
+        let numbered = match self.writes {
+            WriteOnce::AtMostOnce => None,
+            WriteOnce::ExactlyOnce => Some(Numbered::new(open_session(&mut connection).await?)),
+        };
         Ok(NativeSession {
             connection,
             consistency: self.consistency,
+            numbered,
         })
+    }
+}
+
+/// A session of the cluster, opened before the connection carries anything else.
+async fn open_session(connection: &mut Connection) -> Result<SessionId, NativeError> {
+    let command = Command::OpenSession {
+        ttl_ms: SESSION_TTL_MS,
+    };
+    let checked = CheckedCommand::new(&command, &Limits::default()).expect("it lives for a while");
+    let request = Request::Write(checked);
+    let enqueued = connection.enqueue(RequestId(0), CONNECT_TIMEOUT, &request);
+    enqueued.map_err(NativeError::NoSession)?;
+    connection.send()?;
+    loop {
+        if let Some((_, response)) = connection.next_response()? {
+            return match response.outcome {
+                Ok(Answer::SessionOpened { session, .. }) => Ok(session),
+                Ok(_) => Err(NativeError::NoLeader),
+                Err(failure) => Err(NativeError::NoSession(failure)),
+            };
+        }
+        connection.drive().await?;
+    }
+}
+
+/// The numbers of a session, and which slot's write has which.
+struct Numbered {
+    numbers: Numbers,
+    by_slot: Vec<Option<u64>>,
+}
+
+impl Numbered {
+    fn new(session: SessionId) -> Numbered {
+        Numbered {
+            numbers: Numbers::new(session),
+            by_slot: Vec::new(),
+        }
+    }
+
+    fn number(&mut self, slot: usize, request: Request) -> Result<Request, &'static str> {
+        let Request::Write(command) = request else {
+            return Ok(request);
+        };
+        // One write has waited while thousands passed it by: what is measured then is no load any more.
+        let once = self.numbers.take().ok_or("session_window_full")?;
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
+        }
+        self.by_slot[slot] = Some(once.sequence);
+        Ok(Request::Write(command.within(once)))
+    }
+
+    fn answered(&mut self, slot: usize) {
+        if let Some(sequence) = self.by_slot.get_mut(slot).and_then(Option::take) {
+            self.numbers.give_back(sequence);
+        }
     }
 }
 
@@ -96,6 +170,8 @@ impl Target for Native {
 pub(crate) struct NativeSession {
     connection: Connection,
     consistency: Consistency,
+    /// `None`: writes are not numbered.
+    numbered: Option<Numbered>,
 }
 
 impl Session for NativeSession {
@@ -111,6 +187,10 @@ impl Session for NativeSession {
             Asked::Put { key, value } => put(key, value, Condition::Always)?,
             Asked::Swap { key, seen, value } => put(key, value, unchanged(seen))?,
         };
+        let request = match &mut self.numbered {
+            Some(numbered) => numbered.number(slot, request)?,
+            None => request,
+        };
         let enqueued = self.connection.enqueue(RequestId(slot as u64), timeout, &request);
         enqueued.map_err(|failure| failure.code.name())
     }
@@ -124,8 +204,14 @@ impl Session for NativeSession {
     }
 
     fn next_answer(&mut self) -> Result<Option<(usize, Answered)>, NativeError> {
-        let answer = self.connection.next_response()?;
-        Ok(answer.map(|(id, response)| (usize::try_from(id.0).unwrap_or(usize::MAX), answered(response))))
+        let Some((id, response)) = self.connection.next_response()? else {
+            return Ok(None);
+        };
+        let slot = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(numbered) = &mut self.numbered {
+            numbered.answered(slot);
+        }
+        Ok(Some((slot, answered(response))))
     }
 }
 
