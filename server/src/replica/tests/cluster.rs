@@ -14,7 +14,7 @@ use crate::disk::{SimulatedDisk, SimulatedFile};
 use crate::membership::Membership;
 use crate::replica::{
     Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, PartTaken, ReceivedState, Restored,
-    RestoredLog, RestoredState, RetentionConfig, SnapshotNumber, Token,
+    RestoredLog, RestoredState, RetentionConfig, ScrubConfig, SnapshotNumber, Token,
 };
 use crate::store::base::{Base, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
@@ -243,6 +243,8 @@ pub(super) struct Cluster {
     pub(super) notices: Vec<(usize, Notice)>,
     /// How often a base was asked.
     pub(super) lookups: usize,
+    /// Who was asked to hash records, from which key on.
+    pub(super) scrubs: Vec<(usize, Bytes)>,
     /// How many parts of snapshots were read.
     pub(super) parts: usize,
     next_token: u64,
@@ -280,6 +282,10 @@ pub(super) fn config(number: usize, listed: &[usize]) -> NodeConfig {
         leader_wait: Duration::from_secs(1),
         store: StoreConfig::default(),
         retention: RetentionConfig::default(),
+        scrub: ScrubConfig {
+            interval: None,
+            ..ScrubConfig::default()
+        },
         version: "test".to_owned(),
     }
 }
@@ -361,6 +367,7 @@ impl Cluster {
             forwards: BTreeMap::new(),
             notices: Vec::new(),
             lookups: 0,
+            scrubs: Vec::new(),
             parts: 0,
             next_token: 1,
         }
@@ -716,6 +723,7 @@ impl Cluster {
             Effect::Notice(notice) => self.notices.push((machine, notice)),
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
+            | Effect::Scrub { .. }
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
@@ -794,6 +802,14 @@ impl Cluster {
             Effect::ReadPage { store, job } => {
                 assert_eq!(store, disk.store, "pages are read from the current store");
                 disk.read_page(*job)
+            }
+            Effect::Scrub { store, job } => {
+                assert_eq!(store, disk.store, "records are read from the current store");
+                self.scrubs.push((machine, job.wanted.from.clone()));
+                let scrub = job.scrub;
+                let state = job.open(&disk.base).unwrap();
+                let outcome = state.map(|(state, wanted)| wanted.read(&state).unwrap());
+                Event::Scrubbed { scrub, outcome }
             }
             Effect::ReleaseState(number) => return disk.pages.release(number),
             Effect::Record(events) => return disk.history.push(events),

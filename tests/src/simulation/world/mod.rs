@@ -472,6 +472,7 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                     snapshot, position, ..
                 } => (16, snapshot ^ position.len() as u64),
                 Body::StateHash { index, hash } => (17, index ^ hash),
+                Body::RecordsHash { index, hash } => (18, index ^ hash),
             };
             [
                 kind << 56 | raft.term << 32 | (raft.from.0 ^ raft.to.0) >> 40,
