@@ -68,6 +68,7 @@ fn draw_plan(seed: u64) -> Plan {
     }
     draw_leases(&mut plan, rng);
     draw_watches(&mut plan);
+    draw_scrub(&mut plan);
     plan.ending = match style {
         Style::Calm => Ending::Calm,
         _ if rng.u32(..4) == 0 => Ending::Abrupt,
@@ -104,6 +105,17 @@ fn draw_watches(plan: &mut Plan) {
     watches.conflate_after = log_uniform(rng, 1, 100);
     watches.held_state_idle_us = log_uniform(rng, 10_000, 10_000_000);
     watches.max_matches = log_uniform(rng, 1, 1000) as usize;
+}
+
+/// Passes that follow each other at once, pieces of a key or of all. From a stream of its own, as watches.
+fn draw_scrub(plan: &mut Plan) {
+    let rng = &mut stream(plan.seed, Stream::Scrub, 0);
+    let scrub = &mut plan.scrub;
+    scrub.interval_us = Some(log_uniform(rng, 10_000, 5_000_000));
+    scrub.pace_us = log_uniform(rng, 20_000, 500_000);
+    scrub.piece_keys = log_uniform(rng, 1, 100) as u32;
+    scrub.piece_bytes = log_uniform(rng, 1, 10_000) as u32;
+    scrub.read_us = log_uniform(rng, 10, 200_000);
 }
 
 fn draw_limits(plan: &mut Plan, rng: &mut Rng) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftkv_protocol::{
     Address, Answer, CheckedCommand, Command, Condition, Consistency, ErrorCode, Introduction, Limits,
-    NodeId, NodeName, PeerMessage, Record, Request, Response, Revision,
+    NodeId, NodeName, PeerMessage, Record, Request, Response, Revision, decode_command,
 };
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, Fetch, HardState, RoleName, Time, Write};
 
@@ -16,7 +16,7 @@ use crate::replica::{
     Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, PartTaken, ReceivedState, Restored,
     RestoredLog, RestoredState, RetentionConfig, ScrubConfig, SnapshotNumber, Token,
 };
-use crate::store::base::{Base, TwinBase, TwinView};
+use crate::store::base::{Base, BaseView, Row, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
 use crate::store::snapshot::{Position, Received, Receiver, Source, Taken};
 use crate::store::{
@@ -212,6 +212,13 @@ struct Machine {
     holds_creation: bool,
     unwritten: Vec<Write>,
     seed: u64,
+}
+
+/// What a disk does to a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rot {
+    Lost,
+    Changed,
 }
 
 enum Delivery {
@@ -847,6 +854,26 @@ impl Cluster {
     pub(super) fn corrupt(&mut self, machine: usize) {
         let node = self.machines[machine].node.as_mut().expect("the node is up");
         node.corrupt_state();
+    }
+
+    /// What the base of a machine has stored of a key is lost, or (`Rot::Changed`) is another value.
+    pub(super) fn rot(&mut self, machine: usize, key: &str, rot: Rot) {
+        let base = &self.machines[machine].disk.base;
+        let key: Bytes = [b"\x01", key.as_bytes()].concat().into();
+        let value = base.view().unwrap().get(&key).unwrap().expect("it is stored");
+        let value = match rot {
+            Rot::Lost => None,
+            Rot::Changed => Some([&value[..value.len() - 1], b"?"].concat().into()),
+        };
+        base.ingest(&mut std::iter::once(Ok(Row { key, value }))).unwrap();
+    }
+
+    /// Commands of this kind in a machine's log.
+    pub(super) fn logged(&self, machine: usize, is_it: impl Fn(&Command<'_>) -> bool) -> usize {
+        let (_, entries) = self.machines[machine].disk.log.as_ref().expect("a log");
+        let commands = entries.iter().filter(|entry| entry.kind == EntryKind::Command);
+        let is_it = |entry: &&Entry| is_it(&decode_command(&entry.payload).unwrap());
+        commands.filter(is_it).count()
     }
 
     /// Tells the node how much room its disk has.

@@ -10,6 +10,7 @@ mod pages;
 mod ranges;
 mod requests;
 mod scans;
+mod scrubs;
 mod settle;
 mod snapshots;
 mod storage;
