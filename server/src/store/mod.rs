@@ -114,6 +114,6 @@ pub use page::{
 pub use pointer::{current_store, make_current};
 pub use ranges::{RangesFound, RangesWanted};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
-pub use scrub::{ScrubJob, ScrubNumber, ScrubWanted, Scrubbed};
+pub use scrub::{OpenedScrub, ScrubJob, ScrubNumber, ScrubWanted, Scrubbed};
 pub use state::{Overtaken, Pinned, Records, State, companions_in, record_in, records_of};
 pub use tables::{Tables, tables_in};

@@ -48,6 +48,9 @@ pub struct ScrubJob {
     pub wanted: ScrubWanted,
 }
 
+/// The state that records are read from, and which; or the entry's state is gone.
+pub type OpenedScrub<V> = Result<(State<V>, ScrubWanted), Overtaken>;
+
 /// What they came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scrubbed {
@@ -82,10 +85,7 @@ impl ScrubJob {
     ///
     /// # Errors
     /// Of the base. Inside the result, when the base has drained further since than what was held: the entry's state is gone.
-    pub fn open<B: Base>(
-        self,
-        base: &B,
-    ) -> Result<Result<(State<B::View>, ScrubWanted), Overtaken>, StoreError> {
+    pub fn open<B: Base>(self, base: &B) -> Result<OpenedScrub<B::View>, StoreError> {
         let view = base.view()?;
         let drained = companions_in(&view)?.map(|companions| companions.generation);
         if drained > self.drained {
