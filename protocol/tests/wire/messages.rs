@@ -357,6 +357,7 @@ fn replication() -> impl Strategy<Value = RaftBody> {
             }
         }),
         (number(), any::<u64>()).prop_map(|(index, hash)| RaftBody::StateHash { index, hash }),
+        (number(), any::<u64>()).prop_map(|(index, hash)| RaftBody::RecordsHash { index, hash }),
         (number(), number(), bytes(0..40)).prop_map(|(session, snapshot, position)| {
             RaftBody::SnapshotReply {
                 session,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use raftkv_raft::LeaderLeases;
-use raftkv_server::replica::RetentionConfig;
+use raftkv_server::replica::{RetentionConfig, ScrubConfig};
 use raftkv_server::store::StoreConfig;
 use raftkv_server::store::history::HistoryLimits;
 use raftkv_server::watch::HubSettings;
@@ -189,6 +189,45 @@ impl StorePlan {
     }
 }
 
+/// When members compare what they have stored; the names are those of [`raftkv_server::replica::ScrubConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ScrubPlan {
+    /// `None`: never.
+    pub interval_us: Option<u64>,
+    pub pace_us: u64,
+    pub piece_keys: u32,
+    pub piece_bytes: u32,
+    /// A piece is read for so long, on the average.
+    pub read_us: u64,
+}
+
+impl Default for ScrubPlan {
+    /// Nothing is compared. Schedules from before there was a scrub mean this.
+    fn default() -> ScrubPlan {
+        ScrubPlan {
+            interval_us: None,
+            pace_us: 1_000_000,
+            piece_keys: 1_000,
+            piece_bytes: 1 << 20,
+            read_us: 1_000,
+        }
+    }
+}
+
+impl ScrubPlan {
+    /// What the replica is given.
+    #[must_use]
+    pub fn config(&self) -> ScrubConfig {
+        ScrubConfig {
+            interval: self.interval_us.map(Duration::from_micros),
+            pace: Duration::from_micros(self.pace_us),
+            piece_keys: self.piece_keys,
+            piece_bytes: self.piece_bytes,
+        }
+    }
+}
+
 /// What clients do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadPlan {
@@ -302,6 +341,9 @@ pub struct Plan {
     /// The state machine, and what it leaves on the disks.
     #[serde(default)]
     pub store: StorePlan,
+    /// What is compared of it.
+    #[serde(default)]
+    pub scrub: ScrubPlan,
     /// The clients.
     pub workload: WorkloadPlan,
     /// Who watches.
@@ -385,6 +427,7 @@ impl Plan {
                 history_events: 10_000,
                 ..StorePlan::default()
             },
+            scrub: ScrubPlan::default(),
             workload: WorkloadPlan {
                 clients: 8,
                 keys: 8,

@@ -150,6 +150,7 @@ impl World {
             } => self.forward(id, token, &to, request, deadline),
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
+            | Effect::Scrub { .. }
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }

@@ -10,6 +10,7 @@ mod pages;
 mod ranges;
 mod requests;
 mod scans;
+mod scrubs;
 mod settle;
 mod snapshots;
 mod storage;
@@ -472,6 +473,7 @@ fn fingerprint(message: &PeerMessage) -> [u64; 2] {
                     snapshot, position, ..
                 } => (16, snapshot ^ position.len() as u64),
                 Body::StateHash { index, hash } => (17, index ^ hash),
+                Body::RecordsHash { index, hash } => (18, index ^ hash),
             };
             [
                 kind << 56 | raft.term << 32 | (raft.from.0 ^ raft.to.0) >> 40,
