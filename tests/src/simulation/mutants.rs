@@ -7,11 +7,20 @@ use super::search::search;
 /// The simulator's own planted bug: an operator puts an empty disk in, and the node's old identity on it (R44).
 pub(crate) const WIPED_DISK_KEEPS_IDENTITY: &str = "X22_wiped_disk_keeps_identity";
 
+/// Another one, of its disks: they do what the real ones do in an order of their own.
+pub(crate) const LOG_BEGUN_BEFORE_THE_SWITCH: &str = "X20_log_begun_anew_before_the_switch";
+
 /// Those of the simulator.
-const OWN: &[(&str, &str)] = &[(
-    WIPED_DISK_KEEPS_IDENTITY,
-    "a wiped disk rejoins under the old identity (R44)",
-)];
+const OWN: &[(&str, &str)] = &[
+    (
+        WIPED_DISK_KEEPS_IDENTITY,
+        "a wiped disk rejoins under the old identity (R44)",
+    ),
+    (
+        LOG_BEGUN_BEFORE_THE_SWITCH,
+        "the log begins anew behind a snapshot that is not the current state yet (R49)",
+    ),
+];
 
 /// Those that can not show yet, and the part that they wait for. They join the search with it.
 pub const WAITING: &[(&str, &str)] = &[
