@@ -214,8 +214,8 @@ fn hunt_all(arguments: &Arguments) -> bool {
             ),
         }
     }
-    for (name, part) in mutants::WAITING {
-        println!("{name:<48} waits for {part}");
+    for (name, test, why) in mutants::ELSEWHERE {
+        println!("{name:<48} found by {test}: {why}");
     }
     println!("mutants: {found} of {} found", all.len());
     found == all.len()
