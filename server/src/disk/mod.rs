@@ -10,6 +10,8 @@ mod replace;
 
 use std::io;
 
+#[cfg(test)]
+pub(crate) use real::crash;
 pub use real::{DataDirectoryError, RealDisk, RealFile};
 pub(crate) use replace::replace_file;
 

@@ -167,6 +167,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<RealFile> {
+        crash::call()?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -176,14 +177,17 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        crash::call()?;
         fs::rename(self.path_of(from), self.path_of(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        crash::call()?;
         fs::remove_file(self.path_of(name))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        crash::call()?;
         self.directory.handle.sync_all()
     }
 
@@ -209,14 +213,17 @@ impl DiskFile for RealFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        crash::call()?;
         self.file.write_all_at(bytes, offset)
     }
 
     fn shrink(&self, length: u64) -> io::Result<()> {
+        crash::call()?;
         self.file.set_len(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        crash::call()?;
         self.file.sync_data()
     }
 
@@ -224,6 +231,47 @@ impl DiskFile for RealFile {
         // Linux answers this advice by beginning to write what is dirty there, and drops only what is clean.
         let length = std::num::NonZeroU64::new(bytes as u64);
         let _hint = rustix::fs::fadvise(&self.file, from, length, rustix::fs::Advice::DontNeed);
+    }
+}
+
+/// Lets a process seem to die at a call that changes the disk, for sweeps over code that needs the real one.
+#[cfg(test)]
+pub(crate) mod crash {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static CALLS: Cell<u64> = const { Cell::new(0) };
+        static LAST: Cell<u64> = const { Cell::new(u64::MAX) };
+    }
+
+    /// From now on so many calls of this thread work, and none after them.
+    pub(crate) fn after(calls: u64) {
+        CALLS.set(0);
+        LAST.set(calls);
+    }
+
+    /// All calls work again. How many there were since [`after`]?
+    pub(crate) fn never() -> u64 {
+        LAST.set(u64::MAX);
+        CALLS.replace(0)
+    }
+
+    pub(super) fn call() -> io::Result<()> {
+        CALLS.set(CALLS.get() + 1);
+        if CALLS.get() > LAST.get() {
+            return Err(io::Error::other("the process has crashed"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(test))]
+mod crash {
+    /// Nothing, outside tests.
+    #[inline(always)]
+    pub(super) const fn call() -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -312,3 +312,6 @@ fn stored(entry: &Entry) -> StoredConfiguration {
 fn random() -> Result<u64, ServerError> {
     getrandom::u64().map_err(ServerError::Randomness)
 }
+
+#[cfg(test)]
+mod tests;
