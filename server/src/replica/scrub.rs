@@ -43,7 +43,7 @@ pub struct ScrubConfig {
 }
 
 impl Default for ScrubConfig {
-    /// At most a MiB is read and hashed in a second: some thousandths of one core.
+    /// At most a MiB is read and hashed in a second.
     fn default() -> ScrubConfig {
         ScrubConfig {
             interval: Some(Duration::from_secs(24 * 3600)),

@@ -24,6 +24,8 @@ pub enum Ending {
     Settled,
     /// There were no faults: it must come to rest, and no election may happen after the first (I20, I21).
     Calm,
+    /// All faults end, and all members must come to rest together (I20).
+    Whole,
 }
 
 /// Settings of the consensus core for this run; the names are those of [`raftkv_raft::Config`].
@@ -357,16 +359,45 @@ pub struct Plan {
     pub operators: OperatorPlan,
     /// Is rare but legal behaviour forced at named points of the code?
     pub buggify: bool,
-    /// Crash whichever node carries out this effect, counted over the whole cluster (crash-point sweep).
+    /// What a crash-point sweep is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept: Option<Swept>,
+    /// Where it crashes in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash_point: Option<CrashPoint>,
+}
+
+/// What a crash-point sweep is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Boundaries before this time do not count.
+    pub from_us: u64,
+    /// Nor those from this time on.
+    pub until_us: u64,
+    /// The machines that must be the voters in the end, wherever it crashed.
+    pub voters: super::schedule::NodeSet,
+}
+
+/// A boundary at which a process can be killed, counted from 1 within the time that is swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Boundary {
+    /// Just before an effect, whichever node carries it out: counted over the whole cluster.
+    Effect(u64),
+    /// In the midst of a call to this node's disk.
+    DiskCall {
+        /// Its slot.
+        node: usize,
+        /// Which call.
+        call: u64,
+    },
 }
 
 /// One point of a crash-point sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashPoint {
-    /// Just before the so many-th effect of the run.
-    pub effect: u64,
+    /// Where.
+    pub at: Boundary,
     /// What the disk still holds.
     pub remains: super::schedule::Remains,
     /// How long the node stays down.
@@ -440,6 +471,7 @@ impl Plan {
             tenants: TenantPlan::default(),
             operators: OperatorPlan::default(),
             buggify: false,
+            swept: None,
             crash_point: None,
         }
     }
