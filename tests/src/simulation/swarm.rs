@@ -113,10 +113,15 @@ fn draw_scrub(plan: &mut Plan) {
     let (network, disk) = (&plan.network, &plan.disk);
     let spread_us = network.delay_us + 3 * network.jitter_us + plan.gather_us;
     let applied_us = spread_us + disk.sync_us + 3 * disk.jitter_us + plan.store.lookup_us;
+    // What a leader keeps of the log for followers, in entries of a usual size. The smaller it is the fewer may come while one
+    // takes a snapshot in, which at its slowest takes seconds: else it needs one after the other for ever.
+    let tail_entries = plan.store.log_tail_entries.min(plan.store.log_tail_bytes / 100);
+    let caught_up_us = 4_000_000 / tail_entries.max(1);
     let scrub = &mut plan.scrub;
     scrub.interval_us = Some(log_uniform(rng, 10_000, 5_000_000));
     // A cluster at rest has applied one entry everywhere before the next one comes, most of the time.
-    scrub.pace_us = log_uniform(rng, 20_000, 500_000).max(20 * applied_us);
+    let least_pace_us = caught_up_us.max(20 * applied_us);
+    scrub.pace_us = log_uniform(rng, 20_000, 500_000).max(least_pace_us);
     scrub.piece_keys = log_uniform(rng, 1, 100) as u32;
     scrub.piece_bytes = log_uniform(rng, 1, 10_000) as u32;
     scrub.read_us = log_uniform(rng, 10, 200_000);
