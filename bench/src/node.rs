@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use raftkv_protocol::{Address, CheckedCommand, Introduction, Limits, NodeId, NodeName, Request};
 use raftkv_raft::{Config, Time};
-use raftkv_server::replica::{Effect, Event, Hop, Node, NodeConfig, RetentionConfig, Token};
+use raftkv_server::replica::{Effect, Event, Hop, Node, NodeConfig, RetentionConfig, ScrubConfig, Token};
 use raftkv_server::store::StoreConfig;
 
 use crate::commands::{put as put_command, scattered};
@@ -118,6 +118,7 @@ fn config() -> NodeConfig {
             freeze_age: Duration::MAX,
             ..RetentionConfig::default()
         },
+        scrub: ScrubConfig::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

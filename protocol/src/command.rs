@@ -103,6 +103,17 @@ pub enum Command<'a> {
         /// Which.
         session: SessionId,
     },
+    /// Every replica hashes its stored records from a key on, as they are as of this entry, and the hashes are compared. It
+    /// changes nothing; proposed by the leader alone. The bounds stand here so that replicas of any version keep to the same.
+    Scrub {
+        /// The first key; empty: the first of all.
+        #[serde(with = "serde_bytes")]
+        from: &'a [u8],
+        /// At most so many keys.
+        max_keys: u32,
+        /// At most so many bytes of keys and values, but for a single record.
+        max_bytes: u32,
+    },
 }
 
 /// A command that was decoded and checked against the limits: the only form in which one can be proposed.
@@ -162,6 +173,20 @@ impl CheckedCommand {
         }
     }
 
+    /// The leader's own [`Command::Scrub`].
+    #[must_use]
+    pub fn scrub(from: &[u8], max_keys: u32, max_bytes: u32) -> CheckedCommand {
+        let command = Command::Scrub {
+            from,
+            max_keys,
+            max_bytes,
+        };
+        CheckedCommand {
+            encoded: encode(&command),
+            once: None,
+        }
+    }
+
     /// Does it ask for more room on the disk, rather than give some back? Such commands are refused when there is none.
     #[must_use]
     pub fn grows_the_store(&self) -> bool {
@@ -192,6 +217,7 @@ fn encode(command: &Command<'_>) -> Bytes {
     let raw_bytes = match command {
         Command::Put { key, value, .. } => key.len() + value.len(),
         Command::Delete { key, .. } => key.len(),
+        Command::Scrub { from, .. } => from.len(),
         Command::Once {
             idempotency_key,
             command,
@@ -214,7 +240,8 @@ fn grows(command: &Command<'_>) -> bool {
         | Command::RenewLeases { .. }
         | Command::RevokeLease { .. }
         | Command::RenewSession { .. }
-        | Command::CloseSession { .. } => false,
+        | Command::CloseSession { .. }
+        | Command::Scrub { .. } => false,
     }
 }
 
@@ -232,6 +259,7 @@ fn check(command: &Command<'_>, limits: &Limits) -> Result<(), Failure> {
         Command::Delete { key, .. } => limits.check_key(key),
         Command::Tick => refused("log time is carried forward by the leader alone, not by clients"),
         Command::KeepHistoryFrom { .. } => refused("history is given up by the leader alone, not by clients"),
+        Command::Scrub { .. } => refused("replicas are compared by the leader alone, not by clients"),
         Command::Txn(txn) => txn.check(limits),
         Command::Once {
             idempotency_key,
@@ -409,6 +437,18 @@ mod tests {
         let command = Command::KeepHistoryFrom { oldest: Revision(7) };
         assert_eq!(refusal(&command).0, ErrorCode::BadRequest);
         let checked = CheckedCommand::keep_history_from(Revision(7));
+        assert_eq!(decode_command(checked.encoded()), Ok(command));
+    }
+
+    #[test]
+    fn scrubs_are_the_leaders_alone() {
+        let command = Command::Scrub {
+            from: b"k",
+            max_keys: 7,
+            max_bytes: 9,
+        };
+        assert_eq!(refusal(&command).0, ErrorCode::BadRequest);
+        let checked = CheckedCommand::scrub(b"k", 7, 9);
         assert_eq!(decode_command(checked.encoded()), Ok(command));
     }
 

@@ -155,6 +155,11 @@ pub enum RaftBody {
         index: u64,
         hash: u64,
     },
+    /// The hash of the stored records that the scrub at `index` names, at the sender: equal on every replica.
+    RecordsHash {
+        index: u64,
+        hash: u64,
+    },
 }
 
 /// How a transfer of a snapshot stands at its receiver.

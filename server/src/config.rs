@@ -19,7 +19,7 @@ pub use error::ConfigError;
 pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, RecoverFlags, StorageFlags, parse};
 
 use crate::log::LogConfig;
-use crate::replica::RetentionConfig;
+use crate::replica::{RetentionConfig, ScrubConfig};
 use crate::store::StoreConfig;
 use crate::store::base::BaseConfig;
 use crate::store::history::HistoryLimits;
@@ -57,6 +57,8 @@ pub struct Config {
     pub base: BaseConfig,
     /// When memory drains, and how much of log and history is kept.
     pub retention: RetentionConfig,
+    /// When what the members have stored is compared.
+    pub scrub: ScrubConfig,
 }
 
 /// What the shell refuses or waits for at most. Everything has a limit, and the limit has a name.
@@ -136,6 +138,7 @@ impl Config {
             store: StoreConfig::default(),
             base: BaseConfig::default(),
             retention: RetentionConfig::default(),
+            scrub: ScrubConfig::default(),
         }
     }
 
@@ -194,6 +197,10 @@ impl Config {
                 ..BaseConfig::default()
             },
             retention: retention(&flags.storage),
+            scrub: ScrubConfig {
+                interval: flags.storage.scrub_hours.interval(),
+                ..ScrubConfig::default()
+            },
         })
     }
 }

@@ -67,16 +67,47 @@ fn saved_schedules() -> Vec<PathBuf> {
     files
 }
 
+/// Every so many-th boundary; `SIM_STRIDE` asks for more, with 1 for all of them.
+fn stride() -> usize {
+    let asked = std::env::var("SIM_STRIDE").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(7)
+}
+
 #[test]
-fn a_crash_at_any_effect_breaks_nothing() {
-    for (name, scenario) in sweep::scenarios() {
-        if let Err(failure) = sweep::sweep(&scenario, 3) {
-            let (scenario, outcome) = *failure;
-            panic!(
-                "{name}: {:?}: {}",
-                scenario.plan.crash_point, outcome.violations[0]
-            );
+fn a_crash_at_any_boundary_breaks_nothing() {
+    for sweep in sweep::all() {
+        match sweep.run(stride(), None) {
+            Ok(crossed) => {
+                assert!(crossed.effects > 0, "{}: {crossed:?}", sweep.name);
+                let has_disks = !sweep.disks.is_empty();
+                assert!(
+                    !has_disks || crossed.disk_calls > 0,
+                    "{}: {crossed:?}",
+                    sweep.name
+                );
+                println!("{}: {crossed:?}", sweep.name);
+            }
+            Err(failure) => {
+                let point = failure.scenario.plan.crash_point;
+                panic!("{}: {point:?}: {}", sweep.name, failure.what);
+            }
         }
+    }
+}
+
+#[test]
+fn each_sweep_can_fail() {
+    for sweep in sweep::all() {
+        let failure = sweep.run(1, Some(sweep.finds)).err();
+        let failure = failure.unwrap_or_else(|| panic!("{}: {} survived", sweep.name, sweep.finds));
+        let point = failure.scenario.plan.crash_point;
+        assert!(
+            point.is_some(),
+            "{}: {} needs no crash: {}",
+            sweep.name,
+            sweep.finds,
+            failure.what
+        );
     }
 }
 

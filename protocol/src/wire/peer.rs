@@ -115,6 +115,11 @@ enum BodyHeader {
         #[serde(with = "postcard::fixint::le")]
         hash: u64,
     },
+    RecordsHash {
+        index: u64,
+        #[serde(with = "postcard::fixint::le")]
+        hash: u64,
+    },
 }
 
 /// Appends a message between nodes as one frame.
@@ -230,6 +235,7 @@ fn body_header(body: &RaftBody, payload_bytes: u64) -> BodyHeader {
             raw_bytes: position.len() as u64,
         },
         RaftBody::StateHash { index, hash } => BodyHeader::StateHash { index, hash },
+        RaftBody::RecordsHash { index, hash } => BodyHeader::RecordsHash { index, hash },
     }
 }
 
@@ -361,6 +367,7 @@ fn raft_body(header: BodyHeader, frame: &Bytes, rest: &[u8]) -> Result<RaftBody,
         BodyHeader::ReadIndexReply { id, index } => RaftBody::ReadIndexReply { id, index },
         BodyHeader::TimeoutNow => RaftBody::TimeoutNow,
         BodyHeader::StateHash { index, hash } => RaftBody::StateHash { index, hash },
+        BodyHeader::RecordsHash { index, hash } => RaftBody::RecordsHash { index, hash },
     };
     expect_end(EXPECTED, rest)?;
     Ok(body)

@@ -277,6 +277,11 @@ fn encoded_commands() -> Vec<Line> {
     lines
 }
 
+fn scrubs() -> Vec<Line> {
+    let command = CheckedCommand::scrub(b"key", 300, 1000);
+    vec![("command_scrub".to_owned(), command.encoded().clone())]
+}
+
 fn requests() -> Vec<Line> {
     let get = |consistency| Request::Get {
         key: Bytes::from_static(b"key"),
@@ -560,6 +565,13 @@ fn raft_bodies() -> Vec<(&'static str, RaftBody)> {
                 hash: 0x1122,
             },
         ),
+        (
+            "records_hash",
+            RaftBody::RecordsHash {
+                index: 300,
+                hash: 0x1122,
+            },
+        ),
     ]
 }
 
@@ -683,6 +695,7 @@ fn released_bytes_never_change() {
         membership_messages(),
         later_commands(),
         later_answers(),
+        scrubs(),
     ]
     .concat();
     let written: Vec<String> = lines

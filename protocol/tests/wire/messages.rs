@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use raftkv_protocol::{
     Address, Admission, Answer, CheckedCommand, ClusterId, Command, Condition, ConnectionContext,
     Consistency, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello,
-    HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, Member, MemberCommand,
+    HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, MAX_TTL_MS, Member, MemberCommand,
     MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion, RaftBody, RaftMessage, ReadBasis,
     Record, Rejection, RejectionCode, Request, Response, Revision, RoleName, SnapshotProgress, Speaker,
     Standing, StandingReply, Status, Welcome, WireEntry, WireEntryId,
@@ -146,16 +146,20 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         number().prop_map(|max_staleness_ms| Consistency::StaleWithin { max_staleness_ms }),
     ];
     let get = (bytes(1..40), consistency).prop_map(|(key, consistency)| Request::Get { key, consistency });
-    let put = (bytes(1..40), bytes(0..300), condition(), option::of(1..u64::MAX)).prop_map(
-        |(key, value, condition, ttl_ms)| {
+    let put = (
+        bytes(1..40),
+        bytes(0..300),
+        condition(),
+        option::of(1..=MAX_TTL_MS),
+    )
+        .prop_map(|(key, value, condition, ttl_ms)| {
             checked(&Command::Put {
                 key: &key,
                 value: &value,
                 condition,
                 ttl_ms,
             })
-        },
-    );
+        });
     let delete = (bytes(1..40), condition())
         .prop_map(|(key, condition)| checked(&Command::Delete { key: &key, condition }));
     prop_oneof![
@@ -357,6 +361,7 @@ fn replication() -> impl Strategy<Value = RaftBody> {
             }
         }),
         (number(), any::<u64>()).prop_map(|(index, hash)| RaftBody::StateHash { index, hash }),
+        (number(), any::<u64>()).prop_map(|(index, hash)| RaftBody::RecordsHash { index, hash }),
         (number(), number(), bytes(0..40)).prop_map(|(session, snapshot, position)| {
             RaftBody::SnapshotReply {
                 session,

@@ -1,7 +1,10 @@
 //! What was typed.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -118,6 +121,45 @@ pub struct StorageFlags {
     /// Writes are refused (no_space) while the disk has less room than this, MiB; deletes and reads go on.
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
     pub disk_reserve_mib: u64,
+
+    /// The nodes compare all that they have stored so often, a MiB a second at most: hours, or off. A node whose records
+    /// are not those of the majority stops serving. The leader's setting decides for all nodes.
+    #[arg(long, value_name = "HOURS", default_value = "24")]
+    pub scrub_hours: ScrubHours,
+}
+
+/// How often all stored records are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubHours {
+    /// Never.
+    Off,
+    /// A pass begins so many hours after the one before.
+    Every(NonZeroU32),
+}
+
+impl ScrubHours {
+    /// `None`: never.
+    #[must_use]
+    pub fn interval(self) -> Option<Duration> {
+        match self {
+            ScrubHours::Off => None,
+            ScrubHours::Every(hours) => Some(Duration::from_secs(u64::from(hours.get()) * 3600)),
+        }
+    }
+}
+
+impl FromStr for ScrubHours {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<ScrubHours, &'static str> {
+        match text {
+            "off" => Ok(ScrubHours::Off),
+            _ => text
+                .parse()
+                .map(ScrubHours::Every)
+                .map_err(|_| "it is a number of hours, at least 1, or off"),
+        }
+    }
 }
 
 /// What the process tells its operator.

@@ -5,6 +5,7 @@
 pub mod simulated;
 
 mod aligned;
+pub(crate) mod crash;
 pub mod identity;
 mod real;
 mod replace;

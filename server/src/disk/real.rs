@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::aligned::is_aligned;
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, crash};
 
 /// The file that is locked for as long as a server holds the directory. It holds that server's process id, for the error
 /// message of the next one.
@@ -166,6 +166,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<RealFile> {
+        crash::call()?;
         let path = self.path_of(name);
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(&path)?;
@@ -173,14 +174,17 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        crash::call()?;
         fs::rename(self.path_of(from), self.path_of(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        crash::call()?;
         fs::remove_file(self.path_of(name))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        crash::call()?;
         self.directory.handle.sync_all()
     }
 
@@ -235,18 +239,22 @@ impl DiskFile for RealFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        crash::call()?;
         self.file.write_all_at(bytes, offset)
     }
 
     fn shrink(&self, length: u64) -> io::Result<()> {
+        crash::call()?;
         self.file.set_len(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        crash::call()?;
         self.file.sync_data()
     }
 
     fn write_around_cache(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        crash::call()?;
         if let Some(written) = self.write_directly(bytes, offset) {
             return written;
         }

@@ -109,6 +109,9 @@ impl Formed {
             self.drains
                 .note_applied(id.index, size_bytes, &self.config.retention);
             self.divergence.applied(id.index, self.store.state_hash());
+            if let Some(wanted) = self.store.take_scrub() {
+                self.scrub_applied(now, id, wanted);
+            }
             self.settle_write(id, outcome, out);
             last = Some(id.index);
         }

@@ -3,6 +3,7 @@
 use raftkv_protocol::{Address, Introduction};
 use raftkv_raft::{self as raft, Entry};
 
+use super::scrub::ScrubConfig;
 use crate::store::history::HistoryLimits;
 use crate::store::{Companions, StoreConfig, StoreNumber, Tables};
 
@@ -25,6 +26,8 @@ pub struct NodeConfig {
     pub store: StoreConfig,
     /// When it drains, and what is kept behind it.
     pub retention: RetentionConfig,
+    /// When what the members have stored is compared.
+    pub scrub: ScrubConfig,
     /// Program version, for status.
     pub version: String,
 }

@@ -7,10 +7,14 @@
 //!
 //! A hash chains everything before it, so one comparison covers the whole past; how far back the hashes agreed is known
 //! from the last comparison, and told to the operator.
+//!
+//! The hashes of what is stored (`scrub.rs`) are compared and judged in the same way, each piece at its own entry. They
+//! chain nothing: what one piece could not tell, the next pass does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use raftkv_protocol::RaftBody;
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, Index, RoleName, Time};
@@ -25,6 +29,38 @@ const KEPT_HASHES: usize = 1 << 16;
 const TELL_INTERVAL: Duration = Duration::from_millis(50);
 /// Entries at which hashes differ that are looked into at the same time.
 const MOST_DISPUTES: usize = 16;
+/// Pieces of the scrub whose hashes are kept for comparison.
+const KEPT_PIECES: usize = 64;
+/// So much of a key is told to the operator, bytes.
+const SHOWN_OF_A_KEY: usize = 64;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Compared {
+    /// What was done: the chained hash of all effects up to an entry.
+    Effects,
+    /// What is stored: the hash of the records that an entry names, as of it.
+    Records,
+}
+
+/// A hash, as replicas tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StateHash {
+    pub(super) of: Compared,
+    pub(super) at: Index,
+    pub(super) hash: u64,
+}
+
+/// Records that were hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// As of this entry, which names them.
+    pub(super) at: Index,
+    pub(super) hash: u64,
+    pub(super) from: Bytes,
+    /// The first key behind them; `None`: there is none.
+    pub(super) next: Option<Bytes>,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -33,35 +69,71 @@ pub(super) struct Divergence {
     hashes: VecDeque<u64>,
     /// The entry of the last hash.
     last: Option<Index>,
+    /// Of the scrub, the newest last.
+    pieces: VecDeque<Piece>,
     told: Option<Index>,
     tell_at: Time,
-    /// What others told of an entry that is not applied here yet; the newest of each.
-    ahead: BTreeMap<raft::NodeId, (Index, u64)>,
-    /// The last entry at which some other node had the same hash.
+    /// What others told of an entry that is not applied here yet, or not read; the newest of each.
+    ahead: BTreeMap<(raft::NodeId, Compared), StateHash>,
+    /// The last entry at which some other node had done the same.
     agreed: Option<Index>,
     /// What others have at entries where not all agree.
-    disputes: BTreeMap<Index, BTreeMap<raft::NodeId, u64>>,
+    disputes: BTreeMap<(Index, Compared), BTreeMap<raft::NodeId, u64>>,
     quarantine: Option<Quarantine>,
 }
 
 /// This node's state is not that of the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Quarantine {
-    agreed: Option<Index>,
-    differs: Index,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Quarantine {
+    /// It did something else.
+    Effects { agreed: Option<Index>, differs: Index },
+    /// It has something else stored.
+    Records { piece: Piece },
 }
 
 impl Quarantine {
-    pub(super) fn explanation(self) -> String {
-        let since = self
-            .agreed
-            .map_or_else(|| "its start".to_owned(), |agreed| format!("entry {agreed}"));
+    pub(super) fn explanation(&self) -> String {
+        let differs = match self {
+            Quarantine::Effects { agreed, differs } => {
+                let since = agreed.map_or_else(|| "its start".to_owned(), |agreed| format!("entry {agreed}"));
+                format!(
+                    "this node's state differs from that of the other nodes: it was the same at {since}, and is another \
+                     one at entry {differs}"
+                )
+            }
+            Quarantine::Records { piece } => format!(
+                "this node's stored records differ from those of the other nodes: among the keys {}, as of entry {}, \
+                 something was lost or changed on its disk or in its memory",
+                piece.range(),
+                piece.at
+            ),
+        };
         format!(
-            "this node's state differs from that of the other nodes: it was the same at {since}, and is another one at \
-             entry {}; it does not serve any more. Keep its data directory for a report, and replace the node (kvctl \
-             member replace NAME) with an empty one",
-            self.differs
+            "{differs}; it does not serve any more. Keep its data directory for a report, and replace the node (kvctl \
+             member replace NAME) with an empty one"
         )
+    }
+}
+
+impl Piece {
+    /// Which keys, in words.
+    pub(super) fn range(&self) -> String {
+        let from = match &self.from[..] {
+            [] => "from the first one".to_owned(),
+            from => format!("from {}", shown(from)),
+        };
+        match &self.next {
+            None => format!("{from} to the last one"),
+            Some(next) => format!("{from} to below {}", shown(next)),
+        }
+    }
+}
+
+/// A key for people, who need no more of it than its beginning.
+fn shown(key: &[u8]) -> String {
+    match key.get(..SHOWN_OF_A_KEY) {
+        Some(beginning) if key.len() > SHOWN_OF_A_KEY => format!("\"{}...\"", beginning.escape_ascii()),
+        Some(_) | None => format!("\"{}\"", key.escape_ascii()),
     }
 }
 
@@ -70,6 +142,7 @@ impl Divergence {
         Divergence {
             hashes: VecDeque::new(),
             last: None,
+            pieces: VecDeque::new(),
             told: None,
             tell_at: Time(0),
             ahead: BTreeMap::new(),
@@ -83,6 +156,7 @@ impl Divergence {
     pub(super) fn begin_anew(&mut self) {
         self.hashes.clear();
         self.last = None;
+        self.pieces.clear();
         self.disputes.clear();
     }
 
@@ -106,8 +180,36 @@ impl Divergence {
         self.hashes.get(place).copied()
     }
 
-    pub(super) fn quarantine(&self) -> Option<Quarantine> {
-        self.quarantine
+    /// These records were read and hashed.
+    fn scrubbed(&mut self, piece: Piece) {
+        if self.pieces.len() >= KEPT_PIECES {
+            self.pieces.pop_front();
+        }
+        self.pieces.push_back(piece);
+    }
+
+    fn piece_at(&self, at: Index) -> Option<&Piece> {
+        self.pieces.iter().find(|piece| piece.at == at)
+    }
+
+    /// This node's own hash, if it has one at that entry.
+    fn own(&self, of: Compared, at: Index) -> Option<u64> {
+        match of {
+            Compared::Effects => self.hash_at(at),
+            Compared::Records => self.piece_at(at).map(|piece| piece.hash),
+        }
+    }
+
+    /// Up to where this node has come.
+    fn reached(&self, of: Compared) -> Option<Index> {
+        match of {
+            Compared::Effects => self.last,
+            Compared::Records => self.pieces.back().map(|piece| piece.at),
+        }
+    }
+
+    pub(super) fn quarantine(&self) -> Option<&Quarantine> {
+        self.quarantine.as_ref()
     }
 
     /// When the leader tells its hash next.
@@ -119,8 +221,9 @@ impl Divergence {
         }
     }
 
-    fn note_dispute(&mut self, index: Index, from: raft::NodeId, hash: u64) {
-        self.disputes.entry(index).or_default().insert(from, hash);
+    fn note_dispute(&mut self, from: raft::NodeId, theirs: StateHash) {
+        let dispute = self.disputes.entry((theirs.at, theirs.of)).or_default();
+        dispute.insert(from, theirs.hash);
         while self.disputes.len() > MOST_DISPUTES {
             self.disputes.pop_first();
         }
@@ -147,7 +250,16 @@ impl Formed {
         self.divergence.told = self.divergence.last;
         self.divergence.tell_at = now.after(TELL_INTERVAL);
         if let Some(index) = self.divergence.last {
-            self.tell_state_at(index, out);
+            self.tell_state_at(Compared::Effects, index, out);
+        }
+    }
+
+    /// These records were read and hashed. The leader tells what they came to.
+    pub(super) fn compare_records(&mut self, piece: Piece, out: &mut Outbox) {
+        let at = piece.at;
+        self.divergence.scrubbed(piece);
+        if self.raft.role() == RoleName::Leader {
+            self.tell_state_at(Compared::Records, at, out);
         }
     }
 
@@ -159,77 +271,90 @@ impl Formed {
     }
 
     /// Tells everybody.
-    fn tell_state_at(&self, index: Index, out: &mut Outbox) {
-        let Some(hash) = self.divergence.hash_at(index) else {
+    fn tell_state_at(&self, of: Compared, at: Index, out: &mut Outbox) {
+        let Some(hash) = self.divergence.own(of, at) else {
             return;
         };
         let own = self.raft.id();
         let members = self.raft.configuration().members();
         for peer in members.into_iter().filter(|peer| *peer != own) {
-            self.tell_state_to(peer, index, hash, out);
+            self.tell_state_to(peer, StateHash { of, at, hash }, out);
         }
     }
 
-    fn tell_state_to(&self, peer: raft::NodeId, index: Index, hash: u64, out: &mut Outbox) {
-        let body = RaftBody::StateHash {
-            index: index.get(),
-            hash,
+    fn tell_state_to(&self, peer: raft::NodeId, own: StateHash, out: &mut Outbox) {
+        let (index, hash) = (own.at.get(), own.hash);
+        let body = match own.of {
+            Compared::Effects => RaftBody::StateHash { index, hash },
+            Compared::Records => RaftBody::RecordsHash { index, hash },
         };
         self.send_beside_the_core(peer, self.raft.term(), body, out);
     }
 
-    /// Another node tells its hash after the entry at `index`.
-    pub(super) fn state_told(&mut self, from: raft::NodeId, index: Index, hash: u64, out: &mut Outbox) {
-        if self.divergence.last.is_none_or(|last| index > last) {
-            self.divergence.ahead.insert(from, (index, hash));
+    /// Another node tells what it has at an entry.
+    pub(super) fn state_told(&mut self, from: raft::NodeId, theirs: StateHash, out: &mut Outbox) {
+        let StateHash { of, at, hash } = theirs;
+        if self.divergence.reached(of).is_none_or(|reached| at > reached) {
+            self.divergence.ahead.insert((from, of), theirs);
             return;
         }
-        let Some(own) = self.divergence.hash_at(index) else {
+        let Some(own) = self.divergence.own(of, at) else {
             mark("state hash of a forgotten entry dropped");
             return;
         };
-        let is_disputed = self.divergence.disputes.contains_key(&index);
+        let is_disputed = self.divergence.disputes.contains_key(&(at, of));
         if own == hash {
-            self.divergence.agreed = self.divergence.agreed.max(Some(index));
-            if self.raft.leader() == Some(from) {
-                // So that the leader knows how far it was right, should it ever be the odd one.
-                self.tell_state_to(from, index, own, out);
-            }
+            self.note_agreement(from, theirs, out);
             if is_disputed {
-                self.divergence.note_dispute(index, from, hash);
+                self.divergence.note_dispute(from, theirs);
             }
             return;
         }
         mark("state hashes differ");
-        self.divergence.note_dispute(index, from, hash);
+        self.divergence.note_dispute(from, theirs);
         if !is_disputed {
+            let keys = self.divergence.piece_at(at).filter(|_| of == Compared::Records);
             out.notice(Notice::StatesDiffer {
                 peer: from,
-                at: index,
+                at,
+                keys: keys.map(Piece::range),
             });
-            self.tell_state_at(index, out);
+            self.tell_state_at(of, at, out);
         }
-        self.judge(index, own, out);
+        self.judge(of, at, own, out);
+    }
+
+    fn note_agreement(&mut self, from: raft::NodeId, same: StateHash, out: &mut Outbox) {
+        match same.of {
+            Compared::Effects => {
+                self.divergence.agreed = self.divergence.agreed.max(Some(same.at));
+                if self.raft.leader() == Some(from) {
+                    // So that the leader knows how far it was right, should it ever be the odd one.
+                    self.tell_state_to(from, same, out);
+                }
+            }
+            Compared::Records => mark("scrub agreed"),
+        }
     }
 
     fn compare_what_was_ahead(&mut self, out: &mut Outbox) {
-        let Some(last) = self.divergence.last else { return };
         if self.divergence.ahead.is_empty() {
             return;
         }
         let ahead = std::mem::take(&mut self.divergence.ahead);
-        let (reached, later): (BTreeMap<_, _>, _) =
-            ahead.into_iter().partition(|(_, (index, _))| *index <= last);
+        let (reached, later): (BTreeMap<_, _>, _) = ahead
+            .into_iter()
+            .partition(|((_, of), theirs)| Some(theirs.at) <= self.divergence.reached(*of));
         self.divergence.ahead = later;
-        for (from, (index, hash)) in reached {
-            self.state_told(from, index, hash, out);
+        for ((from, _), theirs) in reached {
+            self.state_told(from, theirs, out);
         }
     }
 
     /// Does a majority of the voters agree on another state than this node's?
-    fn judge(&mut self, index: Index, own: u64, out: &mut Outbox) {
+    fn judge(&mut self, of: Compared, at: Index, own: u64, out: &mut Outbox) {
         let voters = &self.raft.configuration().voters;
-        let Some(told) = self.divergence.disputes.get(&index) else {
+        let Some(told) = self.divergence.disputes.get(&(at, of)) else {
             return;
         };
         let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
@@ -241,16 +366,28 @@ impl Formed {
         }
         let is_odd = counts.values().any(|count| *count > voters.len() / 2);
         if is_odd && self.divergence.quarantine.is_none() {
-            let quarantine = Quarantine {
-                agreed: self.divergence.agreed,
-                differs: index,
-            };
             mark("replica quarantined");
+            let quarantine = self.quarantine_for(of, at);
+            let explanation = quarantine.explanation();
             self.divergence.quarantine = Some(quarantine);
             out.notice(Notice::Quarantined {
-                explanation: quarantine.explanation(),
+                explanation: explanation.clone(),
             });
-            self.end_reads(&quarantine.explanation(), out);
+            self.end_reads(&explanation, out);
+        }
+    }
+
+    fn quarantine_for(&self, of: Compared, at: Index) -> Quarantine {
+        match of {
+            Compared::Effects => Quarantine::Effects {
+                agreed: self.divergence.agreed,
+                differs: at,
+            },
+            Compared::Records => {
+                let piece = self.divergence.piece_at(at);
+                let piece = piece.expect("what is judged was found just now").clone();
+                Quarantine::Records { piece }
+            }
         }
     }
 }
@@ -277,5 +414,20 @@ mod tests {
         assert_eq!(divergence.hash_at(index(last + 1)), None);
         divergence.begin_anew();
         assert_eq!(divergence.hash_at(index(last)), None);
+    }
+
+    #[test]
+    fn the_operator_is_told_which_keys_and_no_more_of_them_than_needed() {
+        let long = Bytes::from(vec![b'k'; 4096]);
+        let piece = |from: &'static [u8], next: Option<Bytes>| Piece {
+            at: index(7),
+            hash: 1,
+            from: Bytes::from_static(from),
+            next,
+        };
+        assert_eq!(piece(b"", None).range(), "from the first one to the last one");
+        let some = piece(b"a\n", Some(Bytes::from_static(b"b")));
+        assert_eq!(some.range(), "from \"a\\n\" to below \"b\"");
+        assert!(piece(b"a", Some(long)).range().len() < 200);
     }
 }

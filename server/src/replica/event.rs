@@ -10,8 +10,8 @@ use super::{Notice, WatchBegin};
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
 use crate::store::{
-    BaseRecords, Companions, Frozen, GenerationNumber, PageJob, PageNumber, PageOutcome, RangesWanted,
-    StoreNumber, Tables,
+    BaseRecords, Companions, Frozen, GenerationNumber, Overtaken, PageJob, PageNumber, PageOutcome,
+    RangesWanted, ScrubJob, ScrubNumber, Scrubbed, StoreNumber, Tables,
 };
 
 /// The shell's name for a request that waits for its answer; never reused while the process lives.
@@ -67,6 +67,11 @@ pub enum Event {
     },
     /// What became of [`Effect::ReadPage`].
     PageRead { page: PageNumber, outcome: PageOutcome },
+    /// What became of [`Effect::Scrub`].
+    Scrubbed {
+        scrub: ScrubNumber,
+        outcome: Result<Scrubbed, Overtaken>,
+    },
     /// The events of a generation are durable.
     Sealed {
         store: StoreNumber,
@@ -172,6 +177,8 @@ pub enum Effect {
     },
     /// Read a page from this store; then [`Event::PageRead`]. Where that is wanted and more pages follow, the state is kept.
     ReadPage { store: StoreNumber, job: Box<PageJob> },
+    /// Read and hash these records of this store; then [`Event::Scrubbed`]. One at a time.
+    Scrub { store: StoreNumber, job: Box<ScrubJob> },
     /// The state that was kept with this page is not needed any more.
     ReleaseState(PageNumber),
     /// Keep these events: readable at once, durable with [`Effect::Seal`].

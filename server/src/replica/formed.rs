@@ -14,6 +14,7 @@ use super::drains::Drains;
 use super::joining::Joining;
 use super::lookups::Lookups;
 use super::receiving::Receiving;
+use super::scrub::Scrub;
 use super::sending::Sendings;
 use super::space::Space;
 use super::throttle::Throttle;
@@ -58,6 +59,7 @@ pub(super) struct Formed {
     pub(super) sendings: Sendings,
     pub(super) receiving: Receiving,
     pub(super) divergence: Divergence,
+    pub(super) scrub: Scrub,
     pub(super) watches: Watches,
 }
 
@@ -121,6 +123,7 @@ impl Formed {
             sendings: Sendings::new(fastrand::Rng::with_seed(seed).u64(..)),
             receiving: Receiving::default(),
             divergence: Divergence::new(),
+            scrub: Scrub::new(now, &config.scrub),
             watches: Watches::default(),
             writes: Writes::new(),
             forwards: Forwards::new(),
@@ -223,6 +226,7 @@ impl Formed {
             Event::Forwarded { token, outcome } => self.forwarded(now, token, outcome, out),
             Event::LookedUp { lookup, found } => self.looked_up(now, lookup, found, out),
             Event::PageRead { page, outcome } => self.page_read(now, page, outcome, out),
+            Event::Scrubbed { scrub, outcome } => self.scrubbed(now, scrub, outcome, out),
             Event::Sealed { store, generation } => self.sealed(now, (store, generation), out),
             Event::Drained {
                 store,
@@ -317,6 +321,7 @@ impl Formed {
             self.submit_writes(now, out);
             self.submit_reads(now);
             self.propose_tick(now);
+            self.propose_scrub(now);
             let ready = self.raft.take_ready(now);
             if ready.is_empty() {
                 break;
@@ -327,6 +332,7 @@ impl Formed {
         self.freeze_if_due(now, out);
         self.submit_lookups(out);
         self.submit_pages(now, out);
+        self.submit_scrub(out);
     }
 
     /// When [`Formed::poll`] wants to be called next, at the latest.
@@ -348,6 +354,7 @@ impl Formed {
             .min(self.next_freeze())
             .min(self.sendings.next_deadline())
             .min(self.next_comparison())
+            .min(self.next_scrub())
             .min(self.meeting.next_knock())
             .min(self.next_tick());
         if self.raft.leader().is_some() {

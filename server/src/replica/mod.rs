@@ -43,7 +43,7 @@
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
 //! watches.rs       how a watch begins
-//! divergence.rs   have all replicas made the same of the log?
+//! divergence.rs   have all replicas made the same of the log?     scrub.rs       have they stored the same?
 //! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
 
@@ -78,6 +78,7 @@ mod promises;
 mod ranges;
 mod reads;
 mod receiving;
+mod scrub;
 mod sending;
 mod space;
 mod status;
@@ -96,4 +97,5 @@ pub use node::Node;
 pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]
 pub use planted::{MARKS, MUTANTS};
+pub use scrub::{CompletePass, ScrubConfig, ScrubStatus};
 pub use watches::WatchBegin;

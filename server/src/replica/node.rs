@@ -12,6 +12,7 @@ use super::forming::Forming;
 use super::founding::Founded;
 use super::meeting::{ignored_flags, may_grow, not_named};
 use super::outbox::Outbox;
+use super::scrub::ScrubStatus;
 use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
 use crate::membership::FIRST_EPOCH;
 use crate::store::{Store, StoreNumber};
@@ -200,6 +201,12 @@ impl Node {
         self.formed().map(|formed| &formed.store)
     }
 
+    /// How the comparison of stored records stands, once formed.
+    #[must_use]
+    pub fn scrub(&self) -> Option<ScrubStatus> {
+        self.formed().map(|formed| formed.scrub.status())
+    }
+
     /// Which fill of the data directory [`Node::store`] is over: a received one from the moment on that it was received.
     #[must_use]
     pub fn store_number(&self) -> Option<StoreNumber> {
@@ -355,6 +362,7 @@ impl Node {
             | Event::Forwarded { .. }
             | Event::LookedUp { .. }
             | Event::PageRead { .. }
+            | Event::Scrubbed { .. }
             | Event::Sealed { .. }
             | Event::SnapshotOpened { .. }
             | Event::PartRead { .. }

@@ -59,8 +59,14 @@ pub enum Notice {
     SnapshotInstalled { from: raft::NodeId, last: raft::EntryId },
     /// A snapshot that came in was none.
     SnapshotBroken { what: &'static str },
-    /// Another node made something else of the same entries.
-    StatesDiffer { peer: raft::NodeId, at: raft::Index },
+    /// Another node made something else of the same entries; or it has, as of that one, others of these `keys` stored.
+    StatesDiffer {
+        peer: raft::NodeId,
+        at: raft::Index,
+        keys: Option<String>,
+    },
+    /// This node has hashed all that it has stored, the last of it as of this entry.
+    RecordsScrubbed { keys: u64, last: raft::Index },
     /// This node is the odd one: it serves no more.
     Quarantined { explanation: String },
     /// The disk is nearly full: puts are refused.

@@ -111,6 +111,14 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "branch_taken_without_its_compares",
         "a transaction does what it was to do if all compares held",
     ),
+    (
+        "scrub_of_a_later_state",
+        "a piece of the scrub is read as it is when the batch is over, not as of its entry (R47)",
+    ),
+    (
+        "drain_loses_a_record",
+        "a drain leaves out each eighth record that it has to put into the base",
+    ),
     ("increment_done_twice", "an increment adds twice what it was told"),
     (
         "operation_blind_to_those_before",
@@ -201,6 +209,12 @@ pub const MARKS: &[&str] = &[
     "request refused: too many wait",
     "room on the disk again",
     "second process with a member's identity refused",
+    "scrub agreed",
+    "scrub left out, another one is read",
+    "scrub overtaken by a drain",
+    "scrub proposed",
+    "scrub read across a drain",
+    "scrub went over all keys",
     "session expired",
     "session: copy behind its acknowledgement refused",
     "session: write answered again",

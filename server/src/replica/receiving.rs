@@ -6,6 +6,7 @@ use raftkv_raft::{
     self as raft, Install, ReplicationSession, SnapshotOffer, SnapshotVerdict, Time, WriteNumber,
 };
 
+use super::divergence::{Compared, StateHash};
 use super::drains::Drains;
 use super::event::{PartTaken, ReceivedState};
 use super::formed::Formed;
@@ -162,6 +163,7 @@ impl Formed {
         self.lookups.ask_again();
         self.read_pages_again(out);
         self.divergence.begin_anew();
+        self.scrub.forget_reading();
         self.drains = Drains::new(received.store, last, last, now);
         self.end_writes_under_snapshot(last, out);
         self.clock.applied(last, self.store.log_time_us(), now);
@@ -220,6 +222,13 @@ impl Formed {
         self.send_beside_the_core(offer.from, offer.term, body, out);
     }
 
+    fn hash_told(&mut self, from: raft::NodeId, of: Compared, told: (u64, u64), out: &mut Outbox) {
+        let (index, hash) = told;
+        if let Some(at) = raft::Index::new(index) {
+            self.state_told(from, StateHash { of, at, hash }, out);
+        }
+    }
+
     /// A message about snapshots or states; `false`: it is one for the core.
     pub(super) fn step_beside_the_core(
         &mut self,
@@ -264,9 +273,10 @@ impl Formed {
                 }
             }
             RaftBody::StateHash { index, hash } => {
-                if let Some(index) = raft::Index::new(*index) {
-                    self.state_told(from, index, *hash, out);
-                }
+                self.hash_told(from, Compared::Effects, (*index, *hash), out);
+            }
+            RaftBody::RecordsHash { index, hash } => {
+                self.hash_told(from, Compared::Records, (*index, *hash), out);
             }
             _ => return false,
         }

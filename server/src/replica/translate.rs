@@ -217,7 +217,10 @@ fn body_from_wire(term: Term, body: RaftBody) -> Result<Message, UnreadableMessa
             index: index.map(|index| index_from("read index", index)).transpose()?,
         },
         RaftBody::TimeoutNow => Message::TimeoutNow,
-        RaftBody::SnapshotPart { .. } | RaftBody::SnapshotReply { .. } | RaftBody::StateHash { .. } => {
+        RaftBody::SnapshotPart { .. }
+        | RaftBody::SnapshotReply { .. }
+        | RaftBody::StateHash { .. }
+        | RaftBody::RecordsHash { .. } => {
             return Err(UnreadableMessage::NotForTheCore);
         }
     })

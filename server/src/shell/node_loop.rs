@@ -227,6 +227,7 @@ impl NodeLoop {
             Effect::Notice(notice) => self.notice(&notice),
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
+            | Effect::Scrub { .. }
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
@@ -250,6 +251,7 @@ impl NodeLoop {
             Effect::Lookup { lookup, keys, ranges } => self.store.look_up(lookup, keys, ranges),
             Effect::Record(events) => self.record(events),
             Effect::ReadPage { job, .. } => self.store.ranges().read(job),
+            Effect::Scrub { job, .. } => self.store.ranges().scrub(job),
             Effect::ReleaseState(number) => self.store.ranges().release(number),
             Effect::Seal { generation, .. } => self.store.seal(generation),
             Effect::Drain { frozen, .. } => self.store.drain(frozen),

@@ -90,10 +90,25 @@ impl Notices {
                 "this node was behind what the log still holds: its state comes from a snapshot now"
             ),
             Notice::SnapshotBroken { what } => warn!(what, "a snapshot that came in was dropped"),
-            Notice::StatesDiffer { peer, at } => tracing::error!(
+            Notice::StatesDiffer { peer, at, keys: None } => tracing::error!(
                 peer = self.name(peer.0),
                 entry = at.get(),
                 "this node and another one made different states of the same log; the majority decides which one is wrong"
+            ),
+            Notice::StatesDiffer {
+                peer,
+                at,
+                keys: Some(keys),
+            } => tracing::error!(
+                peer = self.name(peer.0),
+                entry = at.get(),
+                keys,
+                "this node and another one have different records stored; the majority decides which one is wrong"
+            ),
+            Notice::RecordsScrubbed { keys, last } => info!(
+                keys,
+                through = last.get(),
+                "all stored records were hashed and compared among the nodes"
             ),
             Notice::Quarantined { explanation } => tracing::error!("{explanation}"),
             Notice::SpaceLow {

@@ -1,5 +1,6 @@
 //! The threads that read pages of ranges, and keep states between the pages of a listing. They stand beside the one for
 //! lookups, so that a long listing delays no read of a key; and beside each other, so that it delays none in the past.
+//! Pieces of the scrub are read by the one for listings, as pages are, and no larger than they.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -8,10 +9,11 @@ use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::store_workers::{StoreFiles, worker};
 use crate::replica::Event;
-use crate::store::{PageJob, PageNumber, PageReader, PageSource, StoreError};
+use crate::store::{PageJob, PageNumber, PageReader, PageSource, ScrubJob, StoreError};
 
 enum RangeJob {
     Read(Box<PageJob>),
+    Scrub(Box<ScrubJob>),
     Release(PageNumber),
 }
 
@@ -49,6 +51,10 @@ impl RangeWorkers {
         let _ = jobs.send(RangeJob::Read(job));
     }
 
+    pub(super) fn scrub(&self, job: Box<ScrubJob>) {
+        let _ = self.listings.send(RangeJob::Scrub(job));
+    }
+
     pub(super) fn release(&self, number: PageNumber) {
         let _ = self.listings.send(RangeJob::Release(number));
     }
@@ -64,6 +70,10 @@ fn read_pages(files: &StoreFiles, jobs: &Receiver<RangeJob>, mailbox: &Mailbox) 
             keep,
         } = match job {
             RangeJob::Read(job) => *job,
+            RangeJob::Scrub(job) => {
+                mailbox.send(Letter::Event(scrubbed(files, *job)?));
+                continue;
+            }
             RangeJob::Release(number) => {
                 reader.release(number);
                 continue;
@@ -76,4 +86,13 @@ fn read_pages(files: &StoreFiles, jobs: &Receiver<RangeJob>, mailbox: &Mailbox) 
         mailbox.send(Letter::Event(Event::PageRead { page, outcome }));
     }
     Ok(())
+}
+
+fn scrubbed(files: &StoreFiles, job: ScrubJob) -> Result<Event, StoreError> {
+    let scrub = job.scrub;
+    let outcome = match job.open(&files.base)? {
+        Ok((state, wanted)) => Ok(wanted.read(&state)?),
+        Err(overtaken) => Err(overtaken),
+    };
+    Ok(Event::Scrubbed { scrub, outcome })
 }

@@ -50,7 +50,7 @@ struct Report {
 /// # Errors
 /// When a server runs on the directory, when it is no member's, and of the disk.
 pub(super) fn run_recover(flags: &RecoverFlags) -> Result<(), ServerError> {
-    let report = recover(&flags.data_dir)?;
+    let report = recover(&flags.data_dir, LogConfig::default())?;
     let Report { name, membership, .. } = &report;
     tell(format_args!(
         "{name} is now the only member of the new cluster {}, history epoch {}.",
@@ -66,7 +66,7 @@ pub(super) fn run_recover(flags: &RecoverFlags) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn recover(directory: &Path) -> Result<Report, ServerError> {
+fn recover(directory: &Path, log: LogConfig) -> Result<Report, ServerError> {
     let nothing = || ServerError::NothingToRecover {
         directory: directory.to_owned(),
     };
@@ -80,7 +80,8 @@ fn recover(directory: &Path) -> Result<Report, ServerError> {
         source,
     })?;
     let (old_identity, name) = known.ok_or_else(nothing)?;
-    let config = Config::local(&name.0, directory.to_owned());
+    let mut config = Config::local(&name.0, directory.to_owned());
+    config.log = log;
     let mut mark = match recovery_mark::read(&disk)? {
         Some(mark) => mark,
         None => RecoveryMark {
@@ -312,3 +313,6 @@ fn stored(entry: &Entry) -> StoredConfiguration {
 fn random() -> Result<u64, ServerError> {
     getrandom::u64().map_err(ServerError::Randomness)
 }
+
+#[cfg(test)]
+mod tests;

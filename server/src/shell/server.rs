@@ -238,6 +238,7 @@ fn node_config(config: &Config, identity: &Identity) -> NodeConfig {
         leader_wait: config.bounds.leader_wait,
         store: config.store,
         retention: config.retention,
+        scrub: config.scrub,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

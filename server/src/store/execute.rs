@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use raftkv_protocol::{Answer, Command, Condition, Revision, Txn, TxnResult};
 use raftkv_raft::Index;
 use raftkv_raft::simulation::{mark, mutant};
@@ -12,6 +13,7 @@ use super::lookup::Truth;
 use super::machine::Store;
 use super::outcome::Outcome;
 use super::record::{Slot, SlotRef};
+use super::scrub::ScrubWanted;
 use super::txn::{Change, Plan};
 
 impl Store {
@@ -39,6 +41,18 @@ impl Store {
             Command::Tick => None,
             Command::KeepHistoryFrom { oldest } => {
                 self.keep_history_from(oldest);
+                None
+            }
+            Command::Scrub {
+                from,
+                max_keys,
+                max_bytes,
+            } => {
+                self.scrub = Some(ScrubWanted {
+                    from: Bytes::copy_from_slice(from),
+                    max_keys,
+                    max_bytes,
+                });
                 None
             }
         }

@@ -18,6 +18,7 @@ use super::once::OnceTable;
 use super::outcome::Outcome;
 use super::overlay::{Frozen, Overlay};
 use super::record::GenerationNumber;
+use super::scrub::ScrubWanted;
 use super::sessions::Sessions;
 use super::tables::{ChangedTables, Tables};
 
@@ -52,6 +53,8 @@ pub struct Store {
     pub(super) events: EventBuffer,
     /// Bytes of the values that the active generation's deletes took away: their before-images will be as large.
     pub(super) deleted_bytes: u64,
+    /// What the last entry wants hashed.
+    pub(super) scrub: Option<ScrubWanted>,
 }
 
 impl Store {
@@ -75,6 +78,7 @@ impl Store {
             effects: EffectsHash::EMPTY,
             events: EventBuffer::default(),
             deleted_bytes: 0,
+            scrub: None,
         }
     }
 

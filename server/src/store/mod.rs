@@ -48,6 +48,7 @@
 //! cache.rs       records read back lately         deadlines.rs   which keys may expire: hints, the record itself decides
 //! state.rs       the state of one moment, held: point reads and ordered iteration over all layers
 //! page.rs        one page of a range, from a held state or from history
+//! scrub.rs       stored records as of one entry, hashed, to be compared with those of other replicas
 //! drain.rs       a frozen generation goes into the base
 //! record.rs      records, in memory and on disk   rows.rs        keys of the base's rows
 //! companions.rs  what goes into the base beside the records
@@ -86,6 +87,7 @@ mod pointer;
 mod ranges;
 mod record;
 mod rows;
+mod scrub;
 mod sessions;
 pub mod snapshot;
 mod state;
@@ -113,6 +115,7 @@ pub use page::{
 pub use pointer::{current_store, make_current};
 pub use ranges::{RangesFound, RangesWanted};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
+pub use scrub::{OpenedScrub, ScrubJob, ScrubNumber, ScrubWanted, Scrubbed};
 pub use state::{Overtaken, Pinned, Records, State, companions_in, record_in, records_of};
 pub use tables::{Tables, tables_in};
 pub use touch::TOUCHED_AT_ONCE;

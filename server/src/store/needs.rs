@@ -27,7 +27,9 @@ pub(super) fn tell_needs<'a>(command: &Command<'a>, tell: &mut dyn FnMut(Keys<'a
         | Command::RevokeLease { .. }
         | Command::OpenSession { .. }
         | Command::RenewSession { .. }
-        | Command::CloseSession { .. } => {}
+        | Command::CloseSession { .. }
+        // Its records are read off the node's thread, and nothing depends on them.
+        | Command::Scrub { .. } => {}
         Command::Put { key, .. } | Command::Delete { key, .. } => tell(Keys::One(key), Need::Record),
         Command::Txn(txn) => tell_needs_of_txn(txn, tell),
         Command::Once { command, .. } => {

@@ -33,7 +33,7 @@ struct Arguments {
     /// Run the default seeds; fails if a situation that must occur never did.
     #[arg(long, group = "what")]
     marks: bool,
-    /// Crash at every effect of the scripted scenarios.
+    /// Crash at every boundary of the scripted scenarios.
     #[arg(long, group = "what")]
     sweep: bool,
     /// Measure simulated time per CPU time.
@@ -54,7 +54,7 @@ struct Arguments {
     /// Most seeds per planted bug.
     #[arg(long, default_value_t = mutants::MOST_SEEDS)]
     most_seeds: u64,
-    /// Sweep every so many-th effect.
+    /// Sweep every so many-th boundary.
     #[arg(long, default_value_t = 1)]
     stride: usize,
 }
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     } else if arguments.marks {
         check_marks(&arguments)
     } else if arguments.sweep {
-        sweep_all(&arguments)
+        sweep_all(&arguments, mutant)
     } else {
         measure_speed()
     };
@@ -214,8 +214,8 @@ fn hunt_all(arguments: &Arguments) -> bool {
             ),
         }
     }
-    for (name, part) in mutants::WAITING {
-        println!("{name:<48} waits for {part}");
+    for (name, test, why) in mutants::ELSEWHERE {
+        println!("{name:<48} found by {test}: {why}");
     }
     println!("mutants: {found} of {} found", all.len());
     found == all.len()
@@ -244,17 +244,20 @@ fn check_marks(arguments: &Arguments) -> bool {
     missing.is_empty() && found.failures.is_empty()
 }
 
-fn sweep_all(arguments: &Arguments) -> bool {
+fn sweep_all(arguments: &Arguments, mutant: Option<&'static str>) -> bool {
     let mut is_fine = true;
-    for (name, scenario) in sweep::scenarios() {
-        match sweep::sweep(&scenario, arguments.stride) {
-            Ok(tried) => println!("{name}: {tried} crash points, nothing broken"),
+    for sweep in sweep::all() {
+        let name = sweep.name;
+        match sweep.run(arguments.stride, mutant) {
+            Ok(crossed) => println!(
+                "{name}: crashed at {} effects and in {} calls to disks, nothing broken",
+                crossed.effects, crossed.disk_calls
+            ),
             Err(failure) => {
                 is_fine = false;
-                let (scenario, outcome) = *failure;
-                println!("{name}: {:?}", scenario.plan.crash_point);
-                report_failure(scenario.plan.seed, &outcome);
-                save_shrunk(&scenario, arguments, None);
+                println!("{name}: {:?}", failure.scenario.plan.crash_point);
+                println!("  {}", failure.what);
+                save_shrunk(&failure.scenario, arguments, mutant);
             }
         }
     }

@@ -23,7 +23,7 @@
 //! queue.rs clock.rs network.rs            time and the network
 //! world/                                  machines, disk executors, forwarding, clients, scans, faults, coming to rest
 //! observer/                               the invariants, by name (I1 to I26)
-//! run.rs shrink.rs sweep.rs               one run; a smaller failure; a crash at every effect
+//! run.rs shrink.rs sweep/                 one run; a smaller failure; a crash at every boundary
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
 //! Operators hand leadership over, take members out and let machines in again, on empty disks and under new identities;
@@ -61,7 +61,9 @@ mod world;
 pub use fault::FaultKind;
 pub use observer::Violation;
 pub use operators::{Operation, OperatorPlan, SparesCome};
-pub use plan::{CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, StorePlan, WorkloadPlan};
+pub use plan::{
+    Boundary, CrashPoint, DiskPlan, Ending, NetworkPlan, Plan, RaftPlan, StorePlan, Swept, WorkloadPlan,
+};
 pub use run::{Options, Outcome, Statistics, run};
 pub use schedule::{Action, Asked, DiskCall, LeaderFault, NodeSet, Remains, Scenario, ScheduleError, Step};
 pub use search::{Found, search};

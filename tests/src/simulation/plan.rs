@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use raftkv_raft::LeaderLeases;
-use raftkv_server::replica::RetentionConfig;
+use raftkv_server::replica::{RetentionConfig, ScrubConfig};
 use raftkv_server::store::StoreConfig;
 use raftkv_server::store::history::HistoryLimits;
 use raftkv_server::watch::HubSettings;
@@ -24,6 +24,8 @@ pub enum Ending {
     Settled,
     /// There were no faults: it must come to rest, and no election may happen after the first (I20, I21).
     Calm,
+    /// All faults end, and all members must come to rest together (I20).
+    Whole,
 }
 
 /// Settings of the consensus core for this run; the names are those of [`raftkv_raft::Config`].
@@ -189,6 +191,45 @@ impl StorePlan {
     }
 }
 
+/// When members compare what they have stored; the names are those of [`raftkv_server::replica::ScrubConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ScrubPlan {
+    /// `None`: never.
+    pub interval_us: Option<u64>,
+    pub pace_us: u64,
+    pub piece_keys: u32,
+    pub piece_bytes: u32,
+    /// A piece is read for so long, on the average.
+    pub read_us: u64,
+}
+
+impl Default for ScrubPlan {
+    /// Nothing is compared. Schedules from before there was a scrub mean this.
+    fn default() -> ScrubPlan {
+        ScrubPlan {
+            interval_us: None,
+            pace_us: 1_000_000,
+            piece_keys: 1_000,
+            piece_bytes: 1 << 20,
+            read_us: 1_000,
+        }
+    }
+}
+
+impl ScrubPlan {
+    /// What the replica is given.
+    #[must_use]
+    pub fn config(&self) -> ScrubConfig {
+        ScrubConfig {
+            interval: self.interval_us.map(Duration::from_micros),
+            pace: Duration::from_micros(self.pace_us),
+            piece_keys: self.piece_keys,
+            piece_bytes: self.piece_bytes,
+        }
+    }
+}
+
 /// What clients do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadPlan {
@@ -302,6 +343,9 @@ pub struct Plan {
     /// The state machine, and what it leaves on the disks.
     #[serde(default)]
     pub store: StorePlan,
+    /// What is compared of it.
+    #[serde(default)]
+    pub scrub: ScrubPlan,
     /// The clients.
     pub workload: WorkloadPlan,
     /// Who watches.
@@ -315,16 +359,45 @@ pub struct Plan {
     pub operators: OperatorPlan,
     /// Is rare but legal behaviour forced at named points of the code?
     pub buggify: bool,
-    /// Crash whichever node carries out this effect, counted over the whole cluster (crash-point sweep).
+    /// What a crash-point sweep is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept: Option<Swept>,
+    /// Where it crashes in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash_point: Option<CrashPoint>,
+}
+
+/// What a crash-point sweep is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Boundaries before this time do not count.
+    pub from_us: u64,
+    /// Nor those from this time on.
+    pub until_us: u64,
+    /// The machines that must be the voters in the end, wherever it crashed.
+    pub voters: super::schedule::NodeSet,
+}
+
+/// A boundary at which a process can be killed, counted from 1 within the time that is swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Boundary {
+    /// Just before an effect, whichever node carries it out: counted over the whole cluster.
+    Effect(u64),
+    /// In the midst of a call to this node's disk.
+    DiskCall {
+        /// Its slot.
+        node: usize,
+        /// Which call.
+        call: u64,
+    },
 }
 
 /// One point of a crash-point sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashPoint {
-    /// Just before the so many-th effect of the run.
-    pub effect: u64,
+    /// Where.
+    pub at: Boundary,
     /// What the disk still holds.
     pub remains: super::schedule::Remains,
     /// How long the node stays down.
@@ -385,6 +458,7 @@ impl Plan {
                 history_events: 10_000,
                 ..StorePlan::default()
             },
+            scrub: ScrubPlan::default(),
             workload: WorkloadPlan {
                 clients: 8,
                 keys: 8,
@@ -397,6 +471,7 @@ impl Plan {
             tenants: TenantPlan::default(),
             operators: OperatorPlan::default(),
             buggify: false,
+            swept: None,
             crash_point: None,
         }
     }

@@ -21,6 +21,7 @@ pub(crate) enum Stream {
     Watch = 13,
     Operators = 14,
     Tenants = 15,
+    Scrub = 16,
 }
 
 /// The stream of one component; `which` tells components of a kind apart.

@@ -39,6 +39,8 @@ pub struct Statistics {
     pub events: u64,
     /// Effects the nodes asked for.
     pub effects: u64,
+    /// Those within the time that is swept.
+    pub swept_effects: u64,
     /// Elections won.
     pub elections: u64,
     /// Entries decided.
@@ -64,6 +66,8 @@ pub struct Outcome {
     pub marks: BTreeMap<&'static str, u64>,
     /// In numbers.
     pub statistics: Statistics,
+    /// Calls to each node's disk within the time that is swept; empty: nothing is.
+    pub swept_disk_calls: Vec<u64>,
 }
 
 impl Outcome {
@@ -120,10 +124,12 @@ fn outcome(world: &World) -> Outcome {
         trace_hash: world.trace.hash(),
         violations: world.observer.violations().to_vec(),
         marks: take_marks(),
+        swept_disk_calls: world.crossed().disk_calls.clone(),
         statistics: Statistics {
             simulated_us: world.now(),
             events: world.happened(),
             effects: world.effects_carried_out(),
+            swept_effects: world.crossed().effects,
             elections: world.observer.elections(),
             entries: world.observer.decided_entries(),
             answered: counts.answered,

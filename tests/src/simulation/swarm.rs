@@ -68,6 +68,7 @@ fn draw_plan(seed: u64) -> Plan {
     }
     draw_leases(&mut plan, rng);
     draw_watches(&mut plan);
+    draw_scrub(&mut plan);
     plan.ending = match style {
         Style::Calm => Ending::Calm,
         _ if rng.u32(..4) == 0 => Ending::Abrupt,
@@ -104,6 +105,21 @@ fn draw_watches(plan: &mut Plan) {
     watches.conflate_after = log_uniform(rng, 1, 100);
     watches.held_state_idle_us = log_uniform(rng, 10_000, 10_000_000);
     watches.max_matches = log_uniform(rng, 1, 1000) as usize;
+}
+
+/// Passes that follow each other at once, pieces of a key or of all. From a stream of its own, as watches.
+fn draw_scrub(plan: &mut Plan) {
+    let rng = &mut stream(plan.seed, Stream::Scrub, 0);
+    let (network, disk) = (&plan.network, &plan.disk);
+    let spread_us = network.delay_us + 3 * network.jitter_us + plan.gather_us;
+    let applied_us = spread_us + disk.sync_us + 3 * disk.jitter_us + plan.store.lookup_us;
+    let scrub = &mut plan.scrub;
+    scrub.interval_us = Some(log_uniform(rng, 10_000, 5_000_000));
+    // A cluster at rest has applied one entry everywhere before the next one comes, most of the time.
+    scrub.pace_us = log_uniform(rng, 20_000, 500_000).max(20 * applied_us);
+    scrub.piece_keys = log_uniform(rng, 1, 100) as u32;
+    scrub.piece_bytes = log_uniform(rng, 1, 10_000) as u32;
+    scrub.read_us = log_uniform(rng, 10, 200_000);
 }
 
 fn draw_limits(plan: &mut Plan, rng: &mut Rng) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftkv_protocol::{
     Address, Answer, CheckedCommand, Command, Condition, Consistency, ErrorCode, Introduction, Limits,
-    NodeId, NodeName, PeerMessage, Record, Request, Response, Revision,
+    NodeId, NodeName, PeerMessage, Record, Request, Response, Revision, decode_command,
 };
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, Fetch, HardState, RoleName, Time, Write};
 
@@ -14,9 +14,9 @@ use crate::disk::{SimulatedDisk, SimulatedFile};
 use crate::membership::Membership;
 use crate::replica::{
     Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, PartTaken, ReceivedState, Restored,
-    RestoredLog, RestoredState, RetentionConfig, SnapshotNumber, Token,
+    RestoredLog, RestoredState, RetentionConfig, ScrubConfig, SnapshotNumber, Token,
 };
-use crate::store::base::{Base, TwinBase, TwinView};
+use crate::store::base::{Base, BaseView, Row, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
 use crate::store::snapshot::{Position, Received, Receiver, Source, Taken};
 use crate::store::{
@@ -214,6 +214,13 @@ struct Machine {
     seed: u64,
 }
 
+/// What a disk does to a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rot {
+    Lost,
+    Changed,
+}
+
 enum Delivery {
     Event(Event),
     /// A request on the forwarding connection from that node's request of that token.
@@ -243,6 +250,8 @@ pub(super) struct Cluster {
     pub(super) notices: Vec<(usize, Notice)>,
     /// How often a base was asked.
     pub(super) lookups: usize,
+    /// Who was asked to hash records, from which key on.
+    pub(super) scrubs: Vec<(usize, Bytes)>,
     /// How many parts of snapshots were read.
     pub(super) parts: usize,
     next_token: u64,
@@ -280,6 +289,10 @@ pub(super) fn config(number: usize, listed: &[usize]) -> NodeConfig {
         leader_wait: Duration::from_secs(1),
         store: StoreConfig::default(),
         retention: RetentionConfig::default(),
+        scrub: ScrubConfig {
+            interval: None,
+            ..ScrubConfig::default()
+        },
         version: "test".to_owned(),
     }
 }
@@ -361,6 +374,7 @@ impl Cluster {
             forwards: BTreeMap::new(),
             notices: Vec::new(),
             lookups: 0,
+            scrubs: Vec::new(),
             parts: 0,
             next_token: 1,
         }
@@ -716,6 +730,7 @@ impl Cluster {
             Effect::Notice(notice) => self.notices.push((machine, notice)),
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
+            | Effect::Scrub { .. }
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
@@ -795,6 +810,14 @@ impl Cluster {
                 assert_eq!(store, disk.store, "pages are read from the current store");
                 disk.read_page(*job)
             }
+            Effect::Scrub { store, job } => {
+                assert_eq!(store, disk.store, "records are read from the current store");
+                self.scrubs.push((machine, job.wanted.from.clone()));
+                let scrub = job.scrub;
+                let state = job.open(&disk.base).unwrap();
+                let outcome = state.map(|(state, wanted)| wanted.read(&state).unwrap());
+                Event::Scrubbed { scrub, outcome }
+            }
             Effect::ReleaseState(number) => return disk.pages.release(number),
             Effect::Record(events) => return disk.history.push(events),
             Effect::Seal { store, generation } => {
@@ -831,6 +854,26 @@ impl Cluster {
     pub(super) fn corrupt(&mut self, machine: usize) {
         let node = self.machines[machine].node.as_mut().expect("the node is up");
         node.corrupt_state();
+    }
+
+    /// What the base of a machine has stored of a key is lost, or (`Rot::Changed`) is another value.
+    pub(super) fn rot(&mut self, machine: usize, key: &str, rot: Rot) {
+        let base = &self.machines[machine].disk.base;
+        let key: Bytes = [b"\x01", key.as_bytes()].concat().into();
+        let value = base.view().unwrap().get(&key).unwrap().expect("it is stored");
+        let value = match rot {
+            Rot::Lost => None,
+            Rot::Changed => Some([&value[..value.len() - 1], b"?"].concat().into()),
+        };
+        base.ingest(&mut std::iter::once(Ok(Row { key, value }))).unwrap();
+    }
+
+    /// Commands of this kind in a machine's log.
+    pub(super) fn logged(&self, machine: usize, is_it: impl Fn(&Command<'_>) -> bool) -> usize {
+        let (_, entries) = self.machines[machine].disk.log.as_ref().expect("a log");
+        let commands = entries.iter().filter(|entry| entry.kind == EntryKind::Command);
+        let is_it = |entry: &&Entry| is_it(&decode_command(&entry.payload).unwrap());
+        commands.filter(is_it).count()
     }
 
     /// Tells the node how much room its disk has.

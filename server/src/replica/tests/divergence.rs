@@ -8,7 +8,7 @@ use super::cluster::{Cluster, code, found, get, put};
 use super::drains::write_many;
 use crate::replica::Notice;
 
-fn quarantined(cluster: &Cluster) -> Vec<usize> {
+pub(super) fn quarantined(cluster: &Cluster) -> Vec<usize> {
     let is_it = |(_, notice): &&(usize, Notice)| matches!(notice, Notice::Quarantined { .. });
     cluster
         .notices

@@ -12,7 +12,7 @@ use super::drains::{tiny, write_many};
 use crate::replica::{NodeConfig, Notice};
 
 /// Settings of a node that asks `at` to be let in.
-fn joiner(number: usize, at: usize) -> NodeConfig {
+pub(super) fn joiner(number: usize, at: usize) -> NodeConfig {
     NodeConfig {
         join: Some(address(at)),
         ..config(number, &[])
@@ -31,7 +31,7 @@ fn three_and(later: Vec<NodeConfig>, seed: u64) -> Cluster {
     cluster
 }
 
-fn is_ready(cluster: &Cluster, machine: usize) -> bool {
+pub(super) fn is_ready(cluster: &Cluster, machine: usize) -> bool {
     cluster.is_up(machine) && cluster.node(machine).status(cluster.now).ready
 }
 
@@ -40,7 +40,7 @@ fn why_not_ready(cluster: &Cluster, machine: usize) -> String {
     status.not_ready_because.unwrap_or_default()
 }
 
-fn add(name: NodeName) -> Request {
+pub(super) fn add(name: NodeName) -> Request {
     Request::Member(MemberCommand::Add {
         name,
         address: None,
@@ -63,7 +63,7 @@ fn promote(name: NodeName) -> Request {
     Request::Member(MemberCommand::Promote { name, force })
 }
 
-fn transfer(to: Option<NodeName>) -> Request {
+pub(super) fn transfer(to: Option<NodeName>) -> Request {
     Request::Member(MemberCommand::TransferLeader { to })
 }
 

@@ -10,6 +10,7 @@ mod planted;
 mod promises;
 mod ranges;
 mod reads;
+mod scrub;
 mod snapshots;
 mod sources;
 mod tenure;

@@ -86,6 +86,11 @@ impl<B: Base> Applier<B> {
         let encoded = match command {
             Command::Tick => CheckedCommand::tick(),
             Command::KeepHistoryFrom { oldest } => CheckedCommand::keep_history_from(*oldest),
+            Command::Scrub {
+                from,
+                max_keys,
+                max_bytes,
+            } => CheckedCommand::scrub(from, *max_keys, *max_bytes),
             _ => CheckedCommand::new(command, &Limits::default()).unwrap(),
         };
         self.apply_checked(log_time_ms, &encoded)

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Condition, ErrorCode, Keys, LeaseId, Lifetime, Limits, Op, Previous,
-    Revision, Shape, Txn,
+    Answer, CheckedCommand, Command, Condition, ErrorCode, Keys, LeaseId, Lifetime, Limits, MAX_TTL_MS, Op,
+    Previous, Revision, Shape, Txn,
 };
 use raftkv_raft::{EntryKind, Index};
 
@@ -158,9 +158,9 @@ fn expiry_per_entry_is_bounded_and_the_rest_goes_with_the_next_entry() {
 }
 
 #[test]
-fn endless_ttl_does_not_overflow() {
+fn the_longest_ttl_at_the_latest_log_time_does_not_overflow() {
     let mut a = Applier::new();
-    a.put(1, "k", Some(u64::MAX));
+    a.put(u64::MAX / 1000, "k", Some(MAX_TTL_MS));
     assert_eq!(a.store.next_deadline_us(), Some(u64::MAX));
 }
 

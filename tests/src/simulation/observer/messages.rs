@@ -48,7 +48,8 @@ impl Observer {
             | RaftBody::TimeoutNow
             | RaftBody::SnapshotPart { .. }
             | RaftBody::SnapshotReply { .. }
-            | RaftBody::StateHash { .. } => {}
+            | RaftBody::StateHash { .. }
+            | RaftBody::RecordsHash { .. } => {}
         }
     }
 

@@ -213,6 +213,10 @@ impl Observer {
                 Effect::Notice(Notice::Transition(raftkv_raft::Transition::Elected { term, .. })) => {
                     self.elected(view, term.0);
                 }
+                // Disks keep what they are given here, and correct replicas do the same: whoever sees a difference errs.
+                Effect::Notice(notice @ (Notice::StatesDiffer { .. } | Notice::Quarantined { .. })) => {
+                    self.violate_at("I7", view, format!("{notice:?}"));
+                }
                 Effect::Send { .. }
                 | Effect::Fetch(_)
                 | Effect::CreateLog { .. }
@@ -222,6 +226,7 @@ impl Observer {
                 | Effect::Forward { .. }
                 | Effect::Lookup { .. }
                 | Effect::ReadPage { .. }
+                | Effect::Scrub { .. }
                 | Effect::ReleaseState(_)
                 | Effect::Record(_)
                 | Effect::Seal { .. }

@@ -7,7 +7,8 @@ use super::clients::Reply;
 use super::machine::Waiting;
 use super::watch_threads::Order;
 use super::watchers::Told;
-use super::{Arrival, Happening, LogRequest, ProcessId, World, answer_words, fingerprint};
+use super::wire::{answer_words, fingerprint};
+use super::{Arrival, Happening, LogRequest, ProcessId, World};
 use crate::simulation::random::mix_bytes;
 use crate::simulation::trace::Traced;
 
@@ -72,9 +73,7 @@ impl World {
     /// Counts an effect boundary; kills the process if this is the one.
     pub(super) fn is_killed_here(&mut self, id: ProcessId) -> bool {
         self.effects += 1;
-        if let Some(point) = self.scenario.plan.crash_point
-            && point.effect == self.effects
-        {
+        if let Some(point) = self.crosses_effect() {
             self.kill(id.slot, point.remains, point.down_us);
             return true;
         }
@@ -150,6 +149,7 @@ impl World {
             } => self.forward(id, token, &to, request, deadline),
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
+            | Effect::Scrub { .. }
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }

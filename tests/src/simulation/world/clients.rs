@@ -9,7 +9,8 @@ use raftkv_protocol::{
 };
 
 use super::machine::Waiting;
-use super::{Attempt, Happening, Micros, World, answer_words};
+use super::wire::answer_words;
+use super::{Attempt, Happening, Micros, World};
 use crate::linearizability::{Action as Recorded, ClientId, Moment, OperationId, Outcome, Recorder};
 use crate::simulation::observer::Invocation;
 use crate::simulation::plan::{Plan, WorkloadPlan};

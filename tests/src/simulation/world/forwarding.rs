@@ -5,7 +5,8 @@ use raftkv_raft::Time;
 use raftkv_server::replica::{Event, ForwardOutcome, Token};
 
 use super::machine::Waiting;
-use super::{Happening, Micros, ProcessId, World, answer_words};
+use super::wire::answer_words;
+use super::{Happening, Micros, ProcessId, World};
 use crate::simulation::trace::Traced;
 
 /// How long after a request's deadline its connection is given up.

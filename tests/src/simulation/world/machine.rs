@@ -342,6 +342,7 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
         max_pending_requests: plan.max_pending_requests,
         store: plan.store.config(),
         retention: plan.store.retention(),
+        scrub: plan.scrub.config(),
         join: machine.joins.map(|at| machines[at].address.clone()),
         leader_wait: std::time::Duration::from_micros(plan.leader_wait_us),
         version: "simulated".to_owned(),

@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod clients;
+mod crash_points;
 mod faults;
 mod forwarding;
 mod machine;
@@ -10,6 +11,7 @@ mod pages;
 mod ranges;
 mod requests;
 mod scans;
+mod scrubs;
 mod settle;
 mod snapshots;
 mod storage;
@@ -22,12 +24,13 @@ mod wire;
 use std::collections::BTreeMap;
 use std::io::Write as Out;
 
-use raftkv_protocol::{MembershipMessage, PeerMessage, Response};
+use raftkv_protocol::PeerMessage;
 use raftkv_raft::{Entry, Fetch, HardState};
 use raftkv_server::membership::Membership;
 use raftkv_server::replica::{Effect, Event, ForwardOutcome, Token};
 
 use self::clients::{Clients, Reply};
+use self::crash_points::Crossed;
 use self::forwarding::ForwardedRequest;
 use self::machine::Machine;
 use self::operators::Operators;
@@ -36,6 +39,7 @@ use self::snapshots::SnapshotStep;
 use self::store::StoreStep;
 use self::tenants::{TenantStep, Tenants};
 use self::watchers::{WatchStep, Watchers};
+use self::wire::fingerprint;
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
 use super::plan::Ending;
@@ -76,9 +80,15 @@ enum Happening {
     /// The deadline a process gave.
     Timer(ProcessId),
     /// A message arrives at a machine.
-    Message { to: usize, message: Box<PeerMessage> },
+    Message {
+        to: usize,
+        message: Box<PeerMessage>,
+    },
     /// A machine learns that its connections to another one broke.
-    Reset { at: usize, of: usize },
+    Reset {
+        at: usize,
+        of: usize,
+    },
     /// A disk finished what was written before.
     Synced(ProcessId),
     /// Is a mark due?
@@ -92,7 +102,10 @@ enum Happening {
     /// A disk is about to make a log.
     MakeLog(ProcessId, Box<LogRequest>),
     /// The operator starts the machine's process again.
-    Start { slot: usize, after: Life },
+    Start {
+        slot: usize,
+        after: Life,
+    },
     /// A forwarded request arrives.
     Forwarded(Box<ForwardedRequest>),
     /// The end of a forwarded request is known at its origin.
@@ -114,9 +127,15 @@ enum Happening {
         reply: Box<Reply>,
     },
     /// A client's patience ends.
-    ClientTimeout { client: usize, attempt: Attempt },
+    ClientTimeout {
+        client: usize,
+        attempt: Attempt,
+    },
     /// A client tries again.
-    ClientRetry { client: usize, attempt: Attempt },
+    ClientRetry {
+        client: usize,
+        attempt: Attempt,
+    },
     /// A leader that hears late is not heard any more.
     LagGoesMute {
         leader: NodeSet,
@@ -124,15 +143,26 @@ enum Happening {
         for_us: Micros,
     },
     /// A slow clock runs as before.
-    ClockIsTrue { node: usize },
+    ClockIsTrue {
+        node: usize,
+    },
     /// It is whole again.
-    LagEnds { leader: NodeSet, others: NodeSet },
+    LagEnds {
+        leader: NodeSet,
+        others: NodeSet,
+    },
     /// A disk rots, if it may now.
-    Rot { slot: usize, tries: u32 },
+    Rot {
+        slot: usize,
+        tries: u32,
+    },
     /// Something about watches.
     Watch(WatchStep),
     /// Something about tenants.
     Tenant(TenantStep),
+    /// The time that is swept begins, or ends.
+    SweepBegins,
+    SweepEnds,
     /// Faults stop; or, in a calm run, elections must have.
     Settle,
     /// Has the cluster come to rest?
@@ -168,6 +198,8 @@ impl Happening {
             | Happening::Reply { .. }
             | Happening::ClientTimeout { .. }
             | Happening::ClientRetry { .. }
+            | Happening::SweepBegins
+            | Happening::SweepEnds
             | Happening::Settle
             | Happening::CheckRest => None,
         }
@@ -189,6 +221,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// Effects carried out so far, all nodes together.
     effects: u64,
+    crossed: Crossed,
     /// Faults of the schedule that last, by the number of their step.
     lasting: BTreeMap<usize, Action>,
     settling: Option<Settling>,
@@ -225,6 +258,7 @@ impl World {
             ),
             trace: Trace::new(out),
             effects: 0,
+            crossed: Crossed::default(),
             lasting: BTreeMap::new(),
             settling: None,
             calm: None,
@@ -245,7 +279,7 @@ impl World {
             self.queue.push(step.at_us, Happening::Step(number));
         }
         let settle_at = match self.scenario.plan.ending {
-            Ending::Abrupt | Ending::Settled => self.scenario.plan.length_us,
+            Ending::Abrupt | Ending::Settled | Ending::Whole => self.scenario.plan.length_us,
             Ending::Calm => self.scenario.plan.length_us.min(settle::CALM_AFTER_US),
         };
         self.queue.push(settle_at, Happening::Settle);
@@ -253,6 +287,7 @@ impl World {
             self.queue.push(0, Happening::Start { slot, after: 0 });
         }
         self.begin_watchers();
+        self.arrange_sweep();
     }
 
     /// Lets everything happen, until the end or the first violation.
@@ -316,6 +351,8 @@ impl World {
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
             Happening::Watch(step) => self.watch_step(step),
             Happening::Tenant(step) => self.tenant_step(step),
+            Happening::SweepBegins => self.sweep_begins(),
+            Happening::SweepEnds => self.sweep_ends(),
             Happening::Settle => self.settle(),
             Happening::CheckRest => self.check_rest(),
         }
@@ -416,6 +453,11 @@ impl World {
         self.effects
     }
 
+    /// Boundaries crossed within the time that is swept.
+    pub(crate) fn crossed(&self) -> &Crossed {
+        &self.crossed
+    }
+
     /// Virtual time.
     pub(crate) fn now(&self) -> Micros {
         self.now
@@ -436,65 +478,4 @@ impl World {
             .iter()
             .position(|machine| machine.address == *address)
     }
-}
-
-/// Two words that tell messages apart in the trace's hash.
-fn fingerprint(message: &PeerMessage) -> [u64; 2] {
-    use raftkv_protocol::RaftBody as Body;
-    match message {
-        PeerMessage::Introduce(introduction) => [1, introduction.identity.0],
-        PeerMessage::Found(founding) => [2, founding.to.0],
-        PeerMessage::Membership(membership) => [18, membership_word(membership)],
-        PeerMessage::Raft(raft) => {
-            let (kind, word) = match &raft.body {
-                Body::PreVoteRequest { campaign_term, last } => (3, campaign_term << 32 | last.index),
-                Body::PreVoteReply {
-                    campaign_term,
-                    granted,
-                } => (4, campaign_term << 1 | u64::from(*granted)),
-                Body::VoteRequest { last, .. } => (5, last.term << 32 | last.index),
-                Body::VoteReply { granted } => (6, u64::from(*granted)),
-                Body::Append {
-                    prev,
-                    commit,
-                    entries,
-                    ..
-                } => (7, (prev.index << 40) ^ (commit << 20) ^ entries.len() as u64),
-                Body::AppendAccepted { matched, .. } => (8, *matched),
-                Body::AppendRefused { refused, hint, .. } => (9, refused << 32 | hint.index),
-                Body::Heartbeat { commit, round, .. } => (10, commit.unwrap_or(0) << 32 | round),
-                Body::HeartbeatReply { round, .. } => (11, *round),
-                Body::ReadIndexRequest { id } => (12, *id),
-                Body::ReadIndexReply { id, index } => (13, id << 32 | index.unwrap_or(0)),
-                Body::TimeoutNow => (14, 0),
-                Body::SnapshotPart { snapshot, part, .. } => (15, snapshot ^ part.len() as u64),
-                Body::SnapshotReply {
-                    snapshot, position, ..
-                } => (16, snapshot ^ position.len() as u64),
-                Body::StateHash { index, hash } => (17, index ^ hash),
-            };
-            [
-                kind << 56 | raft.term << 32 | (raft.from.0 ^ raft.to.0) >> 40,
-                word,
-            ]
-        }
-    }
-}
-
-fn membership_word(message: &MembershipMessage) -> u64 {
-    match message {
-        MembershipMessage::Knock(knock) => knock.introduction.identity.0,
-        MembershipMessage::Admit(admission) => admission.to.0,
-        MembershipMessage::Present(presence) => presence.identity.0 ^ presence.incarnation,
-        MembershipMessage::Standing(reply) => reply.to.0 ^ reply.incarnation,
-    }
-}
-
-/// What an answer was, in two words.
-fn answer_words(response: &Response) -> [u64; 2] {
-    let kind = match &response.outcome {
-        Ok(_) => 0,
-        Err(failure) => 1 + failure.code as u64,
-    };
-    [kind, response.header.revision.0]
 }

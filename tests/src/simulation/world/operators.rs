@@ -10,7 +10,8 @@ use raftkv_protocol::{Force, MemberCommand, Promotion, Request, Response};
 use raftkv_raft::{Configuration, NodeId};
 
 use super::machine::Waiting;
-use super::{Happening, Micros, World, answer_words};
+use super::wire::answer_words;
+use super::{Happening, Micros, World};
 use crate::simulation::operators::Operation;
 use crate::simulation::schedule::Remains;
 use crate::simulation::trace::Traced;

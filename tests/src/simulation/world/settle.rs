@@ -1,7 +1,7 @@
 //! Liveness (I20) and stability (I21): a quorum is healed and all other faults become permanent; then the healed core must
 //! find a leader, answer its clients and agree on one state within a bounded time.
 
-use raftkv_raft::RoleName;
+use raftkv_raft::{Configuration, NodeId, RoleName};
 
 use super::{Happening, Micros, World};
 use crate::simulation::operators::SparesCome;
@@ -38,6 +38,7 @@ impl World {
         }
         let core = match ending {
             Ending::Calm => (0..self.machines.len()).collect(),
+            Ending::Whole => self.good_members(),
             Ending::Abrupt | Ending::Settled => self.choose_core(),
         };
         self.trace
@@ -51,14 +52,17 @@ impl World {
         // What hangs in a stalled disk comes back when the stall was to end.
         let stalls = core.iter().map(|&slot| self.machines[slot].stalled_until);
         let until = stalls.max().unwrap_or(0).max(self.now) + self.rest_bound();
-        if ending == Ending::Settled {
+        let heals = matches!(ending, Ending::Settled | Ending::Whole);
+        if heals {
             self.heal(&core);
-            self.isolate_perhaps(&core);
+            if ending == Ending::Settled {
+                self.isolate_perhaps(&core);
+            }
             self.clients.heal(core.clone());
             self.tenants.heal();
         }
         let term = self.highest_term();
-        self.settling = (ending == Ending::Settled).then(|| Settling {
+        self.settling = heals.then(|| Settling {
             core: core.clone(),
             until,
             term,
@@ -132,6 +136,15 @@ impl World {
         });
         all.sort_unstable();
         all
+    }
+
+    /// All members that hold what they stored; all machines, where there is no cluster yet.
+    fn good_members(&self) -> Vec<usize> {
+        let all = 0..self.machines.len();
+        match self.observer.decided_configuration() {
+            None => all.collect(),
+            Some(_) => all.filter(|&slot| self.is_good_member(slot)).collect(),
+        }
     }
 
     /// Does any configuration in force name it, and has it all it stored?
@@ -294,6 +307,9 @@ impl World {
                 "a client of the healed core {core:?} waits for an answer"
             ));
         }
+        if let Some(wrong) = self.wrong_voters() {
+            return Some(wrong);
+        }
         if self.leader().is_some_and(|leader| !core.contains(&leader)) {
             return None;
         }
@@ -330,9 +346,22 @@ impl World {
         (!is_one).then(|| format!("the healed core {core:?} does not agree on one state: {states:?}"))
     }
 
+    /// Where a sweep says who is to vote in the end: why it is not so.
+    fn wrong_voters(&self) -> Option<String> {
+        let wanted = self.scenario.plan.swept.as_ref()?.voters;
+        let machines = self
+            .machines
+            .iter()
+            .filter(|machine| wanted.contains(machine.slot));
+        let wanted = Configuration::of_voters(machines.map(|machine| NodeId(machine.identity.0)));
+        let decided = self.observer.decided_configuration();
+        let is_so = decided.is_some_and(|decided| **decided == wanted);
+        (!is_so).then(|| format!("{decided:?} was decided last, {wanted:?} was to come"))
+    }
+
     /// Is it a member, for all that was decided? As long as there is no cluster, all are to be.
     fn is_member(&self, slot: usize) -> bool {
-        let identity = raftkv_raft::NodeId(self.machines[slot].identity.0);
+        let identity = NodeId(self.machines[slot].identity.0);
         let decided = self.observer.decided_configuration();
         decided.is_none_or(|configuration| configuration.is_member(identity))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use raftkv_raft::simulation::mutant;
 use raftkv_raft::{EntryId, Install, NodeId};
 use raftkv_server::disk::{SimulatedDisk, SimulatedFile};
 use raftkv_server::replica::{Effect, Event, PartTaken, ReceivedState, SnapshotNumber};
@@ -12,6 +13,7 @@ use raftkv_server::store::{PageReader, StoreError, StoreNumber, make_current};
 
 use super::watch_threads::Order;
 use super::{ProcessId, World};
+use crate::simulation::mutants::LOG_BEGUN_BEFORE_THE_SWITCH;
 use crate::simulation::random::exponential;
 use crate::simulation::trace::Traced;
 
@@ -271,16 +273,12 @@ impl World {
         let Some((install, store)) = process.install.clone() else {
             return;
         };
-        let switched = make_current(&disk, store);
-        if self.survives(id, switched).is_none() {
+        let begins_early = mutant(LOG_BEGUN_BEFORE_THE_SWITCH);
+        if begins_early && !self.begin_log_anew(id, &install) {
             return;
         }
-        let Some(process) = self.machines[id.slot].process_of(id.life) else {
-            return;
-        };
-        let Some(log) = &mut process.log else { return };
-        let begun = log.begin_anew(install.last, install.hard_state);
-        if self.survives(id, begun).is_none() {
+        let switched = make_current(&disk, store);
+        if self.survives(id, switched).is_none() || !begins_early && !self.begin_log_anew(id, &install) {
             return;
         }
         if let Some(process) = self.machines[id.slot].process_of(id.life) {
@@ -295,5 +293,15 @@ impl World {
             self.arrange_mark(id);
             self.write_next(id);
         }
+    }
+
+    /// Did it live through that?
+    fn begin_log_anew(&mut self, id: ProcessId, install: &Install) -> bool {
+        let process = self.machines[id.slot].process_of(id.life);
+        let Some(log) = process.and_then(|process| process.log.as_mut()) else {
+            return false;
+        };
+        let begun = log.begin_anew(install.last, install.hard_state);
+        self.survives(id, begun).is_some()
     }
 }

@@ -19,6 +19,7 @@ use raftkv_server::store::{
 use super::machine::{Machine, Process};
 use super::pages::PageStep;
 use super::scans::Scan;
+use super::scrubs::ScrubStep;
 use super::{Happening, Micros, ProcessId, World};
 use crate::simulation::random::exponential;
 use crate::simulation::trace::Traced;
@@ -49,6 +50,7 @@ pub(super) enum StoreStep {
     Measure,
     Scan(Scan),
     Page(PageStep),
+    Scrub(ScrubStep),
 }
 
 impl StoreStep {
@@ -68,6 +70,7 @@ impl StoreStep {
             StoreStep::Measure => [11, 0],
             StoreStep::Scan(scan) => [12, scan.word()],
             StoreStep::Page(step) => [13, step.word()],
+            StoreStep::Scrub(step) => [14, step.word()],
         }
     }
 }
@@ -126,13 +129,15 @@ impl World {
             StoreStep::LookUp(..)
             | StoreStep::WriteEvents
             | StoreStep::Trim(_)
-            | StoreStep::Page(PageStep::GetsState { .. }) => self.now.max(machine.stalled_until) + takes,
+            | StoreStep::Page(PageStep::GetsState { .. })
+            | StoreStep::Scrub(ScrubStep::GetsState { .. }) => self.now.max(machine.stalled_until) + takes,
             StoreStep::Sealed(..)
             | StoreStep::Drained(..)
             | StoreStep::LogCut(_)
             | StoreStep::LookedUp(..)
             | StoreStep::Measure
             | StoreStep::Page(PageStep::IsRead { .. } | PageStep::IsTold { .. })
+            | StoreStep::Scrub(ScrubStep::IsRead { .. } | ScrubStep::IsTold { .. })
             | StoreStep::Scan(_) => self.now + takes,
         };
         self.queue.push(at, Happening::Store(id, step));
@@ -161,6 +166,10 @@ impl World {
             Effect::ReadPage { store, job } => (
                 plan.lookup_us / 2,
                 StoreStep::Page(PageStep::GetsState { store, job }),
+            ),
+            Effect::Scrub { store, job } => (
+                plan.lookup_us / 2,
+                StoreStep::Scrub(ScrubStep::GetsState { store, job }),
             ),
             Effect::ReleaseState(number) => return self.release_state(id, number),
             Effect::Seal { store, generation } => (plan.seal_us, StoreStep::Seal(store, generation)),
@@ -218,6 +227,7 @@ impl World {
             }
             StoreStep::Scan(scan) => self.scan_step(id, scan),
             StoreStep::Page(step) => self.page_step(id, step),
+            StoreStep::Scrub(step) => self.scrub_step(id, step),
         }
     }
 

@@ -207,7 +207,7 @@ impl Model {
                 self.oldest_kept = self.oldest_kept.max(oldest.0.min(self.revision));
                 return None;
             }
-            Command::Tick => return None,
+            Command::Tick | Command::Scrub { .. } => return None,
         })
     }
 

@@ -1,0 +1,254 @@
+//! The scrub: what a replica has lost or changed on its disk is found, and nothing else ever is.
+
+use std::time::Duration;
+
+use raftkv_protocol::{Command, Consistency, ErrorCode};
+
+use super::cluster::{Cluster, Rot, code, config, found, get, name, put};
+use super::divergence::quarantined;
+use super::drains::{tiny, write_many};
+use super::members::{add, is_ready, joiner, transfer};
+use super::snapshots::{hashes_agree, installs};
+use crate::replica::{NodeConfig, Notice, ScrubConfig};
+
+/// Passes in quick succession, of pieces of three keys.
+const HASTY: ScrubConfig = ScrubConfig {
+    interval: Some(Duration::from_millis(40)),
+    pace: Duration::from_millis(10),
+    piece_keys: 3,
+    piece_bytes: 1 << 20,
+};
+
+fn scrubbing(config: NodeConfig, scrub: ScrubConfig) -> NodeConfig {
+    NodeConfig { scrub, ..config }
+}
+
+fn ready(configs: Vec<NodeConfig>, seed: u64) -> Cluster {
+    let count = configs.len();
+    let mut cluster = Cluster::new(configs, seed);
+    (0..count).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    cluster
+}
+
+/// Everything is drained at once, and compared again and again.
+fn hasty(seed: u64) -> Cluster {
+    ready(
+        (1..=3).map(|number| scrubbing(tiny(number), HASTY)).collect(),
+        seed,
+    )
+}
+
+fn is_scrub(command: &Command<'_>) -> bool {
+    matches!(command, Command::Scrub { .. })
+}
+
+/// Where the pieces began that a machine was asked to hash.
+fn pieces(cluster: &Cluster, machine: usize) -> Vec<String> {
+    let of_machine = cluster.scrubs.iter().filter(|(at, _)| *at == machine);
+    of_machine
+        .map(|(_, from)| String::from_utf8_lossy(from).into_owned())
+        .collect()
+}
+
+fn passes(cluster: &Cluster, machine: usize) -> usize {
+    let is_end =
+        |(at, notice): &&(usize, Notice)| *at == machine && matches!(notice, Notice::RecordsScrubbed { .. });
+    cluster.notices.iter().filter(is_end).count()
+}
+
+fn alarms(cluster: &Cluster) -> Vec<&Notice> {
+    let is_alarm =
+        |notice: &&Notice| matches!(notice, Notice::StatesDiffer { .. } | Notice::Quarantined { .. });
+    cluster
+        .notices
+        .iter()
+        .map(|(_, notice)| notice)
+        .filter(is_alarm)
+        .collect()
+}
+
+#[test]
+fn a_pass_goes_over_all_keys_in_paced_pieces_and_rests_until_the_next() {
+    let scrub = ScrubConfig {
+        interval: Some(Duration::from_secs(60)),
+        pace: Duration::from_secs(1),
+        piece_keys: 4,
+        piece_bytes: 1 << 20,
+    };
+    let configs = (1..=3).map(|number| scrubbing(config(number, &[1, 2, 3]), scrub));
+    let mut cluster = ready(configs.collect(), 3);
+    write_many(&mut cluster, &[0, 1, 2], 10);
+    cluster.run_for(Duration::from_millis(1_500));
+    assert!(pieces(&cluster, 0).len() <= 2, "paced");
+    cluster.run_for(Duration::from_secs(20));
+    for machine in 0..3 {
+        assert_eq!(pieces(&cluster, machine), ["", "key4", "key8"]);
+        let complete = cluster.node(machine).scrub().unwrap().complete;
+        assert_eq!(complete.expect("a pass").keys, 10);
+    }
+    cluster.run_for(Duration::from_secs(60));
+    assert_eq!(pieces(&cluster, 0).len(), 6);
+    assert!(alarms(&cluster).is_empty());
+}
+
+#[test]
+fn a_piece_is_asked_for_once_while_it_is_not_decided() {
+    let mut cluster = hasty(4);
+    write_many(&mut cluster, &[0, 1, 2], 10);
+    let leader = cluster.leader().expect("a leader");
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    others.iter().for_each(|other| cluster.stall_disk(*other));
+    cluster.run_for(Duration::from_millis(100));
+    let before = cluster.logged(leader, is_scrub);
+    cluster.run_for(Duration::from_millis(300));
+    assert_eq!(cluster.logged(leader, is_scrub), before);
+    others.iter().for_each(|other| cluster.resume_disk(*other));
+    let seen = cluster.scrubs.len();
+    cluster.run_until("it goes on", |cluster| cluster.scrubs.len() > seen + 6);
+}
+
+#[test]
+fn nobody_scrubs_alone_or_an_empty_store_or_when_it_is_off() {
+    let mut empty = hasty(9);
+    empty.run_for(Duration::from_secs(1));
+    assert_eq!(empty.logged(0, is_scrub), 0);
+    let mut alone = ready(vec![scrubbing(config(1, &[1]), HASTY)], 5);
+    write_many(&mut alone, &[0], 10);
+    alone.run_for(Duration::from_secs(1));
+    assert_eq!(alone.logged(0, is_scrub), 0);
+    let off = ScrubConfig {
+        interval: None,
+        ..HASTY
+    };
+    let configs = (1..=3).map(|number| scrubbing(config(number, &[1, 2, 3]), off));
+    let mut cluster = ready(configs.collect(), 6);
+    write_many(&mut cluster, &[0], 10);
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(cluster.logged(0, is_scrub), 0);
+}
+
+/// One of three has lost or changed a record that nobody reads or writes.
+fn check_the_rotten_one(rotten_is_leader: bool, rot: Rot) {
+    let mut cluster = hasty(7);
+    write_many(&mut cluster, &[0, 1, 2], 30);
+    cluster.run_until("passes go by", |cluster| passes(cluster, 0) > 3);
+    assert!(alarms(&cluster).is_empty(), "healthy replicas agree");
+    let leader = cluster.leader().expect("a leader");
+    let rotten = if rotten_is_leader {
+        leader
+    } else {
+        (leader + 1) % 3
+    };
+    let good = [(rotten + 1) % 3, (rotten + 2) % 3];
+    cluster.rot(rotten, "key0", rot);
+    // Until memory has let go of it.
+    for number in 0..100 {
+        // It may be found meanwhile, and leadership change hands.
+        let _ = cluster.call(good[0], put(&format!("other{}", number % 7), "v"));
+    }
+    cluster.run_until("it is found", |cluster| !quarantined(cluster).is_empty());
+    assert_eq!(quarantined(&cluster), [rotten]);
+    let refused = cluster.call(rotten, get("key0", Consistency::Stale));
+    assert_eq!(code(&refused), Some(ErrorCode::NoLeader));
+    let because = cluster.node(rotten).status(cluster.now).not_ready_because;
+    let because = because.expect("not ready");
+    assert!(because.contains("from the first one to below \"key"), "{because}");
+    cluster.run_until("a good node leads", |cluster| {
+        cluster.leader().is_some_and(|leader| leader != rotten)
+    });
+    write_many(&mut cluster, &good, 20);
+    let answer = cluster.call(good[1], get("key0", Consistency::Linearizable));
+    assert_eq!(found(&answer).expect("there").value[..], b"value10"[..]);
+    let before = passes(&cluster, good[0]);
+    cluster.run_until("the others scrub on", |cluster| {
+        passes(cluster, good[0]) > before + 2
+    });
+    assert_eq!(quarantined(&cluster), [rotten], "once, and nobody else");
+}
+
+#[test]
+fn d10_a_follower_that_lost_a_record_is_found_and_the_others_go_on() {
+    check_the_rotten_one(false, Rot::Lost);
+}
+
+#[test]
+fn d10_a_follower_with_a_changed_record_is_found_and_the_others_go_on() {
+    check_the_rotten_one(false, Rot::Changed);
+}
+
+#[test]
+fn d10_a_leader_that_lost_a_record_hands_over_and_stops_serving() {
+    check_the_rotten_one(true, Rot::Lost);
+}
+
+#[test]
+fn d10_a_leader_with_a_changed_record_hands_over_and_stops_serving() {
+    check_the_rotten_one(true, Rot::Changed);
+}
+
+#[test]
+fn two_nodes_with_different_records_say_so_and_go_on() {
+    let two = |number| NodeConfig {
+        introduction: config(number, &[1, 2]).introduction,
+        ..scrubbing(tiny(number), HASTY)
+    };
+    let mut cluster = ready((1..=2).map(two).collect(), 8);
+    write_many(&mut cluster, &[0, 1], 60);
+    cluster.run_until("passes go by", |cluster| passes(cluster, 0) > 1);
+    cluster.rot(0, "key0", Rot::Changed);
+    cluster.run_until("it is said", |cluster| !alarms(cluster).is_empty());
+    cluster.run_for(Duration::from_secs(1));
+    assert!(quarantined(&cluster).is_empty(), "nobody can know who is wrong");
+    write_many(&mut cluster, &[0, 1], 4);
+}
+
+#[test]
+fn no_false_alarm_across_drains_restarts_snapshots_and_changes_of_leaders_and_members() {
+    for seed in 0..6 {
+        let configs = (1..=3).map(|number| scrubbing(tiny(number), HASTY));
+        let newcomer = NodeConfig {
+            introduction: joiner(4, 1).introduction,
+            join: joiner(4, 1).join,
+            ..scrubbing(tiny(4), HASTY)
+        };
+        let mut cluster = Cluster::new(configs.chain([newcomer]).collect(), 30 + seed);
+        (0..3).for_each(|machine| cluster.start(machine));
+        let three_are_ready = |cluster: &Cluster| (0..3).all(|machine| is_ready(cluster, machine));
+        cluster.run_until("three are ready", three_are_ready);
+        write_many(&mut cluster, &[0, 1, 2], 40);
+        let behind = cluster.follower();
+        cluster.kill(behind);
+        write_many(&mut cluster, &[(behind + 1) % 3, (behind + 2) % 3], 100);
+        cluster.start(behind);
+        cluster.run_until("three are ready", three_are_ready);
+        assert!(installs(&cluster, behind) > 0, "seed {seed}: it got a snapshot");
+        let _ = cluster.call(0, transfer(None));
+        write_many(&mut cluster, &[0, 1, 2], 40);
+        cluster.loss = 0.1;
+        let leader = cluster.leader().expect("a leader");
+        cluster.kill(leader);
+        write_many(&mut cluster, &[(leader + 1) % 3], 20);
+        cluster.start(leader);
+        cluster.run_for(Duration::from_secs(1));
+        cluster.loss = 0.0;
+        cluster.run_until("three are ready", three_are_ready);
+        cluster.start(3);
+        cluster.run_until("a candidate knocks", |cluster| {
+            cluster
+                .notices
+                .iter()
+                .any(|(at, notice)| *at == 3 && matches!(notice, Notice::WaitingForAdmission { .. }))
+        });
+        let added = cluster.call(0, add(name(4)));
+        assert!(added.outcome.is_ok(), "{:?}", added.outcome);
+        cluster.run_until("four are ready", Cluster::all_ready);
+        write_many(&mut cluster, &[0, 1, 2, 3], 40);
+        let before: Vec<_> = (0..4).map(|machine| passes(&cluster, machine)).collect();
+        cluster.run_until("all go on", |cluster| {
+            (0..4).all(|machine| passes(cluster, machine) > before[machine] + 1)
+        });
+        assert!(alarms(&cluster).is_empty(), "seed {seed}: {:?}", alarms(&cluster));
+        cluster.run_until("all nodes have the same state", hashes_agree);
+    }
+}
