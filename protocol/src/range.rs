@@ -163,3 +163,36 @@ impl Cursor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_as_of_revision_0_is_refused_however_it_is_named() {
+        let all = || RangeRequest::new(KeySpan::prefix(b""));
+        let at = |revision| RangeRequest {
+            at: At::Revision(Revision(revision)),
+            ..all()
+        };
+        let continued = |revision| {
+            let cursor = Cursor {
+                at: Revision(revision),
+                epoch: HistoryEpoch(1),
+                last: Bytes::from_static(b"k"),
+            };
+            RangeRequest {
+                cursor: Some(cursor.encode()),
+                ..all()
+            }
+        };
+        let limits = Limits::default();
+        for request in [at(0), continued(0)] {
+            let failure = request.check(&limits).expect_err("there is no revision 0");
+            assert_eq!(failure.code, ErrorCode::BadRequest, "{request:?}");
+        }
+        for request in [all(), at(1), continued(1)] {
+            assert_eq!(request.check(&limits), Ok(()), "{request:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use raftkv_tests::harness::{Binaries, Cluster, Deadline};
+use raftkv_tests::harness::{Binaries, Cluster, Deadline, Kvctl, ok};
 use serde_json::Value;
 
 /// For what takes less than a second on an idle machine.
@@ -59,6 +59,71 @@ fn every_workload_runs_through_both_doors_and_is_read_back() {
                 "{line}: {report}"
             );
         }
+    }
+}
+
+/// Everything that the cluster holds, as `kvctl` lists it.
+fn listing(cluster: &Cluster) -> Value {
+    let kvctl = Kvctl::new(&[cluster.node(0).native_port()]);
+    let printed = ok(kvctl.run(&["get", "--prefix", "", "--output", "json"]));
+    serde_json::from_str(&printed).expect("one JSON document")
+}
+
+/// The amount in a value of `txn`: the eight digits behind the stamp of as many.
+fn amount(kv: &Value) -> u64 {
+    let value = kv["value"].as_str().expect("a text");
+    value[8..16].parse().expect("digits")
+}
+
+#[test]
+fn transfers_keep_the_sum_and_write_two_keys_each_unless_another_came_before() {
+    const ACCOUNTS: u64 = 10;
+    for target in ["native", "http"] {
+        let cluster = Cluster::start(3);
+        cluster.wait_until_ready();
+        let line = format!(
+            "txn --target {target} --clients 16 --connections 8 --keys {ACCOUNTS} --operations 500 --warmup 0s --verify"
+        );
+        let report = kvbench(&line, &addresses(&cluster, target));
+        assert_eq!(report["operations"], 500, "{report}");
+        assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+        assert_eq!(report["verified"]["wrong"], 0, "{report}");
+        let conflicts = report["conflicts"].as_u64().expect("a number");
+        assert!(conflicts > 0, "sixteen clients meet on ten accounts: {report}");
+        let listing = listing(&cluster);
+        let kvs = listing["kvs"].as_array().expect("a list");
+        assert_eq!(kvs.len() as u64, ACCOUNTS, "{listing}");
+        let sum: u64 = kvs.iter().map(amount).sum();
+        assert_eq!(sum, ACCOUNTS * 1_000, "{listing}");
+        assert!(
+            kvs.iter().any(|kv| amount(kv) != 1_000),
+            "nothing moved: {listing}"
+        );
+        let versions = kvs.iter().map(|kv| kv["version"].as_u64().expect("a number"));
+        let written = versions.sum::<u64>() - ACCOUNTS;
+        assert_eq!(written, 2 * (500 - conflicts), "{report}");
+    }
+}
+
+#[test]
+fn the_churn_of_leases_makes_two_revisions_each_and_leaves_no_lease_and_no_key() {
+    for target in ["native", "http"] {
+        let cluster = Cluster::start(3);
+        cluster.wait_until_ready();
+        let before = listing(&cluster)["revision"].as_u64().expect("a number");
+        // In sequence, so that no two leases want one key.
+        let line = format!(
+            "lease --target {target} --clients 16 --connections 8 --distribution sequential --operations 300 --warmup 0s"
+        );
+        let report = kvbench(&line, &addresses(&cluster, target));
+        assert_eq!(report["operations"], 300, "{report}");
+        assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+        let kvctl = Kvctl::new(&[cluster.node(0).native_port()]);
+        assert_eq!(ok(kvctl.run(&["lease", "list"])), "");
+        let after = listing(&cluster);
+        assert_eq!(after["kvs"], serde_json::json!([]), "{after}");
+        // The put and the deletion; to grant a lease changes no key.
+        assert_eq!(after["revision"], before + 600, "{report}");
     }
 }
 

@@ -4,6 +4,7 @@ use raftkv_tests::harness::{Cluster, Kvctl, ok};
 use serde_json::{Value, json};
 
 const USAGE: Option<i32> = Some(2);
+const UNAVAILABLE: Option<i32> = Some(3);
 const CONDITION_FAILED: Option<i32> = Some(4);
 
 fn kvctl(cluster: &Cluster) -> Kvctl {
@@ -86,6 +87,20 @@ fn what_listings_print_can_not_be_misread() {
     ] {
         assert_eq!(ok(kvctl.run(&line)), table);
     }
+    let empty = ok(kvctl.run(&["get", "--prefix", "none/", "--output", "table"]));
+    assert_eq!(empty, "KEY  CREATED  MODIFIED  VERSION  LEASE  VALUE\n");
+}
+
+#[test]
+fn a_table_has_no_header_when_no_server_can_be_reached() {
+    // Nobody listens on port 1.
+    let kvctl = Kvctl::new(&[1]);
+    let failed = kvctl.run(&["get", "--prefix", "", "--output", "table", "--timeout", "200ms"]);
+    assert_eq!(
+        (failed.code, failed.stdout.as_str()),
+        (UNAVAILABLE, ""),
+        "{failed:?}"
+    );
 }
 
 #[test]

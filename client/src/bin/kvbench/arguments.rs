@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, ValueEnum};
 use raftkv_client::command_line::{ENDPOINTS_VARIABLE, parse_duration};
 
+use crate::amount;
 use crate::compare::CompareArguments;
 use crate::distribution::Distribution;
 use crate::load::STAMP_BYTES;
@@ -34,6 +35,10 @@ pub(crate) enum CommandLine {
     Mixed(Arguments),
     /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
     Cas(Arguments),
+    /// Moves an amount between two keys: reads both, then a transaction writes both if both are still what was read; one operation
+    Txn(Arguments),
+    /// Grants a lease, puts a key that hangs on it, and revokes it, which deletes the key; one operation, timed as one
+    Lease(Arguments),
     /// Many watches, and one writer: how fast a change reaches all of them
     Watch(WatchArguments),
     /// Pages of keys, each from some key on; see --scan-keys
@@ -97,7 +102,7 @@ pub(crate) struct Arguments {
     /// Whether writes could be sent again without being applied twice; of the native target alone
     #[arg(long, value_enum, default_value_t = WriteOnce::AtMostOnce)]
     writes: WriteOnce,
-    /// Writes every key once before; gets and mixes do so unless told otherwise
+    /// Writes every key once before; what reads does so unless told otherwise
     #[arg(long, value_enum, default_value_t = Preload::Auto)]
     preload: Preload,
     /// Reads back at the end what was acknowledged, and fails if anything is missing or wrong
@@ -142,19 +147,20 @@ impl Arguments {
     /// Checks what the flags mean together.
     pub(crate) fn settings(&self, workload: WorkloadName) -> Result<Settings, Trouble> {
         self.check()?;
-        if workload == WorkloadName::Scan && self.target != TargetName::Native {
-            let message = "scans are of the native target alone";
-            return Err(Trouble::Usage(message.to_owned()));
-        }
+        self.check_workload(workload)?;
         let read_ratio = match workload {
-            WorkloadName::Put | WorkloadName::Cas => 0.0,
+            WorkloadName::Put | WorkloadName::Cas | WorkloadName::Txn | WorkloadName::Lease => 0.0,
             WorkloadName::Get | WorkloadName::Scan => 1.0,
             WorkloadName::Mixed => self.read_ratio,
         };
         let clients = self.clients.get() as usize;
         let reads = match workload {
-            WorkloadName::Put => false,
-            WorkloadName::Get | WorkloadName::Mixed | WorkloadName::Cas | WorkloadName::Scan => true,
+            WorkloadName::Put | WorkloadName::Lease => false,
+            WorkloadName::Get
+            | WorkloadName::Mixed
+            | WorkloadName::Cas
+            | WorkloadName::Txn
+            | WorkloadName::Scan => true,
         };
         Ok(Settings {
             target: self.target,
@@ -186,6 +192,35 @@ impl Arguments {
             server_pids: self.server_pids.clone(),
             seed: self.seed,
         })
+    }
+
+    /// Checks what this workload asks for.
+    fn check_workload(&self, workload: WorkloadName) -> Result<(), Trouble> {
+        let refused = |message: String| Err(Trouble::Usage(message));
+        if let Some(reason) = self.target.refusal(workload) {
+            return refused(reason.to_owned());
+        }
+        match workload {
+            WorkloadName::Txn if self.keys < 2 => {
+                refused("txn needs --keys of at least 2: it moves between two".to_owned())
+            }
+            WorkloadName::Txn if self.value_bytes < amount::END => {
+                let least = amount::END;
+                refused(format!(
+                    "txn needs --value-bytes of at least {least}: each value has an amount"
+                ))
+            }
+            WorkloadName::Lease if self.verify => {
+                refused("lease leaves no key that --verify could read back".to_owned())
+            }
+            WorkloadName::Put
+            | WorkloadName::Get
+            | WorkloadName::Mixed
+            | WorkloadName::Cas
+            | WorkloadName::Txn
+            | WorkloadName::Lease
+            | WorkloadName::Scan => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), Trouble> {
@@ -237,6 +272,8 @@ pub(crate) fn settings(line: &[&str]) -> Result<Settings, Trouble> {
         CommandLine::Get(arguments) => (WorkloadName::Get, arguments),
         CommandLine::Mixed(arguments) => (WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => (WorkloadName::Cas, arguments),
+        CommandLine::Txn(arguments) => (WorkloadName::Txn, arguments),
+        CommandLine::Lease(arguments) => (WorkloadName::Lease, arguments),
         CommandLine::Scan(arguments) => (WorkloadName::Scan, arguments),
         CommandLine::Watch(_) | CommandLine::Compare(_) => panic!("{line:?} is no load"),
     };
@@ -265,6 +302,8 @@ mod tests {
         assert!(settings(&["get"]).unwrap().preload);
         assert!(settings(&["mixed"]).unwrap().preload);
         assert!(settings(&["cas"]).unwrap().preload);
+        assert!(settings(&["txn"]).unwrap().preload);
+        assert!(!settings(&["lease"]).unwrap().preload);
         assert!(settings(&["scan"]).unwrap().preload);
         assert!(!settings(&["get", "--preload", "never"]).unwrap().preload);
     }
@@ -287,10 +326,18 @@ mod tests {
             &["mixed", "--read-ratio", "1.1"],
             &["get", "--target", "http", "--consistency", "stale"],
             &["scan", "--target", "http"],
+            &["txn", "--keys", "1"],
+            &["txn", "--value-bytes", "15"],
+            &["lease", "--verify"],
             &["put", "--target", "http", "--writes", "exactly-once"],
         ] {
             assert!(matches!(settings(line), Err(Trouble::Usage(_))), "{line:?}");
         }
         assert!(settings(&["put", "--keys", "1000", "--key-bytes", "3"]).is_ok());
+        assert!(settings(&["lease", "--target", "http"]).is_ok());
+        #[cfg(feature = "redis")]
+        assert!(settings(&["lease", "--target", "redis"]).is_err());
+        #[cfg(feature = "etcd")]
+        assert!(settings(&["lease", "--target", "etcd"]).is_err());
     }
 }

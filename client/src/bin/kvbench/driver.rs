@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::load::{Encoding, Operation};
+use crate::load::Encoding;
+use crate::operation::{Operation, Seen};
 use crate::schedule::Schedule;
 use crate::target::{Answered, Session, Target};
 use crate::trouble::Trouble;
@@ -42,9 +43,11 @@ pub(crate) struct Driver<T, W> {
     free: Vec<usize>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Started {
     operation: Operation,
+    /// By its steps until now.
+    seen: Seen,
     since: Instant,
 }
 
@@ -129,14 +132,17 @@ impl<T: Target, W: Work> Driver<T, W> {
                 Pace::Open { .. } => None,
             };
             let next = since.and_then(|since| {
-                work.next(since, now)
-                    .map(|operation| Started { operation, since })
+                work.next(since, now).map(|operation| Started {
+                    operation,
+                    seen: Seen::default(),
+                    since,
+                })
             });
             let Some(started) = next else {
                 self.free.push(slot);
                 return Ok(());
             };
-            let asked = self.encoding.asked(started.operation);
+            let asked = self.encoding.asked(started.operation, &started.seen);
             session
                 .enqueue(slot, self.timeout, asked)
                 .map_err(Ended::Refused)?;
@@ -161,23 +167,22 @@ impl<T: Target, W: Work> Driver<T, W> {
         }
     }
 
-    /// Takes the answers that have arrived; the first half of a compare and set is followed by its second.
+    /// Takes the answers that have arrived; one that is not the last of its operation is followed by the next step.
     fn finish(&mut self, session: &mut T::Session) -> Result<(), Ended> {
         let mut work = self.work.borrow_mut();
         let now = Instant::now();
         while let Some((slot, answered)) = session.next_answer().map_err(|_| Ended::Lost)? {
             let started = self.slots.get_mut(slot).and_then(Option::take);
             // An answer to nothing that we asked: this connection can not be trusted.
-            let Some(started) = started else {
+            let Some(mut started) = started else {
                 return Err(Ended::Lost);
             };
-            if let (Operation::CasRead { key, write }, Answered::Read(seen)) = (started.operation, &answered)
-            {
-                let asked = self.encoding.swap(key, write, seen.as_ref());
+            if let Some(operation) = started.operation.after(&answered) {
+                started.seen.keep(&answered);
+                let asked = self.encoding.asked(operation, &started.seen);
                 session
                     .enqueue(slot, self.timeout, asked)
                     .map_err(Ended::Refused)?;
-                let operation = Operation::CasWrite { key, write };
                 self.slots[slot] = Some(Started { operation, ..started });
                 continue;
             }

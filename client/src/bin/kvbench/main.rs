@@ -3,6 +3,7 @@
 //! One thread, one task per connection; each task drives many logical clients as a state machine, because a task and a
 //! channel per operation would cost more than the operation, and the load shares the machine with the servers it measures.
 
+mod amount;
 mod arguments;
 mod compare;
 mod cpu;
@@ -13,6 +14,7 @@ mod load;
 mod machine;
 mod measured;
 mod once;
+mod operation;
 mod pacer;
 mod plot;
 mod progress;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         CommandLine::Get(arguments) => benchmark(WorkloadName::Get, arguments),
         CommandLine::Mixed(arguments) => benchmark(WorkloadName::Mixed, arguments),
         CommandLine::Cas(arguments) => benchmark(WorkloadName::Cas, arguments),
+        CommandLine::Txn(arguments) => benchmark(WorkloadName::Txn, arguments),
+        CommandLine::Lease(arguments) => benchmark(WorkloadName::Lease, arguments),
         CommandLine::Watch(arguments) => watch(arguments),
         CommandLine::Scan(arguments) => benchmark(WorkloadName::Scan, arguments),
         CommandLine::Compare(arguments) => compare(arguments),

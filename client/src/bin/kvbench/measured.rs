@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::load::{Mix, Operation};
+use crate::load::Mix;
 use crate::once::History;
+use crate::operation::Operation;
 use crate::recorder::{Latencies, Recorder, latencies, percentile_us, record};
 use crate::series::{Point, Series};
 use crate::settings::{Length, Settings};
@@ -102,7 +103,12 @@ impl Work for Measured {
     fn completed(&mut self, operation: Operation, since: Instant, now: Instant, answered: &Answered) {
         self.history.note(operation, answered);
         match answered {
-            Answered::Read(_) | Answered::Scanned { .. } | Answered::Written(_) | Answered::Conflict => {}
+            Answered::Read(_)
+            | Answered::Scanned { .. }
+            | Answered::Written(_)
+            | Answered::Conflict
+            | Answered::Granted(_)
+            | Answered::Revoked => {}
             Answered::Refused(reason) | Answered::Unknown(reason) => {
                 *self.recorder.errors.entry(reason).or_default() += u64::from(since >= self.begin);
                 self.series.failed(now);
@@ -123,9 +129,11 @@ impl Work for Measured {
             self.recorder.conflicts += u64::from(*answered == Answered::Conflict);
             let latencies = match operation {
                 Operation::Get { .. } | Operation::Scan { .. } => &mut self.recorder.reads,
-                Operation::Put { .. } | Operation::CasRead { .. } | Operation::CasWrite { .. } => {
-                    &mut self.recorder.writes
-                }
+                Operation::Put { .. }
+                | Operation::CasRead { .. }
+                | Operation::CasWrite { .. }
+                | Operation::Transfer { .. }
+                | Operation::Lease { .. } => &mut self.recorder.writes,
             };
             record(latencies, now - since);
         }

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::ledger::{Acknowledged, Ledger, ReadBack};
-use crate::load::{Encoding, Operation};
+use crate::load::Encoding;
+use crate::operation::{Operation, TransferStep};
 use crate::settings::Settings;
 use crate::target::Answered;
 use crate::trouble::Trouble;
@@ -37,22 +38,39 @@ impl History {
         let Some(ledger) = &mut self.ledger else {
             return;
         };
-        let (key, write) = match operation {
-            Operation::Put { key, write } | Operation::CasWrite { key, write } => (key, write),
-            Operation::Get { .. } | Operation::Scan { .. } | Operation::CasRead { .. } => return,
+        let (keys, write) = match operation {
+            Operation::Put { key, write } | Operation::CasWrite { key, write } => ([Some(key), None], write),
+            Operation::Transfer {
+                from,
+                to,
+                write,
+                step: TransferStep::Write,
+            } => ([Some(from), Some(to)], write),
+            Operation::Get { .. }
+            | Operation::Scan { .. }
+            | Operation::CasRead { .. }
+            | Operation::Transfer { .. } => return,
+            // Its key is gone in the end: no ledger is kept of it.
+            Operation::Lease { .. } => return,
         };
-        match answered {
-            Answered::Written(revision) => ledger.acknowledge(
-                key,
-                Acknowledged {
-                    write,
-                    revision: *revision,
-                    next_write: self.next_write,
-                },
-            ),
-            // A write is not answered with a read; if it is, it was not acknowledged.
-            Answered::Unknown(_) | Answered::Read(_) | Answered::Scanned { .. } => ledger.doubt(key, write),
-            Answered::Refused(_) | Answered::Conflict => {}
+        for key in keys.into_iter().flatten() {
+            match answered {
+                Answered::Written(revision) => ledger.acknowledge(
+                    key,
+                    Acknowledged {
+                        write,
+                        revision: *revision,
+                        next_write: self.next_write,
+                    },
+                ),
+                // A write is not answered with a read; if it is, it was not acknowledged.
+                Answered::Unknown(_)
+                | Answered::Read(_)
+                | Answered::Scanned { .. }
+                | Answered::Granted(_)
+                | Answered::Revoked => ledger.doubt(key, write),
+                Answered::Refused(_) | Answered::Conflict => {}
+            }
         }
     }
 }
@@ -146,6 +164,8 @@ impl Work for Preload {
             Answered::Read(_)
             | Answered::Scanned { .. }
             | Answered::Conflict
+            | Answered::Granted(_)
+            | Answered::Revoked
             | Answered::Refused(_)
             | Answered::Unknown(_) => {
                 self.keys.failed(key);
@@ -203,6 +223,8 @@ impl Work for Verify {
             Answered::Written(_)
             | Answered::Scanned { .. }
             | Answered::Conflict
+            | Answered::Granted(_)
+            | Answered::Revoked
             | Answered::Refused(_)
             | Answered::Unknown(_) => {
                 self.keys.failed(key);

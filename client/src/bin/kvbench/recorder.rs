@@ -29,7 +29,7 @@ pub(crate) struct Recorder {
     pub(crate) scanned_keys: u64,
     /// Reads that found nothing.
     pub(crate) misses: u64,
-    /// Compare and sets that found the key changed by another: answered, and without effect.
+    /// Compare and sets, and transactions, that found a key changed by another: answered, and without effect.
     pub(crate) conflicts: u64,
     /// Operations that were not answered as asked, by reason.
     pub(crate) errors: BTreeMap<&'static str, u64>,

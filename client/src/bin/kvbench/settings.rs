@@ -19,6 +19,10 @@ pub(crate) enum WorkloadName {
     Mixed,
     /// Compare and set: a read, then a write if the key is still what was read; one operation, timed as one
     Cas,
+    /// Moves an amount between two keys: reads both, then writes both if both are still what was read; timed as one
+    Txn,
+    /// Grants a lease, writes a key that hangs on it, and revokes it; timed as one
+    Lease,
     /// Pages of keys, each from some key on; see --scan-keys
     Scan,
 }

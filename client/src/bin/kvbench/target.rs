@@ -13,7 +13,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_client::Revision;
+use raftkv_client::{LeaseId, Revision};
 
 pub(crate) use http::{Http, get};
 pub(crate) use name::{Order, TargetName};
@@ -43,12 +43,40 @@ pub(crate) enum Asked<'a> {
         value: &'a [u8],
     },
     /// Writes if the key is still what was read: by revision where the store has them, by value where not.
-    Swap {
-        key: &'a [u8],
-        /// `None`: there was no such key.
-        seen: Option<&'a Found>,
-        value: &'a [u8],
+    Swap(Swapped<'a>),
+    /// Does both at once, or neither.
+    SwapBoth([Swapped<'a>; 2]),
+    /// Makes a lease.
+    Grant {
+        ttl: Duration,
     },
+    /// Writes a key that hangs on a lease.
+    Attach {
+        key: &'a [u8],
+        value: &'a [u8],
+        lease: LeaseId,
+    },
+    /// Ends a lease and deletes its keys.
+    Revoke {
+        lease: LeaseId,
+    },
+}
+
+/// A write over what was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Swapped<'a> {
+    pub(crate) key: &'a [u8],
+    /// `None`: there was no such key.
+    pub(crate) seen: Option<&'a Found>,
+    pub(crate) value: &'a [u8],
+}
+
+impl Swapped<'_> {
+    /// The revision that was read, as compares name it: that of a key that does not exist is 0.
+    pub(crate) fn revision(&self) -> Revision {
+        let revision = self.seen.and_then(|found| found.revision);
+        revision.unwrap_or(Revision(0))
+    }
 }
 
 /// A key as a read found it.
@@ -70,6 +98,10 @@ pub(crate) enum Answered {
     Written(Option<Revision>),
     /// Not written, because the key is no longer what was read.
     Conflict,
+    /// The lease is there.
+    Granted(LeaseId),
+    /// The lease and its keys are gone.
+    Revoked,
     /// Not done, and never will be: a name for the reason.
     Refused(&'static str),
     /// Perhaps done: a name for the reason.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::load::Operation;
+use crate::operation::Operation;
 use crate::target::Answered;
 
 /// A phase of the benchmark.

@@ -90,7 +90,7 @@ impl Get {
                 Ok(kv) => kv,
                 Err(error) => {
                     if options.output == Format::Table {
-                        printed.push(&table.take());
+                        printed.push(&table.take_rows());
                     }
                     printed.write()?;
                     return Err(error.into());

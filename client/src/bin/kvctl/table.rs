@@ -32,7 +32,15 @@ impl Table {
         }
     }
 
-    /// What is to be printed of the rows that wait.
+    /// What is to be printed of the rows that wait, if there are any: a listing that fails before its first row prints no header.
+    pub(crate) fn take_rows(&mut self) -> Vec<u8> {
+        match self.rows.is_empty() {
+            true => Vec::new(),
+            false => self.take(),
+        }
+    }
+
+    /// What is to be printed of the rows that wait; the header even if there are none.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         let mut rows: Vec<Vec<String>> = self.header.take().into_iter().collect();
         rows.append(&mut self.rows);
@@ -95,5 +103,15 @@ mod tests {
         assert_eq!(table.take(), b"KEY     VALUE\nlonger  x\n");
         table.push(row(["b", ""]));
         assert_eq!(table.take(), b"b\n");
+    }
+
+    #[test]
+    fn a_header_is_printed_with_the_first_row_or_at_the_end() {
+        let mut table = Table::new(&["KEY", "VALUE"]);
+        assert_eq!(table.take_rows(), b"");
+        table.push(row(["a", "x"]));
+        assert_eq!(table.take_rows(), b"KEY  VALUE\na    x\n");
+        assert_eq!(table.take_rows(), b"");
+        assert_eq!(Table::new(&["KEY"]).take(), b"KEY\n", "an empty listing");
     }
 }

@@ -102,6 +102,8 @@ impl fmt::Display for Cell {
             WorkloadName::Get => "get",
             WorkloadName::Mixed => "90 % get",
             WorkloadName::Cas => "compare and set",
+            WorkloadName::Txn => "txn",
+            WorkloadName::Lease => "lease",
             WorkloadName::Scan => "scan",
         };
         match self {
@@ -164,7 +166,7 @@ pub(super) fn preload(plan: &Plan, running: &Running) -> Settings {
 
 fn read_ratio(workload: WorkloadName) -> f64 {
     match workload {
-        WorkloadName::Put | WorkloadName::Cas => 0.0,
+        WorkloadName::Put | WorkloadName::Cas | WorkloadName::Txn | WorkloadName::Lease => 0.0,
         WorkloadName::Get | WorkloadName::Scan => 1.0,
         WorkloadName::Mixed => MIXED_READ_RATIO,
     }

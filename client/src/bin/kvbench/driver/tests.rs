@@ -12,7 +12,7 @@ use super::*;
 use crate::ledger::Ledger;
 use crate::once::{History, Preload, Verify};
 use crate::settings::{Settings, test_settings as settings};
-use crate::target::{Asked, Found, Order};
+use crate::target::{Asked, Found, Order, Swapped};
 
 /// A store in memory: a target whose connections break after `answers_per_connection`.
 #[derive(Default)]
@@ -35,6 +35,17 @@ impl State {
         let value = Bytes::copy_from_slice(value);
         self.kvs.insert(key.to_vec(), Found { value, revision });
         Answered::Written(revision)
+    }
+
+    fn swap(&mut self, writes: &[Swapped<'_>]) -> Answered {
+        let is_unchanged = |swapped: &Swapped<'_>| self.kvs.get(swapped.key) == swapped.seen;
+        if !writes.iter().all(is_unchanged) {
+            return Answered::Conflict;
+        }
+        let written = writes
+            .iter()
+            .map(|swapped| self.write(swapped.key, swapped.value));
+        written.last().expect("something is written")
     }
 }
 
@@ -75,8 +86,9 @@ impl Session for MemorySession {
             Asked::Get { key } => Answered::Read(state.kvs.get(key).cloned()),
             Asked::Scan { keys, .. } => Answered::Scanned { keys: keys.into() },
             Asked::Put { key, value } => state.write(key, value),
-            Asked::Swap { key, seen, value } if state.kvs.get(key) == seen => state.write(key, value),
-            Asked::Swap { .. } => Answered::Conflict,
+            Asked::Swap(swapped) => state.swap(&[swapped]),
+            Asked::SwapBoth(writes) => state.swap(&writes),
+            Asked::Grant { .. } | Asked::Attach { .. } | Asked::Revoke { .. } => return Err("no_leases"),
         };
         // The last asked is answered first.
         self.answers.push_front((slot, answered));

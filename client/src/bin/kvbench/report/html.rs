@@ -96,10 +96,7 @@ impl Report {
         }
         for (what, count) in [
             ("gets that found no key", self.recorder.misses),
-            (
-                "compare and sets that another came before",
-                self.recorder.conflicts,
-            ),
+            ("compares that another came before", self.recorder.conflicts),
             ("due but not started, for want of a free client", self.unstarted),
         ] {
             if count > 0 {

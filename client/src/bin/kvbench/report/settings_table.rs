@@ -29,7 +29,8 @@ fn workload(settings: &Settings) -> String {
     let promise = name_of(&settings.promise);
     match settings.workload {
         WorkloadName::Put => format!("{name}, {}", name_of(&settings.writes)),
-        WorkloadName::Get | WorkloadName::Cas => format!("{name}, reads {promise}"),
+        WorkloadName::Get | WorkloadName::Cas | WorkloadName::Txn => format!("{name}, reads {promise}"),
+        WorkloadName::Lease => format!("{name}: grant, put, revoke, {}", name_of(&settings.writes)),
         WorkloadName::Scan => format!("{name}, pages of {} keys, {promise}", settings.scan_keys),
         WorkloadName::Mixed => format!("{name}, {:.0} % reads, {promise}", settings.read_ratio * 100.0),
     }

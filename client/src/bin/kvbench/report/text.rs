@@ -36,7 +36,12 @@ impl Report {
             WorkloadName::Scan => "scan",
             _ => "get",
         };
-        for (name, latencies) in [(read, &recorder.reads), ("put", &recorder.writes)] {
+        let write = match self.settings.workload {
+            WorkloadName::Txn => "txn",
+            WorkloadName::Lease => "lease",
+            _ => "put",
+        };
+        for (name, latencies) in [(read, &recorder.reads), (write, &recorder.writes)] {
             if !latencies.is_empty() {
                 write_latencies(out, name, latencies)?;
             }
@@ -53,7 +58,7 @@ impl Report {
         }
         for (what, count) in [
             ("gets that found no key", recorder.misses),
-            ("compare and sets that another came before", recorder.conflicts),
+            ("compares that another came before", recorder.conflicts),
             ("due but not started", self.unstarted),
         ] {
             if count > 0 {

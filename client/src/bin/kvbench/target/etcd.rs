@@ -18,7 +18,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use raftkv_client::Revision;
 
-use super::{Answered, Asked, Found, Session, Target};
+use super::{Answered, Asked, Found, Session, Swapped, Target};
 use crate::settings::{Promise, Route};
 pub(crate) use call::EtcdError;
 use call::{Channel, Code};
@@ -131,7 +131,11 @@ impl Session for EtcdSession {
             Asked::Get { key } => (Kind::Get, RANGE, range(key, self.promise).encode_to_vec()),
             Asked::Scan { .. } => return Err("no_scans_of_this_target"),
             Asked::Put { key, value } => (Kind::Put, PUT, PutRequest::new(key, value).encode_to_vec()),
-            Asked::Swap { key, seen, value } => (Kind::Swap, TXN, swap(key, seen, value).encode_to_vec()),
+            Asked::Swap(swapped) => (Kind::Swap, TXN, swap(&[swapped]).encode_to_vec()),
+            Asked::SwapBoth(writes) => (Kind::Swap, TXN, swap(&writes).encode_to_vec()),
+            Asked::Grant { .. } | Asked::Attach { .. } | Asked::Revoke { .. } => {
+                return Err("no_leases_of_this_target");
+            }
         };
         let channel = self.channel.clone();
         self.calls.push(Box::pin(async move {
@@ -172,14 +176,14 @@ fn range(key: &[u8], promise: Promise) -> RangeRequest {
     }
 }
 
-/// A transaction that writes if the key's revision is what was read; that of an absent key is 0.
-fn swap(key: &[u8], seen: Option<&Found>, value: &[u8]) -> TxnRequest {
-    let revision = seen
-        .and_then(|found| found.revision)
-        .map_or(0, |revision| revision.0);
+/// A transaction that writes if the revision of each key is what was read; that of an absent key is 0.
+fn swap(writes: &[Swapped<'_>]) -> TxnRequest {
+    let compare =
+        |swapped: &Swapped<'_>| Compare::mod_revision_is(swapped.key, swapped.revision().0.cast_signed());
+    let put = |swapped: &Swapped<'_>| RequestOp::put(PutRequest::new(swapped.key, swapped.value));
     TxnRequest {
-        compare: vec![Compare::mod_revision_is(key, revision.cast_signed())],
-        success: vec![RequestOp::put(PutRequest::new(key, value))],
+        compare: writes.iter().map(compare).collect(),
+        success: writes.iter().map(put).collect(),
     }
 }
 

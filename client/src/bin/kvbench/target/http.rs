@@ -12,14 +12,14 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use raftkv_client::{ErrorCode, Revision};
+use raftkv_client::{ErrorCode, LeaseId, Revision};
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::socket::Socket;
-use super::{Answered, Asked, Found, Session, Target};
+use super::{Answered, Asked, Found, Session, Swapped, Target};
 use crate::settings::Route;
-use message::{HttpAnswer, take_answer, write_get, write_post};
+use message::{HttpAnswer, take_answer, write_delete, write_get, write_post};
 
 /// A cluster, by its HTTP addresses.
 pub(crate) struct Http {
@@ -160,6 +160,9 @@ struct Sent {
 enum Kind {
     Get,
     Set,
+    Txn,
+    Grant,
+    Revoke,
 }
 
 impl Session for HttpSession {
@@ -174,14 +177,34 @@ impl Session for HttpSession {
             }
             Asked::Scan { .. } => return Err("no_scans_of_this_target"),
             Asked::Put { key, value } => {
-                write_post(&mut request, &self.address, &set_body(key, value, None));
+                let body = set_body(key, value, SetExtra::Nothing);
+                write_post(&mut request, &self.address, "/set", &body);
                 Kind::Set
             }
-            Asked::Swap { key, seen, value } => {
-                let revision = seen.and_then(|found| found.revision);
-                let body = set_body(key, value, Some(revision.unwrap_or(ABSENT)));
-                write_post(&mut request, &self.address, &body);
+            Asked::Swap(swapped) => {
+                let extra = SetExtra::IfRevision(swapped.revision());
+                let body = set_body(swapped.key, swapped.value, extra);
+                write_post(&mut request, &self.address, "/set", &body);
                 Kind::Set
+            }
+            Asked::SwapBoth(writes) => {
+                write_post(&mut request, &self.address, "/v1/txn", &txn_body(&writes));
+                Kind::Txn
+            }
+            Asked::Grant { ttl } => {
+                let body = format!("{{\"ttl_seconds\":{}}}", ttl.as_secs());
+                write_post(&mut request, &self.address, "/v1/leases", body.as_bytes());
+                Kind::Grant
+            }
+            Asked::Attach { key, value, lease } => {
+                let body = set_body(key, value, SetExtra::Lease(lease));
+                write_post(&mut request, &self.address, "/set", &body);
+                Kind::Set
+            }
+            Asked::Revoke { lease } => {
+                let id = lease.to_string();
+                write_delete(&mut request, &self.address, "/v1/leases/", id.as_bytes());
+                Kind::Revoke
             }
         };
         self.waiting.push_back((Sent { slot, kind }, request));
@@ -211,11 +234,18 @@ impl Session for HttpSession {
     }
 }
 
-/// What `if_revision` calls a key that does not exist.
-const ABSENT: Revision = Revision(0);
+/// What a set says beyond key and value.
+#[derive(Clone, Copy, Debug)]
+enum SetExtra {
+    Nothing,
+    /// It happens if that is the key's revision; 0: if there is no such key.
+    IfRevision(Revision),
+    /// The key hangs on this lease.
+    Lease(LeaseId),
+}
 
 /// Keys and values of the load are letters and digits, so that they stand in JSON as they are.
-fn set_body(key: &[u8], value: &[u8], if_revision: Option<Revision>) -> Vec<u8> {
+fn set_body(key: &[u8], value: &[u8], extra: SetExtra) -> Vec<u8> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     debug_assert!(
         key.iter().chain(value).all(is_plain),
@@ -227,10 +257,36 @@ fn set_body(key: &[u8], value: &[u8], if_revision: Option<Revision>) -> Vec<u8> 
     body.extend_from_slice(b"\",\"value\":\"");
     body.extend_from_slice(value);
     body.push(b'"');
-    if let Some(revision) = if_revision {
-        body.extend_from_slice(format!(",\"if_revision\":{revision}").as_bytes());
+    match extra {
+        SetExtra::Nothing => {}
+        SetExtra::IfRevision(revision) => {
+            body.extend_from_slice(format!(",\"if_revision\":{revision}").as_bytes());
+        }
+        SetExtra::Lease(lease) => body.extend_from_slice(format!(",\"lease\":\"{lease}\"").as_bytes()),
     }
     body.push(b'}');
+    body
+}
+
+/// The body of `POST /v1/txn`: compares by revision, then puts.
+fn txn_body(writes: &[Swapped<'_>]) -> Vec<u8> {
+    let mut body = b"{\"compare\":[".to_vec();
+    for (place, swapped) in writes.iter().enumerate() {
+        body.extend_from_slice(if place == 0 {
+            b"{\"key\":\""
+        } else {
+            b",{\"key\":\""
+        });
+        body.extend_from_slice(swapped.key);
+        body.extend_from_slice(format!("\",\"mod_revision\":{}}}", swapped.revision()).as_bytes());
+    }
+    body.extend_from_slice(b"],\"then\":[");
+    for (place, swapped) in writes.iter().enumerate() {
+        body.extend_from_slice(if place == 0 { b"{\"put\":" } else { b",{\"put\":" });
+        body.extend_from_slice(&set_body(swapped.key, swapped.value, SetExtra::Nothing));
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
     body
 }
 
@@ -247,6 +303,19 @@ struct GetBody {
 #[derive(Deserialize)]
 struct SetBody {
     revision: u64,
+}
+
+/// The answer to `POST /v1/txn`.
+#[derive(Deserialize)]
+struct TxnBody {
+    succeeded: bool,
+    revision: u64,
+}
+
+/// The answer to `POST /v1/leases`.
+#[derive(Deserialize)]
+struct LeaseBody {
+    id: String,
 }
 
 /// An answer that says no.
@@ -268,6 +337,19 @@ fn answered(kind: Kind, answer: &HttpAnswer) -> Result<Answered, HttpError> {
             let body: SetBody = serde_json::from_slice(&answer.body)?;
             Ok(Answered::Written(Some(Revision(body.revision))))
         }
+        (200, Kind::Txn) => {
+            let body: TxnBody = serde_json::from_slice(&answer.body)?;
+            Ok(match body.succeeded {
+                true => Answered::Written(Some(Revision(body.revision))),
+                false => Answered::Conflict,
+            })
+        }
+        (200, Kind::Grant) => {
+            let body: LeaseBody = serde_json::from_slice(&answer.body)?;
+            let granted = body.id.parse().map(Answered::Granted);
+            Ok(granted.unwrap_or(Answered::Unknown("unexpected_answer")))
+        }
+        (200, Kind::Revoke) => Ok(Answered::Revoked),
         _ => {
             let body: ErrorBody = serde_json::from_slice(&answer.body)?;
             Ok(failed(&body.code))

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use raftkv_client::command_line::DEFAULT_ENDPOINT;
 
-use crate::settings::Promise;
+use crate::settings::{Promise, WorkloadName};
 
 /// What is driven. The load is the same for all: keys, values, clock and histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,9 @@ pub(crate) enum TargetName {
     #[cfg(feature = "redis")]
     Redis,
 }
+
+#[cfg(any(feature = "etcd", feature = "redis"))]
+const NO_LEASES: &str = "lease is of the targets native and http alone";
 
 /// How acknowledged writes of one key are ordered when they are read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,28 @@ impl TargetName {
             (TargetName::Redis, Promise::Linearizable) => true,
             #[cfg(feature = "redis")]
             (TargetName::Redis, Promise::Stale) => false,
+        }
+    }
+
+    /// Why this workload is not put on it; `None`: it is.
+    pub(crate) fn refusal(self, workload: WorkloadName) -> Option<&'static str> {
+        match workload {
+            WorkloadName::Put
+            | WorkloadName::Get
+            | WorkloadName::Mixed
+            | WorkloadName::Cas
+            | WorkloadName::Txn => None,
+            WorkloadName::Scan => match self {
+                TargetName::Native => None,
+                _ => Some("scans are of the native target alone"),
+            },
+            WorkloadName::Lease => match self {
+                TargetName::Native | TargetName::Http => None,
+                #[cfg(feature = "etcd")]
+                TargetName::Etcd => Some(NO_LEASES),
+                #[cfg(feature = "redis")]
+                TargetName::Redis => Some(NO_LEASES),
+            },
         }
     }
 

@@ -8,11 +8,12 @@ use raftkv_client::connection::{Connection, ConnectionError};
 use raftkv_client::numbering::Numbers;
 use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure, KeySpan};
 use raftkv_protocol::{
-    Answer, CheckedCommand, Command, Condition, Limits, RangeRequest, Request, RequestId, Response, SessionId,
+    Answer, CheckedCommand, Command, Compare, Condition, Keys, Lifetime, Limits, Op, Previous, RangeRequest,
+    Relation, Request, RequestId, Response, SessionId, Test, Txn,
 };
 use thiserror::Error;
 
-use super::{Answered, Asked, CONNECT_TIMEOUT, Found, Session, Target};
+use super::{Answered, Asked, CONNECT_TIMEOUT, Found, Session, Swapped, Target};
 use crate::settings::{Promise, Route, WriteOnce};
 
 /// A session of a load that has ended is gone soon after.
@@ -185,7 +186,24 @@ impl Session for NativeSession {
             },
             Asked::Scan { from, keys } => scan(from, keys, self.consistency),
             Asked::Put { key, value } => put(key, value, Condition::Always)?,
-            Asked::Swap { key, seen, value } => put(key, value, unchanged(seen))?,
+            Asked::Swap(swapped) => put(swapped.key, swapped.value, unchanged(swapped.seen))?,
+            Asked::SwapBoth(writes) => write(&Command::Txn(Txn {
+                compare: writes.iter().map(is_unchanged).collect(),
+                then: writes
+                    .iter()
+                    .map(|swapped| put_op(swapped.key, swapped.value, Lifetime::Unlimited))
+                    .collect(),
+                otherwise: Vec::new(),
+            }))?,
+            Asked::Grant { ttl } => write(&Command::GrantLease {
+                id: None,
+                ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            })?,
+            Asked::Attach { key, value, lease } => write(&Command::Txn(Txn {
+                then: vec![put_op(key, value, Lifetime::Lease(lease))],
+                ..Txn::default()
+            }))?,
+            Asked::Revoke { lease } => write(&Command::RevokeLease { id: lease })?,
         };
         let request = match &mut self.numbered {
             Some(numbered) => numbered.number(slot, request)?,
@@ -234,8 +252,28 @@ fn put(key: &[u8], value: &[u8], condition: Condition) -> Result<Request, &'stat
         condition,
         ttl_ms: None,
     };
-    let checked = CheckedCommand::new(&put, &Limits::default());
+    write(&put)
+}
+
+fn write(command: &Command<'_>) -> Result<Request, &'static str> {
+    let checked = CheckedCommand::new(command, &Limits::default());
     checked.map(Request::Write).map_err(|failure| failure.code.name())
+}
+
+fn put_op<'a>(key: &'a [u8], value: &'a [u8], lifetime: Lifetime) -> Op<'a> {
+    Op::Put {
+        key,
+        value,
+        lifetime,
+        previous: Previous::Unwanted,
+    }
+}
+
+fn is_unchanged<'a>(swapped: &Swapped<'a>) -> Compare<'a> {
+    Compare {
+        keys: Keys::One(swapped.key),
+        test: Test::ModRevision(Relation::Equal, swapped.revision()),
+    }
 }
 
 /// The condition that the key is still what was read.
@@ -260,6 +298,12 @@ fn answered(response: Response) -> Answered {
         Ok(Answer::Range(page)) => Answered::Scanned { keys: page.count },
         Ok(Answer::Put { revision }) => Answered::Written(Some(revision)),
         Ok(Answer::ConditionFailed { .. }) => Answered::Conflict,
+        Ok(Answer::Txn(result)) => match result.succeeded() {
+            true => Answered::Written(Some(result.revision)),
+            false => Answered::Conflict,
+        },
+        Ok(Answer::LeaseGranted { id, .. }) => Answered::Granted(id),
+        Ok(Answer::LeaseRevoked { .. }) => Answered::Revoked,
         Ok(_) => Answered::Unknown("unexpected_answer"),
         Err(Failure {
             code: ErrorCode::OutcomeUnknown,

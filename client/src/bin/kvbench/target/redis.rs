@@ -14,12 +14,16 @@ use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 use super::socket::Socket;
-use super::{Answered, Asked, Found, Session, Target};
+use super::{Answered, Asked, Found, Session, Swapped, Target};
 use reply::{Reply, take_reply};
 
 /// Redis has no revisions: a swap compares the value that was read. Values of the load are unique, so it is as exact.
 const SWAP: &[u8] =
     b"if redis.call('GET',KEYS[1])==ARGV[1] then redis.call('SET',KEYS[1],ARGV[2]) return 1 end return 0";
+
+/// The same of two keys at once. No value of the load is empty: that stands for a key that does not exist.
+const SWAP_BOTH: &[u8] = b"for i=1,2 do if (redis.call('GET',KEYS[i]) or '')~=ARGV[i] then return 0 end end \
+for i=1,2 do redis.call('SET',KEYS[i],ARGV[i+2]) end return 1";
 
 /// Where it is. Each connection goes to the next endpoint.
 pub(crate) struct Redis {
@@ -120,21 +124,44 @@ impl Session for RedisSession {
                 write_command(out, &[b"SET", key, value]);
                 Kind::Set
             }
-            Asked::Swap {
+            Asked::Swap(Swapped {
                 key,
                 seen: None,
                 value,
-            } => {
+            }) => {
                 write_command(out, &[b"SET", key, value, b"NX"]);
                 Kind::Swap
             }
-            Asked::Swap {
+            Asked::Swap(Swapped {
                 key,
                 seen: Some(found),
                 value,
-            } => {
+            }) => {
                 write_command(out, &[b"EVAL", SWAP, b"1", key, &found.value, value]);
                 Kind::Swap
+            }
+            Asked::SwapBoth([one, other]) => {
+                let [first, second] =
+                    [one, other].map(|swapped| swapped.seen.map_or(&b""[..], |found| &found.value));
+                let keys = [one.key, other.key];
+                write_command(
+                    out,
+                    &[
+                        b"EVAL",
+                        SWAP_BOTH,
+                        b"2",
+                        keys[0],
+                        keys[1],
+                        first,
+                        second,
+                        one.value,
+                        other.value,
+                    ],
+                );
+                Kind::Swap
+            }
+            Asked::Grant { .. } | Asked::Attach { .. } | Asked::Revoke { .. } => {
+                return Err("no_leases_of_this_target");
             }
         };
         self.in_flight.push_back((slot, kind));

@@ -4,7 +4,12 @@ use super::*;
 
 #[test]
 fn a_swap_compares_the_revision_even_if_it_is_that_of_an_absent_key() {
-    let bytes = swap(b"k", None, b"v").encode_to_vec();
+    let swapped = Swapped {
+        key: b"k",
+        seen: None,
+        value: b"v",
+    };
+    let bytes = swap(&[swapped]).encode_to_vec();
     // compare { target: MOD, key: "k", mod_revision: 0 }, success { request_put { key: "k", value: "v" } }
     let expected = [
         0x0a, 7, 0x10, 2, 0x1a, 1, b'k', 0x30, 0, //

@@ -16,9 +16,18 @@ pub(super) struct HttpAnswer {
 
 /// `GET path` followed by `rest`, which must not need percent-encoding.
 pub(super) fn write_get(out: &mut BytesMut, host: &str, path: &str, rest: &[u8]) {
+    write_bodiless(out, b"GET ", host, path, rest);
+}
+
+/// `DELETE` of the same.
+pub(super) fn write_delete(out: &mut BytesMut, host: &str, path: &str, rest: &[u8]) {
+    write_bodiless(out, b"DELETE ", host, path, rest);
+}
+
+fn write_bodiless(out: &mut BytesMut, method: &[u8], host: &str, path: &str, rest: &[u8]) {
     let host = host.as_bytes();
     for part in [
-        b"GET ",
+        method,
         path.as_bytes(),
         rest,
         b" HTTP/1.1\r\nHost: ",
@@ -29,11 +38,11 @@ pub(super) fn write_get(out: &mut BytesMut, host: &str, path: &str, rest: &[u8])
     }
 }
 
-/// `POST /set` with a JSON body.
-pub(super) fn write_post(out: &mut BytesMut, host: &str, body: &[u8]) {
+/// `POST path` with a JSON body.
+pub(super) fn write_post(out: &mut BytesMut, host: &str, path: &str, body: &[u8]) {
     let length = body.len();
     let head = format!(
-        "POST /set HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     );
     out.put_slice(head.as_bytes());
     out.put_slice(body);

@@ -49,8 +49,29 @@ fn refusals_say_whether_the_write_happened() {
 
 #[test]
 fn a_conditional_set_names_the_revision_that_was_read() {
-    let body = set_body(b"0001", b"abc", Some(Revision(9)));
+    let body = set_body(b"0001", b"abc", SetExtra::IfRevision(Revision(9)));
     assert_eq!(body, br#"{"key":"0001","value":"abc","if_revision":9}"#);
-    let unconditional = set_body(b"0001", b"abc", None);
+    let unconditional = set_body(b"0001", b"abc", SetExtra::Nothing);
     assert_eq!(unconditional, br#"{"key":"0001","value":"abc"}"#);
+    let attached = set_body(b"0001", b"abc", SetExtra::Lease(LeaseId(10)));
+    assert_eq!(
+        attached,
+        br#"{"key":"0001","value":"abc","lease":"000000000000000a"}"#
+    );
+}
+
+#[test]
+fn a_transaction_compares_both_keys_and_writes_both() {
+    let found = Found {
+        value: Bytes::new(),
+        revision: Some(Revision(9)),
+    };
+    let swapped = |key: &'static [u8], seen| Swapped {
+        key,
+        seen,
+        value: b"v",
+    };
+    let body = txn_body(&[swapped(b"1", Some(&found)), swapped(b"2", None)]);
+    let expected = r#"{"compare":[{"key":"1","mod_revision":9},{"key":"2","mod_revision":0}],"then":[{"put":{"key":"1","value":"v"}},{"put":{"key":"2","value":"v"}}]}"#;
+    assert_eq!(String::from_utf8(body).unwrap(), expected);
 }
