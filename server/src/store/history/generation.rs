@@ -44,7 +44,7 @@ struct Open<F> {
 
 #[derive(Debug)]
 enum Events<F> {
-    Open(Open<F>),
+    Open(Box<Open<F>>),
     Sealed(Arc<Sealed<F>>),
 }
 
@@ -78,7 +78,7 @@ impl<F: DiskFile> Generation<F> {
         Generation {
             store,
             number,
-            events: RwLock::new(Events::Open(open)),
+            events: RwLock::new(Events::Open(Box::new(open))),
             images: OnceLock::new(),
         }
     }
