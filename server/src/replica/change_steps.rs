@@ -58,6 +58,11 @@ impl Formed {
         if member.voter {
             return Err(format!("{name} votes already"));
         }
+        if !self.holds_the_log(member.identity) {
+            return Err(format!(
+                "{name} does not hold the log yet, as far as this leader has heard, and could not vote: see that it runs and is reached, and ask again; nothing was changed"
+            ));
+        }
         Ok(Step {
             membership: current.with_promoted(member.identity),
             subject: member.identity,
@@ -133,6 +138,13 @@ impl Formed {
         format!(
             "no new node called {name} has knocked: start it on an empty data directory with `server --id {name} --join {address}` and ask again; nothing was changed"
         )
+    }
+
+    /// Has it told this leader that entries are durable there? Whoever has not may not be formed at all. Only a leader lets it
+    /// in, so if its vote were needed for one, there would never be one again: that is not the operator's to risk.
+    fn holds_the_log(&self, member: NodeId) -> bool {
+        let progress = self.raft.progress(raft::NodeId(member.0));
+        progress.is_some_and(|progress| progress.matched.is_some())
     }
 
     /// Has it answered this leader lately?
