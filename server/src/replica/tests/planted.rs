@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raftkv_raft::simulation::set_mutant;
 
-use super::{drains, forming, reads, ttl, writes};
+use super::{drains, forced, forming, reads, ttl, writes};
 use crate::replica::planted::MUTANTS;
 
 /// The scenario that must fail with the planted bug.
@@ -18,6 +18,9 @@ fn catcher(mutant: &str) -> fn() {
             writes::forwarded_write_lost_on_the_way_is_unknown_and_never_sent_again
         }
         "forming_without_every_peer" => forming::two_of_three_do_not_form_and_say_who_is_missing,
+        "force_ignored" => {
+            forced::r64_forced_removal_is_proposed_and_completes_once_the_nodes_it_needs_are_back
+        }
         "gathered_record_of_a_key_lost" => drains::entries_that_depend_on_drained_records_wait_for_them,
         unknown => panic!("no scenario is named for {unknown}"),
     }
