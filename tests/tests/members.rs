@@ -19,7 +19,12 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Node `number` (from 1), told these flags beside its own.
 fn node(number: usize, ports: &PortBlock, more: &[String], directory: &Path) -> Node {
-    let (native, http) = (ports.port(2 * number - 2), ports.port(2 * number - 1));
+    node_at(number, number, ports, more, directory)
+}
+
+/// The same at another node's place among the ports.
+fn node_at(number: usize, place: usize, ports: &PortBlock, more: &[String], directory: &Path) -> Node {
+    let (native, http) = (ports.port(2 * place - 2), ports.port(2 * place - 1));
     let name = format!("n{number}");
     let own = [
         "--id",
@@ -250,6 +255,60 @@ fn rolling_restart_fails_no_request() {
         node.wait_until_ready(Deadline::seconds(GENEROUS));
     }
     load.wait_for_writes(20);
+    let seen = load.end();
+    assert_unharmed(&seen, &nodes.iter().collect::<Vec<_>>());
+}
+
+/// Name and native address of each member.
+fn members(at: &Node) -> Result<Vec<[String; 2]>, String> {
+    let printed = Kvctl::new(&[at.native_port()]).run(&["member", "list", "--output", "json"]);
+    let document: serde_json::Value =
+        serde_json::from_str(&printed.stdout).map_err(|error| error.to_string())?;
+    let members = document["members"].as_array().cloned().unwrap_or_default();
+    let text = |member: &serde_json::Value, field: &str| member[field].as_str().unwrap_or("none").to_owned();
+    let fields = |member| ["id", "address"].map(|field| text(member, field));
+    Ok(members.iter().map(fields).collect())
+}
+
+/// Waits until every node says that these are the members.
+fn wait_for_members(nodes: &[Node], expected: &[[String; 2]]) {
+    for node in nodes {
+        wait_for("the new addresses", Deadline::seconds(GENEROUS), || {
+            let members = members(node)?;
+            match members == expected {
+                true => Ok(()),
+                false => Err(format!("{} says {members:?}", node.name())),
+            }
+        });
+    }
+}
+
+/// All three move, one after another, so that in the end nobody is where the clients, or the flags of the others, say.
+/// Their identities stay: a node with another one would not be a member, and not be ready before it is let in.
+#[test]
+fn all_nodes_move_to_other_addresses_under_load_and_clients_find_them() {
+    let ports = PortBlock::take().expect("ports");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut nodes = three_nodes(&ports, directory.path());
+    let load = Load::start(&nodes.iter().collect::<Vec<_>>());
+    load.wait_for_writes(20);
+    let mut expected = members(&nodes[0]).expect("the members");
+    for number in 1..=3 {
+        assert_eq!(nodes[number - 1].stop(), Exit::Code(0));
+        // Flags of the others are those of the founding: what the log says of addresses counts more.
+        let others = (1..=3).filter(|other| *other != number);
+        let peers: Vec<String> = others
+            .map(|other| format!("n{other}=127.0.0.1:{}", ports.port(2 * other - 2)))
+            .collect();
+        let more = ["--peers".to_owned(), peers.join(",")];
+        nodes[number - 1] = node_at(number, number + 3, &ports, &more, directory.path());
+        nodes[number - 1].start();
+        nodes[number - 1].wait_until_ready(Deadline::seconds(GENEROUS));
+        expected[number - 1][1] = format!("127.0.0.1:{}", nodes[number - 1].native_port());
+        wait_for_members(&nodes, &expected);
+        load.wait_for_writes(20);
+    }
+    wait_for_voters(&nodes[0], &["n1", "n2", "n3"]);
     let seen = load.end();
     assert_unharmed(&seen, &nodes.iter().collect::<Vec<_>>());
 }

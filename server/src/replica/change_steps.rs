@@ -1,6 +1,7 @@
 //! What a request to change members asks of the configuration in effect.
 
 use raftkv_protocol::{Force, Introduction, Member, MemberCommand, NodeId, NodeName, Promotion};
+use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{self as raft, ChangeChecks, Time};
 
 use super::follow_ups::learner;
@@ -57,6 +58,12 @@ impl Formed {
         let member = named(current, name)?;
         if member.voter {
             return Err(format!("{name} votes already"));
+        }
+        if !self.holds_the_log(member.identity) {
+            mark("promotion of a node without a log refused");
+            return Err(format!(
+                "{name} does not hold the log yet, as far as this leader has heard, and could not vote: see that it runs and is reached, and ask again; nothing was changed"
+            ));
         }
         Ok(Step {
             membership: current.with_promoted(member.identity),
@@ -135,6 +142,13 @@ impl Formed {
         )
     }
 
+    /// Has it told this leader that entries are durable there? Whoever has not may not be formed at all. Only a leader lets it
+    /// in, so if its vote were needed for one, there would never be one again: that is not the operator's to risk.
+    fn holds_the_log(&self, member: NodeId) -> bool {
+        let progress = self.raft.progress(raft::NodeId(member.0));
+        progress.is_some_and(|progress| progress.matched.is_some())
+    }
+
     /// Has it answered this leader lately?
     pub(super) fn is_alive(&self, now: Time, member: NodeId) -> bool {
         let progress = self.raft.progress(raft::NodeId(member.0));
@@ -175,7 +189,7 @@ fn named<'a>(current: &'a Membership, name: &NodeName) -> Result<&'a Member, Unf
 
 fn checks(force: Force) -> ChangeChecks {
     match force {
-        Force::No => ChangeChecks::All,
-        Force::Yes => ChangeChecks::SafetyAlone,
+        Force::Yes if !mutant("force_ignored") => ChangeChecks::SafetyAlone,
+        Force::No | Force::Yes => ChangeChecks::All,
     }
 }

@@ -28,6 +28,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a cluster is founded when half of the listed peers agree",
     ),
     (
+        "force_ignored",
+        "a change that was forced is refused for want of live nodes",
+    ),
+    (
         "drain_split_in_two",
         "what proves a drain goes into the base before its records",
     ),
@@ -197,6 +201,7 @@ pub const MARKS: &[&str] = &[
     "peer lists differ",
     "peer of a node that was formed alone let in",
     "presence of another cluster ignored",
+    "promotion of a node without a log refused",
     "proposals refused: overloaded",
     "put refused for want of space",
     "range read refused: too many wait",

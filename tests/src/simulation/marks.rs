@@ -80,8 +80,6 @@ pub const WAITING: &[(&str, &str)] = &[
         "leaving a joint configuration that is not the latest one was put off",
         "a change between two events of one poll: not met in 2500 seeds",
     ),
-    ("new address of a member stored", "addresses that change"),
-    ("node takes part after it asked", "addresses that change"),
     (
         "our own identity spoke to us from another process",
         "a copied data directory",
@@ -116,6 +114,7 @@ pub const WAITING: &[(&str, &str)] = &[
 
 /// Those of the simulator itself: what only somebody who sees all nodes can tell.
 const OWN: &[&str] = &[
+    "operators: a removal was forced though no majority of the others ran",
     "tenants: a lease ended under another leader than the one that granted it",
     "tenants: a retry was answered by a later leader",
     "tenants: a retry was answered by who had the first answer from a snapshot",

@@ -27,15 +27,16 @@
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
 //! Operators hand leadership over, take members out and let machines in again, on empty disks and under new identities;
-//! some machines found the cluster, others join it. Who is a member, and which majorities count, the observer reads off
-//! the log.
+//! some machines found the cluster, others join it; members move to other addresses, and some changes are forced. Who is a
+//! member, and which majorities count, the observer reads off the log.
 //!
 //! Tenants run transactions over several keys, hold leases, and write within sessions and under idempotency keys: what they
 //! may not know they ask again, and old copies of what they asked come again too. A plain model says what each of their
 //! commands comes to where the log decided it (`observer/tenure.rs` tells why that is the whole check).
 //!
-//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; and changes of
-//! members by force, which may end a cluster.
+//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; changes by force
+//! after which no majority holds the data, which end a cluster; and the recovery of what is left then, whose crash points
+//! are swept beside its code.
 
 mod clock;
 mod fault;

@@ -2,7 +2,7 @@
 //! own, so that the rest of a seed's scenario is what it was before there were operators.
 
 use fastrand::Rng;
-use raftkv_protocol::Promotion;
+use raftkv_protocol::{Force, Promotion};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Ending, Plan};
@@ -20,6 +20,12 @@ pub struct OperatorPlan {
     pub until_us: u64,
     /// So many of a hundred operations are followed by something that happens to the leader.
     pub strikes_percent: u64,
+    /// So many of a hundred changes are forced: whether a majority of live nodes is left is not asked about.
+    #[serde(default)]
+    pub forced_percent: u64,
+    /// Nodes move to other addresses so often; 0: never.
+    #[serde(default)]
+    pub moves_per_minute: u64,
     /// So many machines, the last ones, do not found the cluster.
     pub spares: usize,
     /// How they come in.
@@ -49,6 +55,9 @@ pub enum Operation {
     Leave {
         /// Its slot.
         node: usize,
+        /// Even if too few of the others live?
+        #[serde(default = "unforced")]
+        force: Force,
     },
     /// A node is to be a member and vote: the next command towards that.
     Enter {
@@ -58,7 +67,40 @@ pub enum Operation {
         at: usize,
         /// When it is to vote.
         promotion: Promotion,
+        /// Even if it has not caught up, or too few live?
+        #[serde(default = "unforced")]
+        force: Force,
     },
+    /// A node is started under another address, with its identity and data.
+    Move {
+        /// Its slot.
+        node: usize,
+    },
+}
+
+/// Schedules from before changes could be forced mean this.
+fn unforced() -> Force {
+    Force::No
+}
+
+impl Operation {
+    fn forced(self) -> Operation {
+        match self {
+            Operation::Leave { node, .. } => Operation::Leave {
+                node,
+                force: Force::Yes,
+            },
+            Operation::Enter {
+                node, at, promotion, ..
+            } => Operation::Enter {
+                node,
+                at,
+                promotion,
+                force: Force::Yes,
+            },
+            Operation::Transfer { .. } | Operation::Move { .. } => self,
+        }
+    }
 }
 
 /// Two of three runs have no operator. A calm run has none: its one leader must stay.
@@ -83,6 +125,10 @@ pub(super) fn draw_operators(plan: &mut Plan) {
             }
             _ => {}
         }
+        operators.forced_percent = [0, 0, 20, 100][rng.usize(..4)];
+    }
+    if rng.u32(..3) == 0 {
+        operators.moves_per_minute = log_uniform(rng, 4, 120);
     }
 }
 
@@ -97,7 +143,10 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
     let change = |rng: &mut Rng| {
         let node = rng.usize(..nodes);
         match rng.u32(..5) {
-            0..2 => Operation::Leave { node },
+            0..2 => Operation::Leave {
+                node,
+                force: Force::No,
+            },
             _ => Operation::Enter {
                 node,
                 at: rng.usize(..nodes),
@@ -105,6 +154,7 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
                     0 => Promotion::Asked,
                     _ => Promotion::CaughtUp,
                 },
+                force: Force::No,
             },
         }
     };
@@ -117,7 +167,8 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
             strikes,
         ));
     }
-    let changes = repeat(plan, plan.operators.changes_per_minute, rng, &change);
+    let mut changes = repeat(plan, plan.operators.changes_per_minute, rng, &change);
+    force_some(&mut changes, plan);
     let rng = &mut stream(plan.seed, Stream::Operators, 2);
     for change in &changes {
         steps.extend(strike_after(
@@ -128,6 +179,12 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
         ));
     }
     steps.extend(changes);
+    let rng = &mut stream(plan.seed, Stream::Operators, 5);
+    let moves = |rng: &mut Rng| Operation::Move {
+        node: rng.usize(..nodes),
+    };
+    steps.extend(repeat(plan, plan.operators.moves_per_minute, rng, &moves));
+    let rng = &mut stream(plan.seed, Stream::Operators, 6);
     if plan.operators.spares_come == SparesCome::Named {
         steps.push(Step {
             at_us: rng.u64(..plan.length_us / 4),
@@ -139,6 +196,18 @@ pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {
         });
     }
     steps
+}
+
+fn force_some(changes: &mut [Step], plan: &Plan) {
+    let rng = &mut stream(plan.seed, Stream::Operators, 4);
+    for change in changes {
+        let is_forced = rng.u64(..100) < plan.operators.forced_percent;
+        if let Action::Operate { operation, .. } = &mut change.action
+            && is_forced
+        {
+            *operation = operation.forced();
+        }
+    }
 }
 
 /// The moments in which a change is half done are short: they are sought out.

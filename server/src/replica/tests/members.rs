@@ -20,7 +20,7 @@ pub(super) fn joiner(number: usize, at: usize) -> NodeConfig {
 }
 
 /// Three members that are ready, and the machines of `later` nodes that are off.
-fn three_and(later: Vec<NodeConfig>, seed: u64) -> Cluster {
+pub(super) fn three_and(later: Vec<NodeConfig>, seed: u64) -> Cluster {
     let mut configs: Vec<NodeConfig> = (1..=3).map(|number| config(number, &[1, 2, 3])).collect();
     configs.extend(later);
     let mut cluster = Cluster::new(configs, seed);
@@ -74,7 +74,7 @@ fn members(response: &Response) -> Vec<Member> {
     }
 }
 
-fn refusal(response: &Response) -> &str {
+pub(super) fn refusal(response: &Response) -> &str {
     assert_eq!(
         code(response),
         Some(ErrorCode::MembershipRefused),
@@ -85,7 +85,7 @@ fn refusal(response: &Response) -> &str {
 }
 
 /// Names of the voters, as the leader's configuration has them.
-fn voters(cluster: &Cluster) -> Vec<String> {
+pub(super) fn voters(cluster: &Cluster) -> Vec<String> {
     let Some(leader) = cluster.leader() else {
         return Vec::new();
     };
@@ -98,7 +98,7 @@ fn voters(cluster: &Cluster) -> Vec<String> {
     voters.map(|member| member.name.to_string()).collect()
 }
 
-fn write(cluster: &mut Cluster, machine: usize, key: &str) {
+pub(super) fn write(cluster: &mut Cluster, machine: usize, key: &str) {
     let response = cluster.call(machine, put(key, "v"));
     assert_eq!(code(&response), None, "{:?}", response.outcome);
 }

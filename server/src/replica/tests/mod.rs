@@ -3,6 +3,7 @@
 mod cluster;
 mod divergence;
 mod drains;
+mod forced;
 mod forming;
 mod members;
 #[cfg(feature = "simulation")]

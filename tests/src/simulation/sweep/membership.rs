@@ -2,7 +2,7 @@
 //!
 //! Operators ask again, as people do: what they asked for may have ended with the node that they asked.
 
-use raftkv_protocol::Promotion;
+use raftkv_protocol::{Force, Promotion};
 
 use super::{Sweep, operations, swept_plan};
 use crate::simulation::operators::{Operation, SparesCome};
@@ -84,6 +84,7 @@ fn joining(promotion: Promotion) -> Scenario {
         node: 3,
         at: via,
         promotion,
+        force: Force::No,
     };
     let mut steps = asked_again(operation);
     steps.extend(operations(400_000, 40, 4));
@@ -96,6 +97,7 @@ fn replacing() -> Scenario {
         node: 2,
         at: via,
         promotion: Promotion::CaughtUp,
+        force: Force::No,
     });
     steps.push(Step {
         at_us: ASKED_US - 100_000,
@@ -112,7 +114,10 @@ fn removing_the_leader() -> Scenario {
     let mut others = vec![0, 1, 2, 3];
     others.retain(|&node| node != FIRST_LEADER);
     let plan = swept_plan(4, LENGTH_US, (ASKED_US, DONE_US), &others);
-    let mut steps = asked_again(|_| Operation::Leave { node: FIRST_LEADER });
+    let mut steps = asked_again(|_| Operation::Leave {
+        node: FIRST_LEADER,
+        force: Force::No,
+    });
     steps.extend(operations(400_000, 40, 4));
     scenario(plan, steps)
 }

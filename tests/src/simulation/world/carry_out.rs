@@ -1,7 +1,7 @@
 //! Polls: one batch of effects, carried out in order; between any two the process may be killed.
 
 use raftkv_protocol::{PeerMessage, Response};
-use raftkv_server::replica::{Effect, Token};
+use raftkv_server::replica::{Effect, Notice, Token};
 
 use super::clients::Reply;
 use super::machine::Waiting;
@@ -169,6 +169,9 @@ impl World {
             | Effect::AbandonSnapshot
             | Effect::Install { .. } => self.carry_out_for_snapshot(id, effect),
             Effect::Notice(notice) => {
+                if let Notice::MembersChanged(membership) = &notice {
+                    self.note_members(id.slot, membership);
+                }
                 let text = format!("{notice:?}");
                 let words = [mix_bytes(0, text.as_bytes()), 0];
                 self.trace

@@ -7,6 +7,7 @@ use raftkv_protocol::{Address, Introduction, Limits, NodeId, NodeName, PeerMessa
 use raftkv_raft::{Index, Install, RoleName, Time, Write, WriteNumber};
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::log::{Log, LogReader};
+use raftkv_server::membership::Membership;
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
 use raftkv_server::store::base::{TwinBase, TwinView};
 use raftkv_server::store::history::History;
@@ -226,6 +227,11 @@ pub(super) struct Machine {
     pub(super) is_rotten: bool,
     /// Its disk was replaced: it is not the member it was.
     pub(super) wipes: u32,
+    /// How often it was given another address; and whether the cluster has yet to store the present one.
+    pub(super) moves: u32,
+    pub(super) is_moving: bool,
+    /// The latest decided members that it has told of.
+    pub(super) known_members: Option<Membership>,
     /// Not started any more.
     pub(super) is_given_up: bool,
     /// It is to join a running cluster, and knocks at this machine.
@@ -241,7 +247,7 @@ impl Machine {
         Machine {
             slot,
             name: NodeName::from(format!("node{}", slot + 1).as_str()),
-            address: Address::from(format!("10.0.0.{}:7000", slot + 1).as_str()),
+            address: address(slot, 0),
             disk: SimulatedDisk::new(seed_of(plan.seed, Stream::Disk, slot as u64)),
             bases: BTreeMap::new(),
             base: TwinBase::new(),
@@ -263,6 +269,9 @@ impl Machine {
             may_fail: false,
             is_rotten: false,
             wipes: 0,
+            moves: 0,
+            is_moving: false,
+            known_members: None,
             is_given_up: false,
             joins: match plan.operators.spares_come {
                 SparesCome::Asking => (slot >= plan.founders()).then(|| slot % plan.founders()),
@@ -301,11 +310,19 @@ impl Machine {
         self.bases.clear();
         self.wipes += 1;
         self.is_rotten = false;
+        // Whoever comes in on the new disk says where it is.
+        self.is_moving = false;
+        self.known_members = None;
         self.is_given_up = false;
         if !raftkv_raft::simulation::mutant(crate::simulation::mutants::WIPED_DISK_KEEPS_IDENTITY) {
             self.identity = identity(plan, self.slot, self.wipes);
         }
     }
+}
+
+/// Where a machine is after so many moves.
+pub(super) fn address(slot: usize, moves: u32) -> Address {
+    Address::from(format!("10.{}.{}.{}:7000", moves / 256, moves % 256, slot + 1).as_str())
 }
 
 /// The identity of the data directory that a machine's so many-th disk holds.

@@ -3,13 +3,21 @@
 //! They look at the cluster before they ask, as people would: who was removed starts anew on an empty disk, who lost its
 //! disk is replaced, who learns is promoted; and nobody leaves whom a majority needs. What they ask may come to nothing,
 //! twice or late all the same: it goes over the same network as all else.
+//!
+//! Sometimes they force what would be refused for want of live nodes. Even then a majority holds all data: so nothing may
+//! be lost, nobody may decide alone, and when the nodes are back the change completes, as any other. It may only take that
+//! long. Nobody votes who never held the log, whatever is forced: that is refused, or there might be no leader any more.
+//!
+//! Nodes move one at a time; operators wait until the cluster has stored where the last one is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raftkv_protocol::{Force, MemberCommand, Promotion, Request, Response};
+use raftkv_protocol::{ErrorCode, Force, MemberCommand, NodeName, Promotion, Request, Response};
+use raftkv_raft::simulation::mark;
 use raftkv_raft::{Configuration, NodeId};
+use raftkv_server::membership::Membership;
 
-use super::machine::Waiting;
+use super::machine::{self, Process, Waiting};
 use super::wire::answer_words;
 use super::{Happening, Micros, World};
 use crate::simulation::operators::Operation;
@@ -31,6 +39,16 @@ struct AskedChange {
     until: Micros,
     /// Whom it takes out.
     leaves: Option<NodeId>,
+    forced: Option<Forced>,
+}
+
+/// What was asked for with force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forced {
+    /// A removal though no majority of the others runs.
+    AgainstTheOdds,
+    /// Another one, or a promotion.
+    Other,
 }
 
 /// See the module.
@@ -58,22 +76,31 @@ impl World {
                 let name = self.machines.get(slot)?.name.clone();
                 Some(MemberCommand::TransferLeader { to: Some(name) })
             }
-            Operation::Leave { node } => self.command_to_leave(node),
-            Operation::Enter { node, at, promotion } => {
+            Operation::Leave { node, force } => self.command_to_leave(node, force),
+            Operation::Enter {
+                node,
+                at,
+                promotion,
+                force,
+            } => {
                 let last = self.machines.len().checked_sub(1)?;
                 (node <= last && at <= last).then_some(())?;
-                self.command_to_enter(node, at, promotion)
+                self.command_to_enter(node, at, promotion, force)
+            }
+            Operation::Move { node } => {
+                self.move_to_another_address(node);
+                None
             }
         }
     }
 
-    fn command_to_leave(&mut self, node: usize) -> Option<MemberCommand> {
+    fn command_to_leave(&mut self, node: usize, force: Force) -> Option<MemberCommand> {
         let identity = self.member_in(node)?;
         self.forget_old_changes();
         let one_leaves = self.operators.asked.values().any(|asked| asked.leaves.is_some());
         (!one_leaves && self.can_do_without(identity)).then(|| MemberCommand::Remove {
             name: self.machines[node].name.clone(),
-            force: Force::No,
+            force,
         })
     }
 
@@ -87,11 +114,16 @@ impl World {
             .copied()
     }
 
-    fn command_to_enter(&mut self, node: usize, at: usize, promotion: Promotion) -> Option<MemberCommand> {
+    fn command_to_enter(
+        &mut self,
+        node: usize,
+        at: usize,
+        promotion: Promotion,
+        force: Force,
+    ) -> Option<MemberCommand> {
         let configuration = self.observer.decided_configuration()?.clone();
         let machine = &self.machines[node];
         let (name, identity) = (machine.name.clone(), NodeId(machine.identity.0));
-        let force = Force::No;
         if configuration.voters.contains(&identity) {
             return None;
         }
@@ -161,22 +193,25 @@ impl World {
             return;
         }
         let leaves = match &command {
-            MemberCommand::Remove { name, .. } => {
-                let node = self.machines.iter().find(|machine| machine.name == *name);
-                node.and_then(|node| self.member_in(node.slot))
-            }
+            MemberCommand::Remove { name, .. } => self.member_called(name),
             MemberCommand::Add { .. }
             | MemberCommand::Promote { .. }
             | MemberCommand::Replace { .. }
             | MemberCommand::TransferLeader { .. } => None,
         };
+        let forced = self.forced(&command, leaves);
         self.operators.operations += 1;
         let operation = OperationId(self.operators.operations);
         if !matches!(command, MemberCommand::TransferLeader { .. }) {
             let until = self.now + AFTERMATH * patience_us;
-            self.operators
-                .asked
-                .insert(operation, AskedChange { until, leaves });
+            self.operators.asked.insert(
+                operation,
+                AskedChange {
+                    until,
+                    leaves,
+                    forced,
+                },
+            );
         }
         self.trace
             .note(self.now, Some(via), Traced::Operator, [operation.0, 0], || {
@@ -192,14 +227,125 @@ impl World {
         self.trace.note(self.now, Some(by), Traced::Operator, words, || {
             format!("{operation:?} {:?}", response.outcome)
         });
-        let asked = self.operators.asked.remove(&operation);
-        let leaves = asked.and_then(|asked| asked.leaves);
+        let Some(asked) = self.operators.asked.remove(&operation) else {
+            return;
+        };
+        let leaves = asked.leaves;
+        self.check_force(by, asked.forced, response);
         if response.outcome.is_ok()
             && let Some(identity) = leaves
             && !self.observer.was_removed(identity)
         {
             let what = format!("{identity} was called removed, and is a member");
             self.observer.violate("I25", Some(by), what);
+        }
+    }
+
+    fn member_called(&self, name: &NodeName) -> Option<NodeId> {
+        let node = self.machines.iter().find(|machine| machine.name == *name);
+        node.and_then(|node| self.member_in(node.slot))
+    }
+
+    fn forced(&self, command: &MemberCommand, leaves: Option<NodeId>) -> Option<Forced> {
+        match command {
+            MemberCommand::Remove {
+                force: Force::Yes, ..
+            } => {
+                let configuration = self.observer.decided_configuration()?;
+                let mut others = configuration.voters.clone();
+                others.retain(|voter| Some(*voter) != leaves);
+                let runs = |voter: &&NodeId| {
+                    let slot = self.observer.slot_of(**voter);
+                    slot.is_some_and(|slot| self.machines[slot].process.is_some())
+                };
+                let is_majority = 2 * others.iter().filter(runs).count() > others.len();
+                Some(if is_majority {
+                    Forced::Other
+                } else {
+                    Forced::AgainstTheOdds
+                })
+            }
+            MemberCommand::Promote {
+                force: Force::Yes, ..
+            } => Some(Forced::Other),
+            // Force means something else there: the member that is replaced may be alive.
+            MemberCommand::Replace { .. }
+            | MemberCommand::Remove { .. }
+            | MemberCommand::Promote { .. }
+            | MemberCommand::Add { .. }
+            | MemberCommand::TransferLeader { .. } => None,
+        }
+    }
+
+    /// Nothing that was forced is refused with the advice to force it.
+    fn check_force(&mut self, by: usize, forced: Option<Forced>, response: &Response) {
+        match &response.outcome {
+            Err(failure) if forced.is_some() && failure.message.contains("--force") => {
+                let what = format!("refused what was forced: {}", failure.message);
+                self.observer.violate("I25", Some(by), what);
+            }
+            Err(failure) if failure.code != ErrorCode::OutcomeUnknown => {}
+            Ok(_) | Err(_) => {
+                if forced == Some(Forced::AgainstTheOdds) {
+                    mark("operators: a removal was forced though no majority of the others ran");
+                }
+            }
+        }
+    }
+
+    /// A member is started anew where nobody looks for it; who is not formed yet is told where it is by new flags.
+    fn move_to_another_address(&mut self, node: usize) {
+        let is_one_on_its_way = self.machines.iter().any(|machine| machine.is_moving);
+        let Some(machine) = self.machines.get(node) else {
+            return;
+        };
+        let is_member = self.member_in(node) == machine.good_identity();
+        if is_one_on_its_way
+            || !is_member
+            || !self.knows_where_all_are(node)
+            || machine.is_given_up
+            || !self.observer.is_formed(node)
+        {
+            return;
+        }
+        self.kill(node, Remains::Synced, REFIT_US);
+        let machine = &mut self.machines[node];
+        machine.moves += 1;
+        machine.is_moving = true;
+        machine.address = machine::address(node, machine.moves);
+        for other in 0..self.machines.len() {
+            if !self.observer.is_formed(other) {
+                self.kill(other, Remains::PageCache, REFIT_US);
+            }
+        }
+    }
+
+    /// Who moves has learnt, durably, where the others are: else two that moved could never find each other again.
+    fn knows_where_all_are(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        let is_written = |process: &Process| process.syncing.is_none() && process.writes.is_empty();
+        let Some(known) = &machine.known_members else {
+            return false;
+        };
+        let decided = self.observer.decided_configuration();
+        let are_all = decided.is_some_and(|decided| known.configuration() == **decided);
+        let mut others = self.machines.iter().filter(|other| other.slot != node);
+        let are_there = others.all(|other| {
+            let stored = known.everyone().find(|member| member.identity == other.identity);
+            stored.is_none_or(|member| member.address == other.address)
+        });
+        machine.process.as_ref().is_some_and(is_written) && are_all && are_there
+    }
+
+    /// A node has learnt of a decided configuration: who has arrived by it?
+    pub(super) fn note_members(&mut self, at: usize, stored: &Membership) {
+        self.machines[at].known_members = Some(stored.clone());
+        for machine in &mut self.machines {
+            let identity = machine.identity;
+            let mut members = stored.everyone();
+            let is_stored =
+                members.any(|member| member.identity == identity && member.address == machine.address);
+            machine.is_moving &= !is_stored;
         }
     }
 

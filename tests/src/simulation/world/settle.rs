@@ -14,6 +14,8 @@ use crate::simulation::trace::Traced;
 pub(super) const CALM_AFTER_US: Micros = 5_000_000;
 /// Keys of their own time live no longer.
 const LONGEST_KEY_TTL_MS: u64 = 5_000;
+/// Until a node takes part that came back under another address, and a little more.
+const MOVED_US: Micros = 7_000_000;
 /// How often it is looked whether the cluster has come to rest.
 const LOOK_EVERY_US: Micros = 100_000;
 
@@ -212,7 +214,10 @@ impl World {
         let entries = self.observer.decided_entries() + 200;
         // A client may turn to nodes that hear no leader, and each lets it wait.
         let clients = 4 * self.machines.len() as Micros * plan.leader_wait_us;
-        elections + clients + 2_000_000 + entries * (round_trip_us(plan) + applying_us(plan))
+        // One that moved takes part when nobody has heard of its former process for five seconds.
+        let is_moving = self.machines.iter().any(|machine| machine.is_moving);
+        let moves = if is_moving { MOVED_US } else { 0 };
+        elections + clients + moves + 2_000_000 + entries * (round_trip_us(plan) + applying_us(plan))
     }
 
     pub(super) fn check_rest(&mut self) {
