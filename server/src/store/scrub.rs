@@ -137,7 +137,7 @@ fn add_record(hash: &mut EffectsHash, key: &[u8], stored: &Stored) {
     hash.add_bytes(key);
     hash.add_bytes(&stored.value);
     hash.add(stored.mod_revision.0, create_revision.0);
-    // None is told from any deadline and any lease by the count in front of them.
+    // Two bits tell none from a deadline of 0, and none from a lease of 0.
     let extras = u64::from(stored.deadline_us.is_some()) | u64::from(stored.lease.is_some()) << 1;
     hash.add(version, extras);
     hash.add(

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use raftkv_protocol::{Consistency, ErrorCode, Force, MemberCommand, Promotion, Request};
+use raftkv_protocol::{Consistency, ErrorCode, Force, MemberCommand, Request};
 
 use super::cluster::{Cluster, code, config, found, get, name};
-use super::members::{is_ready, joiner, refusal, three_and, voters, write};
+use super::members::{add_held, is_ready, joiner, refusal, three_and, voters, write};
 
 fn removed_by_force(number: usize) -> Request {
     Request::Member(MemberCommand::Remove {
@@ -55,14 +55,7 @@ fn node_that_has_no_log_yet_does_not_vote_even_by_force() {
     cluster.run_for(Duration::from_secs(1));
     // It is let in, and does not hear of it.
     cluster.isolate(1);
-    let added = cluster.call(
-        0,
-        Request::Member(MemberCommand::Add {
-            name: name(2),
-            address: None,
-            promotion: Promotion::Asked,
-        }),
-    );
+    let added = cluster.call(0, add_held(name(2)));
     assert_eq!(code(&added), None, "{:?}", added.outcome);
     let promoted = cluster.call(0, promoted_by_force(2));
     assert!(!cluster.is_formed(1));

@@ -41,10 +41,19 @@ fn why_not_ready(cluster: &Cluster, machine: usize) -> String {
 }
 
 pub(super) fn add(name: NodeName) -> Request {
+    added_as(name, Promotion::CaughtUp)
+}
+
+/// Lets a node in that votes only when it is promoted.
+pub(super) fn add_held(name: NodeName) -> Request {
+    added_as(name, Promotion::Asked)
+}
+
+fn added_as(name: NodeName, promotion: Promotion) -> Request {
     Request::Member(MemberCommand::Add {
         name,
         address: None,
-        promotion: Promotion::CaughtUp,
+        promotion,
     })
 }
 
@@ -146,14 +155,7 @@ fn node_is_admitted_at_the_address_that_the_operator_names() {
 fn learner_that_is_held_votes_only_when_it_is_promoted() {
     let mut cluster = three_and(vec![joiner(4, 1)], 205);
     cluster.start(3);
-    let added = cluster.call(
-        2,
-        Request::Member(MemberCommand::Add {
-            name: name(4),
-            address: None,
-            promotion: Promotion::Asked,
-        }),
-    );
+    let added = cluster.call(2, add_held(name(4)));
     assert_eq!(code(&added), None);
     cluster.run_until("it is ready", Cluster::all_ready);
     cluster.run_for(Duration::from_secs(3));
@@ -378,12 +380,7 @@ fn leadership_goes_to_who_is_named_and_soon() {
     assert_eq!(code(&cluster.call(leader, transfer(None))), None);
     assert_ne!(cluster.leader(), Some(target));
     cluster.start(3);
-    let held = MemberCommand::Add {
-        name: name(4),
-        address: None,
-        promotion: Promotion::Asked,
-    };
-    assert_eq!(code(&cluster.call(0, Request::Member(held))), None);
+    assert_eq!(code(&cluster.call(0, add_held(name(4)))), None);
     let learner = cluster.call(0, transfer(Some(name(4))));
     assert!(refusal(&learner).contains("does not vote"));
 }

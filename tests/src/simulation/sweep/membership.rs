@@ -18,17 +18,20 @@ const LENGTH_US: u64 = 3_000_000;
 /// A joint configuration whose leader dies is left by the next one (M03).
 const JOINT_BUG: &str = "X17_joint_left_by_its_own_leader_alone";
 
+/// A node was let in, and votes in the end.
+const CAME_TO_VOTE: &[&str] = &[
+    "node let into a running cluster",
+    "learner promoted",
+    "joint configuration left",
+];
+
 pub(super) fn sweeps() -> Vec<Sweep> {
     vec![
         Sweep {
             name: "a node joins as a learner, and votes once it has caught up",
             scenario: joining(Promotion::CaughtUp),
             disks: &[3],
-            marks: &[
-                "node let into a running cluster",
-                "learner promoted",
-                "joint configuration left",
-            ],
+            marks: CAME_TO_VOTE,
             finds: JOINT_BUG,
         },
         Sweep {
@@ -46,11 +49,7 @@ pub(super) fn sweeps() -> Vec<Sweep> {
             name: "a node whose disk was lost is replaced",
             scenario: replacing(),
             disks: &[2],
-            marks: &[
-                "node let into a running cluster",
-                "learner promoted",
-                "joint configuration left",
-            ],
+            marks: CAME_TO_VOTE,
             finds: JOINT_BUG,
         },
         Sweep {
