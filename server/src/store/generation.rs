@@ -4,6 +4,7 @@
 //! [`Layer`] sorts then, on the reader's thread.
 
 use std::hash::BuildHasher;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -83,11 +84,12 @@ impl Generation {
     /// Writes a live record over what this generation holds of the key already; its lineage. `None`: it holds nothing.
     pub(super) fn put_again(&mut self, key: &[u8], put: Put<'_>) -> Option<Lineage> {
         let held = self.get_mut(key)?;
-        let (lineage, old_bytes) = match &held.slot {
-            Slot::Live(old) => (after_another(old.lineage), old.value.len()),
-            Slot::Deleted(_) => (created_at(put.revision), 0),
+        let (lineage, old_value) = match &mut held.slot {
+            Slot::Live(old) => (after_another(old.lineage), mem::take(&mut old.value)),
+            Slot::Deleted(_) => (created_at(put.revision), Bytes::new()),
         };
-        held.slot = Slot::Live(put.stored(lineage));
+        let old_bytes = old_value.len();
+        held.slot = Slot::Live(put.stored(lineage, written_over(old_value, put.value)));
         self.size_bytes = self.size_bytes + put.value.len() as u64 - old_bytes as u64;
         Some(lineage)
     }
@@ -95,7 +97,8 @@ impl Generation {
     /// Writes a live record of a key that this generation holds nothing of yet, over `beneath`; its lineage.
     pub(super) fn put_first(&mut self, key: &[u8], put: Put<'_>, beneath: Beneath) -> Lineage {
         let lineage = beneath.after_put(put.revision);
-        self.insert(key, Slot::Live(put.stored(lineage)), put.revision);
+        let value = Bytes::copy_from_slice(put.value);
+        self.insert(key, Slot::Live(put.stored(lineage, value)), put.revision);
         lineage
     }
 
@@ -218,9 +221,10 @@ pub(super) struct Put<'a> {
 }
 
 impl Put<'_> {
-    fn stored(self, lineage: Lineage) -> Stored {
+    /// `value` is a copy of its value.
+    fn stored(self, lineage: Lineage, value: Bytes) -> Stored {
         Stored {
-            value: Bytes::copy_from_slice(self.value),
+            value,
             mod_revision: self.revision,
             lineage,
             deadline_us: self.deadline_us,
@@ -260,6 +264,18 @@ impl Beneath {
     }
 }
 
+/// A copy of `new`: in the memory of `old` where that is as long and nobody else reads it, so that a value which is written
+/// over again and again costs no allocation.
+fn written_over(old: Bytes, new: &[u8]) -> Bytes {
+    if old.len() == new.len()
+        && let Ok(mut memory) = old.try_into_mut()
+    {
+        memory.copy_from_slice(new);
+        return memory.freeze();
+    }
+    Bytes::copy_from_slice(new)
+}
+
 fn created_at(revision: Revision) -> Lineage {
     Lineage::Known {
         create_revision: revision,
@@ -281,5 +297,45 @@ fn after_another(lineage: Lineage) -> Lineage {
             first,
             writes: writes + 1,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(value: &[u8], revision: u64) -> Put<'_> {
+        Put {
+            value,
+            revision: Revision(revision),
+            deadline_us: None,
+            lease: None,
+        }
+    }
+
+    fn value(held: Option<&Held>) -> &Bytes {
+        let stored = held.and_then(|held| held.slot.live());
+        &stored.expect("the key was put").value
+    }
+
+    #[test]
+    fn a_value_takes_the_memory_of_the_one_before_unless_somebody_reads_that() {
+        let mut generation = Generation::with_capacity(GenerationNumber(1), 1, KeyHasher::default());
+        generation.put_first(b"key", put(b"first", 1), Beneath::Absent);
+        let of_the_first = value(generation.get(b"key")).as_ptr();
+        generation.put_again(b"key", put(b"again", 2));
+        assert_eq!(value(generation.get(b"key")), "again");
+        assert_eq!(value(generation.get(b"key")).as_ptr(), of_the_first);
+
+        let read = value(generation.get(b"key")).clone();
+        generation.put_again(b"key", put(b"third", 3));
+        assert_eq!(read, "again", "who reads a value keeps it");
+        let layer = generation.layer();
+        generation.put_again(b"key", put(b"forth", 4));
+        assert_eq!(value(layer.get(b"key")), "third", "so does who holds the state");
+        assert_eq!(value(generation.get(b"key")), "forth");
+
+        generation.put_again(b"key", put(b"of another length", 5));
+        assert_eq!(value(generation.get(b"key")), "of another length");
     }
 }
