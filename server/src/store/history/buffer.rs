@@ -1,5 +1,8 @@
 //! What apply fills: the events of the batch that is being applied, encoded as they come.
 
+use std::collections::VecDeque;
+use std::mem;
+
 use bytes::Bytes;
 use raftkv_protocol::Revision;
 
@@ -8,31 +11,35 @@ use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Entry, key_hash, short};
 use super::index::Pointer;
 use crate::store::{GenerationNumber, Slot, SlotRef};
 
-/// Collects the events of one applied batch. Nothing is allocated per event; a batch costs two allocations.
+/// Memory of blocks that is kept for later ones, most. About twice what waits to be written under load.
+const RECENT_BYTES: usize = 2 << 20;
+const RECENT_BLOCKS: usize = 256;
+
+/// Collects the events of one applied batch. Nothing is allocated per event, and the bytes of a batch take the memory of a
+/// block that has been written and read, where there is one.
 #[derive(Debug)]
 pub struct EventBuffer {
     bytes: Vec<u8>,
     pointers: Vec<Pointer>,
     revisions: Option<(Revision, Revision)>,
+    /// What was taken lately, oldest first.
+    recent: VecDeque<Bytes>,
+    recent_bytes: usize,
 }
 
 impl Default for EventBuffer {
     fn default() -> EventBuffer {
-        EventBuffer::with_capacity(0, 0)
+        EventBuffer {
+            bytes: vec![0; BLOCK_HEADER_BYTES],
+            pointers: Vec::new(),
+            revisions: None,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+        }
     }
 }
 
 impl EventBuffer {
-    fn with_capacity(bytes: usize, events: usize) -> EventBuffer {
-        let mut begun = Vec::with_capacity(bytes.max(BLOCK_HEADER_BYTES));
-        begun.resize(BLOCK_HEADER_BYTES, 0);
-        EventBuffer {
-            bytes: begun,
-            pointers: Vec::with_capacity(events),
-            revisions: None,
-        }
-    }
-
     /// Adds what `key` became. Copies both.
     ///
     /// # Panics
@@ -67,10 +74,12 @@ impl EventBuffer {
     #[must_use]
     pub fn take(&mut self, generation: GenerationNumber, log_time_us: u64) -> Option<EventBlock> {
         let (first, last) = self.revisions?;
-        let next = EventBuffer::with_capacity(self.bytes.len(), self.pointers.len());
-        let EventBuffer {
-            mut bytes, pointers, ..
-        } = std::mem::replace(self, next);
+        self.revisions = None;
+        let mut next = self.memory_for(self.bytes.len());
+        next.resize(BLOCK_HEADER_BYTES, 0);
+        let mut bytes = mem::replace(&mut self.bytes, next);
+        let pointers = Vec::with_capacity(self.pointers.len());
+        let pointers = mem::replace(&mut self.pointers, pointers);
         let header = BlockHeader {
             generation,
             first,
@@ -80,11 +89,35 @@ impl EventBuffer {
             entries: short(pointers.len()),
         };
         header.write(&mut bytes);
+        let bytes = Bytes::from(bytes);
+        self.recent_bytes += bytes.len();
+        self.recent.push_back(bytes.clone());
         Some(EventBlock {
             header,
-            bytes: bytes.into(),
+            bytes,
             pointers,
         })
+    }
+
+    /// Empty memory: that of the oldest recent block if nobody else has that any more.
+    fn memory_for(&mut self, length: usize) -> Vec<u8> {
+        let mut memory = None;
+        while let Some(oldest) = self.recent.front() {
+            let too_many = self.recent_bytes > RECENT_BYTES || self.recent.len() > RECENT_BLOCKS;
+            if !too_many && (memory.is_some() || !oldest.is_unique()) {
+                break;
+            }
+            let oldest = self.recent.pop_front().expect("it was looked at");
+            self.recent_bytes -= oldest.len();
+            memory = oldest.try_into_mut().ok().or(memory);
+        }
+        memory.map_or_else(
+            || Vec::with_capacity(length),
+            |mut memory| {
+                memory.clear();
+                memory.into()
+            },
+        )
     }
 }
 
@@ -142,5 +175,48 @@ impl EventBlock {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_takes_the_memory_of_one_that_nobody_holds_any_more() {
+        let mut buffer = EventBuffer::default();
+        let mut revision = 0;
+        let mut next = |bytes: usize| {
+            revision += 1;
+            let value = vec![revision as u8; bytes].into();
+            let record = Slot::Live(crate::store::Stored {
+                value,
+                mod_revision: Revision(revision),
+                lineage: crate::store::Lineage::Known {
+                    create_revision: Revision(revision),
+                    version: 1,
+                },
+                deadline_us: None,
+                lease: None,
+            });
+            buffer.push(b"key", record.borrowed());
+            let block = buffer.take(GenerationNumber(1), 0).expect("an event was pushed");
+            assert_eq!(block.events()[0].slot, record);
+            (block, buffer.recent_bytes)
+        };
+        let held: Vec<_> = (0..3).map(|_| next(100).0).collect();
+        let addresses: Vec<_> = held.iter().map(|block| block.bytes.as_ptr()).collect();
+        drop(held);
+        // One was begun already while all were held.
+        let reused: Vec<_> = (0..4).map(|_| next(100).0.bytes.as_ptr()).collect();
+        assert_eq!(reused[1..], addresses);
+
+        let (held, most): (Vec<_>, Vec<_>) = (0..50).map(|_| next(RECENT_BYTES / 8)).unzip();
+        let most = most.into_iter().max();
+        assert!(
+            most < Some(RECENT_BYTES + RECENT_BYTES / 4),
+            "{most:?} bytes are kept"
+        );
+        drop(held);
     }
 }

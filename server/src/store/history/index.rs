@@ -102,26 +102,40 @@ fn partition(
     Ok(start)
 }
 
-/// Sorted runs, each at least twice as long as the next: adding costs a few nanoseconds an entry all in all, and a
-/// search looks at a few runs only.
+/// So many runs of about one length become one.
+const RUNS_MERGED_AT_ONCE: usize = 8;
+
+/// Sorted runs. As many of about one length as [`RUNS_MERGED_AT_ONCE`] become one: each entry is moved once for every three bits of
+/// their number, and a search looks at some dozens of runs at most.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Runs(Vec<Arc<[Pointer]>>);
+pub(super) struct Runs(Vec<Arc<Vec<Pointer>>>);
 
 impl Runs {
     /// Takes in pointers to entries behind all that are here.
     pub(super) fn add(&mut self, mut run: Vec<Pointer>) {
+        if run.is_empty() {
+            return;
+        }
         run.sort_unstable();
-        while let Some(before) = self.0.pop_if(|before| before.len() < 2 * run.len()) {
-            run = merge(&before, &run);
+        self.0.push(Arc::new(run));
+        while let Some(merged) = self.like_the_last() {
+            let run = in_order(&self.0[merged..]);
+            self.0.truncate(merged);
+            self.0.push(Arc::new(run));
         }
-        if !run.is_empty() {
-            self.0.push(run.into());
-        }
+    }
+
+    /// Where those begin, in front of the last one, which are to become one with it.
+    fn like_the_last(&self) -> Option<usize> {
+        let class = |run: &Arc<Vec<Pointer>>| run.len().ilog2() / RUNS_MERGED_AT_ONCE.ilog2();
+        let last = class(self.0.last()?);
+        let alike = self.0.iter().rev().take_while(|run| class(run) <= last).count();
+        (alike >= RUNS_MERGED_AT_ONCE).then(|| self.0.len() - alike)
     }
 
     /// All of them in order.
     pub(super) fn all(&self) -> Vec<Pointer> {
-        self.0.iter().rev().fold(Vec::new(), |all, run| merge(run, &all))
+        in_order(&self.0)
     }
 
     /// As [`newest`]: what a later run holds is newer.
@@ -141,18 +155,12 @@ impl Runs {
     }
 }
 
-fn merge(left: &[Pointer], right: &[Pointer]) -> Vec<Pointer> {
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    let (mut l, mut r) = (0, 0);
-    while l < left.len() && r < right.len() {
-        let take_left = left[l] < right[r];
-        merged.push(if take_left { left[l] } else { right[r] });
-        l += usize::from(take_left);
-        r += usize::from(!take_left);
-    }
-    merged.extend_from_slice(&left[l..]);
-    merged.extend_from_slice(&right[r..]);
-    merged
+fn in_order(runs: &[Arc<Vec<Pointer>>]) -> Vec<Pointer> {
+    let mut all = Vec::with_capacity(runs.iter().map(|run| run.len()).sum());
+    runs.iter().for_each(|run| all.extend_from_slice(run));
+    // The stable sort sees the runs and merges them.
+    all.sort();
+    all
 }
 
 /// Appends one page of at most [`PAGE_ENTRIES`] pointers.
@@ -192,4 +200,30 @@ impl Page {
 fn field(bytes: &[u8], at: usize) -> u32 {
     let field = bytes[at..at + 4].try_into().expect("four bytes are four bytes");
     u32::from_le_bytes(field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_hold_everything_in_order_and_stay_few() {
+        let mut runs = Runs::default();
+        let mut all = Vec::new();
+        let mut most = 0;
+        for batch in 0..3000_u32 {
+            let length = [1, 1, 40, 3, 0, 700][batch as usize % 6];
+            let begun = all.len() as u32;
+            let run: Vec<Pointer> = (begun..begun + length)
+                .map(|place| Pointer::new(key_hash(&(place % 977).to_le_bytes()), place))
+                .collect();
+            all.extend_from_slice(&run);
+            runs.add(run);
+            most = most.max(runs.0.len());
+        }
+        assert!(runs.0.iter().all(|run| run.is_sorted()));
+        assert!(most <= 40, "{most} runs of {} pointers", all.len());
+        all.sort_unstable();
+        assert_eq!(runs.all(), all);
+    }
 }
