@@ -1,8 +1,9 @@
 //! Answers as JSON. Bodies hold exactly these fields; where and when in history the answer was given stands in headers.
 
-use axum::Json;
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use raftkv_protocol::{
     Header, LeaderHint, Member, Previous, ReadBasis, Record, Revision, RoleName, Shape, Status,
@@ -11,6 +12,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::records::{KvBody, put_bytes};
 use super::write::Written;
+
+/// Room that a body mostly finds without growing, and a header's fields.
+const USUAL_BODY_BYTES: usize = 512;
+const USUAL_FIELDS: usize = 8;
 
 /// What `/get` answers.
 struct GetBody<'a> {
@@ -216,23 +221,29 @@ pub(super) fn ready(header: &Header) -> Response {
 
 /// A JSON body, with where and when in history it was given.
 pub(super) fn json(header: &Header, body: &impl Serialize) -> Response {
-    (header_fields(header), Json(body)).into_response()
+    let mut bytes = Vec::with_capacity(USUAL_BODY_BYTES);
+    serde_json::to_writer(&mut bytes, body).expect("plain data in memory");
+    let mut response = Response::new(Body::from(bytes));
+    *response.headers_mut() = header_fields(header);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }
 
 /// Where and when in history an answer was given, as header fields.
 pub(super) fn header_fields(header: &Header) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(8);
-    let mut add = |name: &'static str, text: String| {
-        let value = HeaderValue::try_from(text).expect("hex and decimal digits are a header value");
+    let mut fields = HeaderMap::with_capacity(USUAL_FIELDS);
+    let mut add = |name: &'static str, value: HeaderValue| {
         fields.insert(HeaderName::from_static(name), value);
     };
+    let hexadecimal = |text: String| HeaderValue::try_from(text).expect("hex digits are a header value");
     if let Some(cluster) = header.cluster {
-        add("raftkv-cluster-id", cluster.to_string());
+        add("raftkv-cluster-id", hexadecimal(cluster.to_string()));
     }
-    add("raftkv-node-id", header.node.to_string());
-    add("raftkv-term", header.term.to_string());
-    add("raftkv-revision", header.revision.to_string());
-    add("raftkv-history-epoch", header.epoch.to_string());
+    add("raftkv-node-id", hexadecimal(header.node.to_string()));
+    add("raftkv-term", HeaderValue::from(header.term));
+    add("raftkv-revision", HeaderValue::from(header.revision.0));
+    add("raftkv-history-epoch", HeaderValue::from(header.epoch.0));
     fields
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::api::Api;
 use super::calls::router;
-use crate::shell::Door;
+use crate::shell::{AnswerRound, Door};
 use crate::transport::socket;
 
 /// A request's header is complete within this time, or its connection is closed: what a slow client costs is bounded.
@@ -53,7 +53,12 @@ impl HttpServer {
     ///
     /// # Errors
     /// When the system gives no thread or no poller.
-    pub(crate) fn start(listener: StdListener, settings: HttpSettings, door: Door) -> io::Result<HttpServer> {
+    pub(crate) fn start(
+        listener: StdListener,
+        settings: HttpSettings,
+        door: Door,
+        answers: AnswerRound,
+    ) -> io::Result<HttpServer> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -69,6 +74,7 @@ impl HttpServer {
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
         };
+        runtime.spawn(answers.pass_on());
         let serve = serve(listener, settings.max_connections, api, stopped);
         let thread = std::thread::Builder::new()
             .name("http".into())

@@ -12,7 +12,7 @@ use raftkv_protocol::{
 };
 
 use super::*;
-use crate::shell::Door;
+use crate::shell::{Door, answer_post};
 
 const HEADER: Header = Header {
     cluster: Some(ClusterId(0xc1)),
@@ -35,13 +35,18 @@ impl Rote {
 
     fn deciding(mut decide: impl FnMut(Request) -> Result<Answer, Failure> + Send + 'static) -> Rote {
         let (door, mut calls) = Door::new();
+        let (mut post, round) = answer_post();
         std::thread::spawn(move || {
             while let Some(call) = calls.blocking_recv() {
-                let outcome = decide(call.request);
-                let _ = call.answer.send(Response {
+                let response = Response {
                     header: HEADER,
-                    outcome,
-                });
+                    outcome: decide(call.request),
+                };
+                // What waits is answered in one batch, as the node does.
+                call.answer.send_by(&mut post, response);
+                if calls.is_empty() {
+                    post.flush();
+                }
             }
         });
         let listener = StdListener::bind("127.0.0.1:0").expect("loopback");
@@ -56,7 +61,7 @@ impl Rote {
             body_timeout: Duration::from_millis(200),
             max_connections: 16,
         };
-        let server = HttpServer::start(listener, settings, door).expect("starts");
+        let server = HttpServer::start(listener, settings, door, round).expect("starts");
         Rote {
             address,
             server: Some(server),
@@ -382,7 +387,7 @@ fn a_write_whose_answer_is_lost_is_unknown() {
     };
     let rote = Rote {
         address,
-        server: Some(HttpServer::start(listener, settings, door).expect("starts")),
+        server: Some(HttpServer::start(listener, settings, door, answer_post().1).expect("starts")),
     };
     let answer = rote.call("POST", "/set", r#"{"key":"k","value":"v"}"#);
     assert_eq!(status(&answer), "504", "{}", answer.1);

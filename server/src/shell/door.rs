@@ -42,12 +42,12 @@ pub(crate) enum CallAnswer {
 }
 
 impl CallAnswer {
-    /// Gives the answer, or one of many; `false`: nobody waits any more.
+    /// Gives the answer by `post`, or one of many; nobody may wait any more.
     #[cfg(test)]
-    pub(crate) fn send(self, response: Response) -> bool {
+    pub(crate) fn send_by(self, post: &mut super::answer_post::AnswerPost, response: Response) {
         match self {
-            CallAnswer::Call(answer) => answer.send(response).is_ok(),
-            CallAnswer::Watch(watcher) => watcher.answers.send(response).is_ok(),
+            CallAnswer::Call(caller) => post.put(caller, response),
+            CallAnswer::Watch(watcher) => drop(watcher.answers.send(response)),
         }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! connection tasks --+                                  +--> log thread, reader thread
-//! door (HTTP) -------+--> inbox --> loop around Node ---+--> links to peers and to the leader
+//! door (HTTP) -------+--> inbox --> loop around Node ---+--> links to peers and to the leader, answers to HTTP
 //! log and store threads --> mailbox ^                    +--> each client's outbox
 //! watch thread -----------> mailbox ^                    +--> watch thread: what was recorded
 //! ```
 //! One batch of the loop: take all that waits, let the node act once, carry its effects out, write once per connection.
 //! Nothing here decides anything about keys, terms or revisions.
 
+mod answer_post;
 mod clock;
 mod console;
 mod dev;
@@ -42,6 +43,9 @@ pub use listeners::Listeners;
 pub use logging::init_logging;
 pub use server::{Server, ServerHandle, run, run_command, run_flags};
 
+pub(crate) use answer_post::AnswerRound;
+#[cfg(test)]
+pub(crate) use answer_post::answer_post;
 pub(crate) use clock::Clock;
 pub(crate) use door::{Door, WatchCall, stopping};
 pub(crate) use inbox::{Asked, Inbox};

@@ -15,6 +15,7 @@ use raftkv_raft::Time;
 use tokio::time::{Instant, Sleep};
 
 use super::ServerError;
+use super::answer_post::AnswerPost;
 use super::clock::Clock;
 use super::door;
 use super::inbox::{Inbox, Letter, Mailbox};
@@ -43,6 +44,8 @@ pub(super) struct NodeLoop {
     context: Rc<NodeContext>,
     peers: Rc<PeerLinks>,
     forwards: ForwardLinks,
+    /// To callers on other threads.
+    answers: AnswerPost,
     log: LogWorkers,
     store: StoreWorkers,
     snapshots: SnapshotWorkers,
@@ -70,6 +73,7 @@ pub(super) struct Parts {
     pub(super) context: Rc<NodeContext>,
     pub(super) peers: Rc<PeerLinks>,
     pub(super) forwards: ForwardLinks,
+    pub(super) answers: AnswerPost,
     pub(super) log: LogWorkers,
     pub(super) store: StoreWorkers,
     pub(super) snapshots: SnapshotWorkers,
@@ -89,6 +93,7 @@ impl NodeLoop {
             context: parts.context,
             peers: parts.peers,
             forwards: parts.forwards,
+            answers: parts.answers,
             log: parts.log,
             store: parts.store,
             snapshots: parts.snapshots,
@@ -156,10 +161,15 @@ impl NodeLoop {
         self.peers.flush();
         self.bulk.flush();
         self.forwards.flush();
+        self.flush_answers();
+        Ok(())
+    }
+
+    fn flush_answers(&mut self) {
+        self.answers.flush();
         for outbox in self.to_flush.drain(..) {
             outbox.flush();
         }
-        Ok(())
     }
 
     fn read_letters(&mut self, drain_timeout: Duration) -> Result<(), ServerError> {
@@ -315,8 +325,8 @@ impl NodeLoop {
                 });
                 self.deliver(Origin::Native { outbox, request }, response);
             }
+            Origin::Call(caller) => self.answers.put(caller, response),
             // A caller that has gone away needs no answer.
-            Origin::Call(answer) => drop(answer.send(response)),
             Origin::Watch(watcher) => drop(watcher.answers.send(response)),
         }
     }
@@ -345,9 +355,7 @@ impl NodeLoop {
             }
         }
         self.answer_refusals(self.clock.now());
-        for outbox in self.to_flush.drain(..) {
-            outbox.flush();
-        }
+        self.flush_answers();
     }
 
     fn header(&self, now: Time) -> Header {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::ServerError;
+use super::answer_post::AnswerPost;
 use super::clock::Clock;
 use super::door::{Call, CallAnswer};
 use super::inbox::{Asked, Inbox, Mailbox};
@@ -41,6 +42,7 @@ pub(super) struct NodeSetup {
     pub(super) storage: Storage,
     pub(super) listener: StdListener,
     pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) answers: AnswerPost,
     pub(super) mailbox: Mailbox,
 }
 
@@ -146,6 +148,7 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         inbox,
         context,
         peers,
+        answers: setup.answers,
         log,
         store,
         snapshots,

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use raftkv_protocol::{Address, Introduction};
 use tokio::sync::oneshot;
 
+use super::answer_post::answer_post;
 use super::inbox::{Letter, Mailbox};
 use super::listeners::{self, Listeners};
 use super::node_context::Identity;
@@ -64,6 +65,7 @@ impl Server {
             cluster: storage.membership.as_ref().map(|membership| membership.cluster),
         };
         let (door, calls) = Door::new();
+        let (answers, round) = answer_post();
         let mailbox = Mailbox::default();
         let http_server = listeners.http.map(|listener| {
             let settings = HttpSettings {
@@ -72,7 +74,7 @@ impl Server {
                 body_timeout: config.bounds.http_body_timeout,
                 max_connections: config.bounds.max_http_connections,
             };
-            HttpServer::start(listener, settings, door)
+            HttpServer::start(listener, settings, door, round)
         });
         let http_server = http_server.transpose().map_err(ServerError::Threads)?;
         let (end, ended) = oneshot::channel();
@@ -85,6 +87,7 @@ impl Server {
             storage,
             listener: listeners.native,
             calls,
+            answers,
             mailbox: mailbox.clone(),
         };
         let node = node_thread::spawn(setup, end)?;
