@@ -21,6 +21,7 @@ use raftkv_protocol::Revision;
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::panic_guard::PanicGuard;
+use super::priority::let_requests_go_first;
 use super::range_workers::RangeWorkers;
 use crate::disk::RealDisk;
 use crate::replica::{Event, LookupNumber};
@@ -107,10 +108,14 @@ impl StoreWorkers {
             compact_bell,
         };
         let drainer = worker("drain", mailbox, move |mailbox| {
+            let_requests_go_first();
             drainer.run(&drain_queue, mailbox)
         })?;
         let compacted = files.base.clone();
-        let compactor = worker("compact", mailbox, move |_| compact(&compacted, &compact_rings))?;
+        let compactor = worker("compact", mailbox, move |_| {
+            let_requests_go_first();
+            compact(&compacted, &compact_rings)
+        })?;
         let read = files.base.clone();
         let reader = worker("lookup", mailbox, move |mailbox| {
             look_up(&read, &lookup_queue, mailbox)
