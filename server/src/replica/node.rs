@@ -2,7 +2,7 @@
 
 use raftkv_protocol::{
     Answer, ErrorCode, Failure, Header, MembershipMessage, NodeId, PeerMessage, Request, Response, Revision,
-    RoleName, Status,
+    RoleName, ScrubCommand, Status,
 };
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, RestoreError, Time};
@@ -94,8 +94,16 @@ impl Node {
                     ignored_flags(&config.introduction, stored).filter(|_| !may_grow),
                     not_named(&config.introduction, stored),
                 ];
+                // Said again: whoever looks at this process's lines has not seen those of the one that found it.
+                let quarantined = formed.divergence.quarantine().map(|quarantine| {
+                    mark("quarantined replica started");
+                    Notice::Quarantined {
+                        explanation: quarantine.explanation(),
+                    }
+                });
                 notices
                     .into_iter()
+                    .chain([quarantined])
                     .flatten()
                     .for_each(|notice| out.notice(notice));
                 Phase::Formed(Box::new(formed))
@@ -267,6 +275,11 @@ impl Node {
             let outcome = Ok(Answer::Status(Box::new(self.status(now))));
             self.refuse(asked.token, outcome);
             return;
+        }
+        // A node in quarantine says so.
+        if let (Request::Scrub(ScrubCommand::Status), Some(formed)) = (&asked.request, self.formed()) {
+            let told = formed.scrub_told(now);
+            return self.out.refuse(asked.token, told);
         }
         if let Some(failure) = self.refusal(now, asked.deadline) {
             self.refuse(asked.token, Err(failure));
