@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Address, Answer, CheckedCommand, ErrorCode, KeySpan, Member, MemberCommand, Request, Response, ScrubCommand,
-    ScrubState, Status,
+    Address, Answer, CheckedCommand, ErrorCode, KeySpan, Member, MemberCommand, Request, Response,
+    ScrubCommand, ScrubState, Status,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};

@@ -16,8 +16,8 @@ use super::{append, expect_end, take};
 use crate::{
     Answer, CheckedCommand, ClusterId, Consistency, ErrorCode, Failure, GroupId, Header, HistoryEpoch,
     LeaseId, LeaseQuery, LeaseState, Limits, Member, NodeId, Once, ProtocolError, RangePage, RangeRequest,
-    ReadBasis, Record, Request, RequestId, Response, Revision, SESSION_WINDOW, ScrubCommand, ScrubState, SessionId,
-    Status, TxnResult, WatchControl, WatchPart, WatchRequest, Welcome, write_frame,
+    ReadBasis, Record, Request, RequestId, Response, Revision, SESSION_WINDOW, ScrubCommand, ScrubState,
+    SessionId, Status, TxnResult, WatchControl, WatchPart, WatchRequest, Welcome, write_frame,
 };
 
 /// The group of every client frame today.

@@ -54,7 +54,9 @@ pub enum QuarantineError {
         what: &'static str,
     },
     /// A newer program wrote it.
-    #[error("the file {FILE} has format version {found}, this program reads up to {VERSION}: start the newer program")]
+    #[error(
+        "the file {FILE} has format version {found}, this program reads up to {VERSION}: start the newer program"
+    )]
     NewerFormat {
         /// Its version.
         found: u16,
@@ -84,9 +86,12 @@ pub fn load<D: Disk>(disk: &D) -> Result<Option<Quarantine>, QuarantineError> {
 /// # Errors
 /// Of the disk; then it is not known whether it is.
 pub fn store<D: Disk>(disk: &D, quarantine: &Quarantine) -> Result<(), QuarantineError> {
-    replace_file(disk, (FILE, TEMPORARY_FILE), &encode(quarantine), |action, _, source| {
-        QuarantineError::Io { action, source }
-    })
+    replace_file(
+        disk,
+        (FILE, TEMPORARY_FILE),
+        &encode(quarantine),
+        |action, _, source| QuarantineError::Io { action, source },
+    )
 }
 
 /// Of a file that is too long no more than it takes to see that.
@@ -204,7 +209,11 @@ mod tests {
 
     #[test]
     fn what_was_found_is_kept_and_an_empty_directory_is_in_no_quarantine() {
-        for quarantine in [records("from \"a\" to the last one"), effects(Some(8)), effects(None)] {
+        for quarantine in [
+            records("from \"a\" to the last one"),
+            effects(Some(8)),
+            effects(None),
+        ] {
             let directory = tempfile::tempdir().unwrap();
             let disk = RealDisk::open(directory.path()).unwrap();
             assert_eq!(load(&disk).unwrap(), None);
@@ -224,7 +233,10 @@ mod tests {
             disk.power_lost();
             let loaded = load(&disk).unwrap();
             assert!(loaded.is_some() || stored.is_err(), "call {calls}");
-            assert!(loaded.is_none_or(|loaded| loaded == effects(Some(8))), "call {calls}");
+            assert!(
+                loaded.is_none_or(|loaded| loaded == effects(Some(8))),
+                "call {calls}"
+            );
         }
     }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::RaftBody;
+use raftkv_protocol::{ErrorCode, Failure, RaftBody};
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, Index, RoleName, Time};
 
@@ -295,11 +295,7 @@ impl Formed {
         self.divergence.odd.retain(|node, _| members.contains(node));
         self.divergence.odd.entry(from).or_insert((at, keys.clone()));
         if !is_disputed {
-            out.notice(Notice::StatesDiffer {
-                peer: from,
-                at,
-                keys,
-            });
+            out.notice(Notice::StatesDiffer { peer: from, at, keys });
             self.tell_state_at(of, at, out);
         }
         self.judge(of, at, own, out);
@@ -352,7 +348,13 @@ impl Formed {
         if let Some((majority, _)) = majority {
             let hashes = Hashes { own, majority };
             let finding = self.finding(of, at, hashes);
-            self.stop_serving(Quarantine { found_at: at, finding }, out);
+            self.stop_serving(
+                Quarantine {
+                    found_at: at,
+                    finding,
+                },
+                out,
+            );
         }
     }
 
@@ -384,6 +386,12 @@ impl Formed {
             explanation: explanation.clone(),
         });
         self.end_reads(&explanation, out);
+        self.refuse_writes(&explanation, out);
+        self.end_proposed_writes(&explanation, out);
+        out.push(Effect::EndWatches(Failure::new(
+            ErrorCode::NotServing,
+            explanation,
+        )));
     }
 }
 

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use raftkv_protocol::{
-    Address, Answer, ErrorCode, GroupId, MembershipMessage, PeerMessage, RaftMessage, Request,
-    ScrubCommand,
+    Address, Answer, ErrorCode, GroupId, MembershipMessage, PeerMessage, RaftMessage, Request, ScrubCommand,
 };
 use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};

@@ -13,7 +13,7 @@ use super::founding::Founded;
 use super::meeting::{ignored_flags, may_grow, not_named};
 use super::outbox::Outbox;
 use super::scrub::ScrubStatus;
-use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
+use super::{Effect, Event, Hop, NodeConfig, Notice, Quarantine, Restored, Token};
 use crate::membership::FIRST_EPOCH;
 use crate::store::{Store, StoreNumber};
 
@@ -215,6 +215,12 @@ impl Node {
         self.formed().map(|formed| formed.scrub.status())
     }
 
+    /// Why this node serves no more, if it was found to be the odd one.
+    #[must_use]
+    pub fn quarantine(&self) -> Option<&Quarantine> {
+        self.formed().and_then(|formed| formed.divergence.quarantine())
+    }
+
     /// Which fill of the data directory [`Node::store`] is over: a received one from the moment on that it was received.
     #[must_use]
     pub fn store_number(&self) -> Option<StoreNumber> {
@@ -297,7 +303,7 @@ impl Node {
             (ErrorCode::NotServing, SHUTTING_DOWN.to_owned())
         } else if self.formed().is_none() {
             (ErrorCode::NoLeader, self.unformed_explanation(now))
-        } else if let Some(quarantine) = self.formed().and_then(|formed| formed.divergence.quarantine()) {
+        } else if let Some(quarantine) = self.quarantine() {
             (ErrorCode::NoLeader, quarantine.explanation())
         } else if self.out.waiting() >= self.config.max_pending_requests {
             mark("request refused: too many wait");

@@ -250,6 +250,7 @@ pub const MARKS: &[&str] = &[
     "verdict on another node or life ignored",
     "waiting write cut by our own later election",
     "waiting write displaced by another term",
+    "waiting write ended by quarantine",
     "waiting write vanished under a snapshot",
     "watch begun",
     "watch refused, its begin is not kept",

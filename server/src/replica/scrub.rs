@@ -245,7 +245,8 @@ impl Formed {
 
     /// When the leader asks for the next piece; never, while it must not.
     pub(super) fn next_scrub(&self) -> Time {
-        let is_wanted = self.config.scrub.interval.is_some() || self.scrub.is_asked || self.scrub.is_under_way();
+        let is_wanted =
+            self.config.scrub.interval.is_some() || self.scrub.is_asked || self.scrub.is_under_way();
         let may_ask = self.raft.role() == RoleName::Leader
             && is_wanted
             && self.scrub.proposed != Some(self.raft.term())

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use raftkv_protocol::{
-    Answer, DifferingMember, ErrorCode, Failure, NodeName, Request, Response, Revision, ScrubCommand, ScrubPass,
-    ScrubState,
+    Answer, DifferingMember, ErrorCode, Failure, NodeName, Request, Response, Revision, ScrubCommand,
+    ScrubPass, ScrubState,
 };
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, RoleName, Time};
@@ -20,7 +20,7 @@ use super::scrub::Pass;
 use super::{Effect, ForwardOutcome, Hop, Token};
 
 /// A pass that is wanted.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct AskedScrub {
     pub(super) token: Token,
     pub(super) hop: Hop,
@@ -61,7 +61,11 @@ impl Formed {
             };
             return out.refuse(token, response);
         }
-        let leader = self.raft.leader().and_then(|leader| self.address_of(leader)).cloned();
+        let leader = self
+            .raft
+            .leader()
+            .and_then(|leader| self.address_of(leader))
+            .cloned();
         match (leader, hop) {
             (_, Hop::Last) => {
                 let message = "this node does not lead; no pass was begun";
@@ -91,7 +95,10 @@ impl Formed {
             return Some((ErrorCode::BadRequest, message));
         }
         if self.store.revision() <= Revision(1) {
-            return Some((ErrorCode::BadRequest, "nothing was ever written: there is nothing to compare"));
+            return Some((
+                ErrorCode::BadRequest,
+                "nothing was ever written: there is nothing to compare",
+            ));
         }
         let message = "the leader's disk is nearly full, and a pass holds files on it: free room there first";
         self.space.is_low().then_some((ErrorCode::NoSpace, message))

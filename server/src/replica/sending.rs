@@ -270,7 +270,9 @@ impl Formed {
     pub(super) fn watch_sendings(&mut self, now: Time, out: &mut Outbox) {
         if self.divergence.quarantine().is_some() {
             let peers: Vec<_> = self.sendings.by_peer.keys().copied().collect();
-            peers.into_iter().for_each(|peer| self.sending_failed(now, peer, out));
+            peers
+                .into_iter()
+                .for_each(|peer| self.sending_failed(now, peer, out));
         }
         if now < self.sendings.next_deadline() {
             return;

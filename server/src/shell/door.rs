@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use raftkv_protocol::{ErrorCode, Failure, Request, RequestId, Response, ScrubCommand, WatchControl, WatchRequest};
+use raftkv_protocol::{
+    ErrorCode, Failure, Request, RequestId, Response, ScrubCommand, WatchControl, WatchRequest,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::watch_feed::{WatchFeed, WatchKey};

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use raftkv_protocol::{
-    Answer, Command, Consistency, ErrorCode, Request, Response, ScrubCommand, ScrubState,
-};
+use raftkv_protocol::{Answer, Command, Consistency, ErrorCode, Request, Response, ScrubCommand, ScrubState};
 
 use super::cluster::{Cluster, Rot, address, code, config, found, get, name, put};
 use super::divergence::quarantined;
@@ -145,7 +143,9 @@ fn an_operator_begins_a_pass_at_any_node_and_each_tells_what_it_saw() {
         let has_ended = |cluster: &Cluster| {
             (0..3).all(|machine| cluster.node(machine).scrub().unwrap().complete.is_some())
         };
-        cluster.run_until("a pass", |cluster| has_ended(cluster) && cluster.scrubs.len() == 9);
+        cluster.run_until("a pass", |cluster| {
+            has_ended(cluster) && cluster.scrubs.len() == 9
+        });
         cluster.run_for(Duration::from_millis(100));
         for machine in 0..3 {
             let told = cluster.call(machine, STATUS);
@@ -210,7 +210,11 @@ pub(super) fn a_restart_does_not_end_a_quarantine() {
         cluster.run_for(Duration::from_secs(2));
         assert_eq!(because(&cluster), before);
     }
-    assert_eq!(quarantined(&cluster), [rotten; 3], "each process says so at its start");
+    assert_eq!(
+        quarantined(&cluster),
+        [rotten; 3],
+        "each process says so at its start"
+    );
     let told = cluster.call(rotten, STATUS);
     assert_eq!(scrub_state(&told).quarantine, before);
     let leader = cluster.leader().expect("a leader");
