@@ -10,7 +10,8 @@ use raftkv_protocol::{
     Header, Hello, HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, MAX_TTL_MS, Member,
     MemberCommand, MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion, RaftBody,
     RaftMessage, ReadBasis, Record, Rejection, RejectionCode, Request, Response, Revision, RoleName,
-    SnapshotProgress, Speaker, Standing, StandingReply, Status, Welcome, WireEntry, WireEntryId,
+    ScrubCommand, ScrubPass, ScrubState, SnapshotProgress, Speaker, Standing, StandingReply, Status, Welcome,
+    WireEntry, WireEntryId,
 };
 
 /// What the answers' connection tells.
