@@ -163,7 +163,7 @@ fn a_node_whose_stored_record_changed_is_found_by_a_pass_and_stays_in_quarantine
     );
     let name = scene.nodes[rotten].name().to_owned();
     let other = scene.wait_for_scrub(others[0], "the end of the pass", |told| {
-        told["pass"]["ended_ms_ago"].is_u64()
+        told["pass"]["ended_ms_ago"].is_u64() && told["differing"][0].is_object()
     });
     assert_eq!(other["quarantine"], Value::Null);
     assert_eq!(other["differing"][0]["id"], *name, "{other}");

@@ -15,6 +15,9 @@
 //! **Nothing here is owed.** A replica that is down, has a piece in hand still, is nearly out of disk, or whose base was
 //! drained past the entry before it could be read, says nothing of that piece: the next pass has it again. Every node knows
 //! from the log where a pass stands, so a new leader goes on with it; what a process forgets at its end begins anew.
+//!
+//! **The first pass** of a process begins [`ScrubConfig::first`] after there is something to compare, unless one is under way
+//! by then, or an operator asks for one (`scrub_requests.rs`): that is one pass, also where there are none by themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -122,8 +125,8 @@ pub(super) struct Pass {
     pub(super) left_out: u64,
     pub(super) keys: u64,
     pub(super) bytes: u64,
-    /// In how many pieces each member had the same.
-    pub(super) agreed: BTreeMap<raft::NodeId, u64>,
+    /// In how many pieces each member had the same, and the entry of the last of them: where somebody differs all tell twice.
+    pub(super) agreed: BTreeMap<raft::NodeId, (u64, Index)>,
 }
 
 impl Pass {
@@ -181,9 +184,17 @@ impl Scrub {
 
     /// A member has the same of the piece at this entry.
     pub(super) fn agreed(&mut self, member: raft::NodeId, at: Index) {
-        if let Some(pass) = self.pass.as_mut().filter(|pass| pass.first.0 <= at) {
-            *pass.agreed.entry(member).or_default() += 1;
-        }
+        let Some(pass) = self.pass.as_mut().filter(|pass| pass.first.0 <= at) else {
+            return;
+        };
+        let agreed = pass.agreed.entry(member);
+        agreed
+            .and_modify(|(pieces, last)| {
+                if at > *last {
+                    (*pieces, *last) = (*pieces + 1, at);
+                }
+            })
+            .or_insert((1, at));
     }
 
     /// The piece that is under way will not be told.

@@ -166,7 +166,7 @@ impl Formed {
             keys: pass.keys,
             bytes: pass.bytes,
             agreed: agreed
-                .filter_map(|(node, pieces)| Some((self.member_name(*node)?, *pieces)))
+                .filter_map(|(node, (pieces, _))| Some((self.member_name(*node)?, *pieces)))
                 .collect(),
         }
     }

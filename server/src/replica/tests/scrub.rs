@@ -219,6 +219,9 @@ pub(super) fn a_restart_does_not_end_a_quarantine() {
     assert_eq!(scrub_state(&told).quarantine, before);
     let leader = cluster.leader().expect("a leader");
     let told = cluster.call(leader, STATUS);
+    let pass = scrub_state(&told).pass.as_ref().expect("a pass");
+    let is_counted_once = |(_, pieces): &(_, u64)| *pieces <= pass.pieces + pass.left_out;
+    assert!(pass.agreed.iter().all(is_counted_once), "{pass:?}");
     assert_eq!(&*scrub_state(&told).differing[0].name.0, &*name(rotten + 1).0);
 }
 
