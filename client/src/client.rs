@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv_protocol::{
-    Address, Answer, CheckedCommand, ErrorCode, KeySpan, Member, MemberCommand, Request, Response, Status,
+    Address, Answer, CheckedCommand, ErrorCode, KeySpan, Member, MemberCommand, Request, Response,
+    ScrubCommand, ScrubState, Status,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -219,6 +220,30 @@ impl Client {
         match self.execute(Request::Member(command)).await? {
             Answer::Members(members) => Ok(members),
             other => Err(unexpected("the members", &other, Applied::Unknown)),
+        }
+    }
+
+    /// Asks the leader to begin a pass over all keys, in which the members compare what they have stored; one that is under
+    /// way goes on. Returns how it stands at the leader.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is nobody, or nothing, to compare.
+    pub async fn start_scrub(&self) -> Result<ScrubState, Error> {
+        self.scrub(ScrubCommand::Start).await
+    }
+
+    /// How that stands at the first of the given endpoints that can be reached. Each node knows what it has seen itself.
+    ///
+    /// # Errors
+    /// If none answers in time.
+    pub async fn scrub_state(&self) -> Result<ScrubState, Error> {
+        self.scrub(ScrubCommand::Status).await
+    }
+
+    async fn scrub(&self, command: ScrubCommand) -> Result<ScrubState, Error> {
+        match self.execute(Request::Scrub(command)).await? {
+            Answer::Scrub(state) => Ok(*state),
+            other => Err(unexpected("how the scrub stands", &other, Applied::Unknown)),
         }
     }
 

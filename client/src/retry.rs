@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftkv_protocol::{Address, Answer, ErrorCode, Failure, Request, Response};
+use raftkv_protocol::{Address, Answer, ErrorCode, Failure, Request, Response, ScrubCommand};
 
 use crate::call::{Delivery, Undelivered};
 use crate::connection::ConnectionError;
@@ -31,12 +31,15 @@ impl Kind {
         match request {
             Request::Write(command) if command.once().is_some() => Kind::NumberedWrite,
             // A change of members that was sent may have happened, as a write may.
-            Request::Write(_) | Request::Member(_) => Kind::Write,
+            Request::Write(_) | Request::Member(_) | Request::Scrub(ScrubCommand::Start) => Kind::Write,
             Request::Get { consistency, .. } if consistency.is_local() => Kind::Local,
             Request::Get { .. } => Kind::Read,
             Request::Range(range) if range.consistency.is_local() => Kind::Local,
             Request::Range(_) | Request::Lease(_) => Kind::Read,
-            Request::Watch(_) | Request::WatchControl(_) | Request::Status => Kind::Local,
+            Request::Watch(_)
+            | Request::WatchControl(_)
+            | Request::Status
+            | Request::Scrub(ScrubCommand::Status) => Kind::Local,
         }
     }
 
@@ -214,6 +217,7 @@ pub(crate) fn name(answer: &Answer) -> &'static str {
         Answer::SessionOpened { .. } => "an open session",
         Answer::SessionDone => "the end of a session's command",
         Answer::Watch(_) => "a part of a watch",
+        Answer::Scrub(_) => "how the scrub stands",
     }
 }
 

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::{
     Address, CheckedCommand, ClusterId, ErrorCode, HistoryEpoch, LeaseId, MemberCommand, NodeId, NodeName,
-    RangePage, RangeRequest, Revision, SessionId, TxnResult, WatchPart, WatchRequest,
+    RangePage, RangeRequest, Revision, ScrubCommand, ScrubState, SessionId, TxnResult, WatchPart,
+    WatchRequest,
 };
 
 /// What a read promises.
@@ -76,6 +77,8 @@ pub enum Request {
     Lease(LeaseQuery),
     /// Tells about every change of some keys, in many answers. Only where answers can be many.
     Watch(WatchRequest),
+    /// Compares what the members have stored, or tells how that stands.
+    Scrub(ScrubCommand),
     /// For the watch of the same id: more credit, or its end. Has no answer.
     WatchControl(WatchControl),
 }
@@ -186,6 +189,8 @@ pub enum Answer {
     SessionDone,
     /// A part of what a watch tells; more come.
     Watch(WatchPart),
+    /// How the scrub stands.
+    Scrub(Box<ScrubState>),
 }
 
 /// About a lease.

@@ -16,8 +16,8 @@ use super::{append, expect_end, take};
 use crate::{
     Answer, CheckedCommand, ClusterId, Consistency, ErrorCode, Failure, GroupId, Header, HistoryEpoch,
     LeaseId, LeaseQuery, LeaseState, Limits, Member, NodeId, Once, ProtocolError, RangePage, RangeRequest,
-    ReadBasis, Record, Request, RequestId, Response, Revision, SESSION_WINDOW, SessionId, Status, TxnResult,
-    WatchControl, WatchPart, WatchRequest, Welcome, write_frame,
+    ReadBasis, Record, Request, RequestId, Response, Revision, SESSION_WINDOW, ScrubCommand, ScrubState,
+    SessionId, Status, TxnResult, WatchControl, WatchPart, WatchRequest, Welcome, write_frame,
 };
 
 /// The group of every client frame today.
@@ -45,6 +45,7 @@ enum RequestKind {
     Lease(LeaseQuery),
     Watch,
     WatchControl(WatchControl),
+    Scrub(ScrubCommand),
 }
 
 /// `O` borrows when written, and owns when read.
@@ -98,6 +99,7 @@ enum Outcome<S, F, T, R, W> {
     },
     SessionDone,
     Watch(W),
+    Scrub(Box<ScrubState>),
 }
 
 /// A record but for its value.
@@ -194,6 +196,7 @@ pub fn encode_request(out: &mut BytesMut, id: RequestId, timeout_ms: u32, reques
             (RequestKind::Watch, &encoded)
         }
         Request::WatchControl(control) => (RequestKind::WatchControl(*control), &[]),
+        Request::Scrub(command) => (RequestKind::Scrub(*command), &[]),
     };
     let header = RequestHeader {
         group: GROUP,
@@ -220,7 +223,11 @@ pub fn encode_request(out: &mut BytesMut, id: RequestId, timeout_ms: u32, reques
 )]
 pub fn decode_request(body: Bytes, limits: &Limits) -> Result<ClientRequest, ProtocolError> {
     let (header, rest) = take::<RequestHeader>(EXPECTED_REQUEST, &body)?;
-    if let RequestKind::Status | RequestKind::Lease(_) | RequestKind::WatchControl(_) = header.kind {
+    if let RequestKind::Status
+    | RequestKind::Lease(_)
+    | RequestKind::WatchControl(_)
+    | RequestKind::Scrub(_) = header.kind
+    {
         expect_end(EXPECTED_REQUEST, rest)?;
     }
     let raw = body.slice_ref(rest);
@@ -270,6 +277,7 @@ fn request(kind: RequestKind, raw: Bytes, limits: &Limits) -> Result<Request, Fa
             Ok(Request::Watch(watch))
         }
         RequestKind::WatchControl(control) => Ok(Request::WatchControl(control)),
+        RequestKind::Scrub(command) => Ok(Request::Scrub(command)),
     }
 }
 
@@ -402,6 +410,7 @@ fn outcome(response: &Response) -> BorrowedOutcome<'_> {
         },
         Ok(Answer::SessionDone) => Outcome::SessionDone,
         Ok(Answer::Watch(part)) => Outcome::Watch(part),
+        Ok(Answer::Scrub(state)) => Outcome::Scrub(state.clone()),
     }
 }
 
@@ -471,6 +480,7 @@ fn answer(
         Outcome::SessionOpened { session, ttl_ms } => Ok(Answer::SessionOpened { session, ttl_ms }),
         Outcome::SessionDone => Ok(Answer::SessionDone),
         Outcome::Watch(part) => Ok(Answer::Watch(part)),
+        Outcome::Scrub(state) => Ok(Answer::Scrub(state)),
     };
     expect_end(EXPECTED_RESPONSE, rest)?;
     Ok(answer)

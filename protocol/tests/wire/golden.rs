@@ -8,13 +8,14 @@ use std::fmt::Write as _;
 use bytes::{Bytes, BytesMut};
 use raftkv_protocol::{
     Address, Admission, Answer, Branch, CheckedCommand, ClusterId, Command, Compare, Condition, Consistency,
-    ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello, HistoryEpoch,
-    Introduction, KeyValue, Keys, Knock, KnockWay, LeaderHint, LeaseId, LeaseQuery, LeaseState, Lifetime,
-    Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName, Once, Op, OpResult, PeerMessage,
-    Presence, Previous, Promotion, RaftBody, RaftMessage, ReadBasis, Record, Rejection, RejectionCode,
-    Relation, Request, RequestId, Response, Revision, RoleName, SessionId, Shape, SnapshotProgress, Speaker,
-    Standing, StandingReply, Status, Test, Txn, TxnResult, Welcome, WireEntry, WireEntryId, decode_command,
-    encode_handshake_reply, encode_hello, encode_peer, encode_request, encode_response,
+    DifferingMember, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello,
+    HistoryEpoch, Introduction, KeyValue, Keys, Knock, KnockWay, LeaderHint, LeaseId, LeaseQuery, LeaseState,
+    Lifetime, Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName, Once, Op, OpResult,
+    PeerMessage, Presence, Previous, Promotion, RaftBody, RaftMessage, ReadBasis, Record, Rejection,
+    RejectionCode, Relation, Request, RequestId, Response, Revision, RoleName, ScrubCommand, ScrubPass,
+    ScrubState, SessionId, Shape, SnapshotProgress, Speaker, Standing, StandingReply, Status, Test, Txn,
+    TxnResult, Welcome, WireEntry, WireEntryId, decode_command, encode_handshake_reply, encode_hello,
+    encode_peer, encode_request, encode_response,
 };
 
 use crate::messages::CONTEXT;
@@ -279,7 +280,40 @@ fn encoded_commands() -> Vec<Line> {
 
 fn scrubs() -> Vec<Line> {
     let command = CheckedCommand::scrub(b"key", 300, 1000);
-    vec![("command_scrub".to_owned(), command.encoded().clone())]
+    let pass = ScrubPass {
+        first_index: 300,
+        last_index: 301,
+        began_ms_ago: 7000,
+        ended_ms_ago: Some(5),
+        pieces: 2,
+        left_out: 1,
+        keys: 1000,
+        bytes: 70_000,
+        agreed: vec![("n2".into(), 2)],
+    };
+    let differing = DifferingMember {
+        name: "n3".into(),
+        since_index: 299,
+        keys: Some("all".to_owned()),
+    };
+    let state = ScrubState {
+        pass: Some(pass),
+        differing: vec![differing],
+        quarantine: Some("why".to_owned()),
+    };
+    let asked = |command| {
+        move |out: &mut BytesMut| encode_request(out, RequestId(300), 1000, &Request::Scrub(command))
+    };
+    vec![
+        ("command_scrub".to_owned(), command.encoded().clone()),
+        line("request_scrub_start", asked(ScrubCommand::Start)),
+        line("request_scrub_status", asked(ScrubCommand::Status)),
+        line("answer_scrub", response(Ok(Answer::Scrub(Box::new(state))))),
+        line(
+            "answer_scrub_nothing_seen",
+            response(Ok(Answer::Scrub(Box::default()))),
+        ),
+    ]
 }
 
 fn requests() -> Vec<Line> {

@@ -6,11 +6,12 @@ use proptest::option;
 use proptest::prelude::*;
 use raftkv_protocol::{
     Address, Admission, Answer, CheckedCommand, ClusterId, Command, Condition, ConnectionContext,
-    Consistency, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello,
-    HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, MAX_TTL_MS, Member, MemberCommand,
-    MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion, RaftBody, RaftMessage, ReadBasis,
-    Record, Rejection, RejectionCode, Request, Response, Revision, RoleName, SnapshotProgress, Speaker,
-    Standing, StandingReply, Status, Welcome, WireEntry, WireEntryId,
+    Consistency, DifferingMember, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply,
+    Header, Hello, HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, MAX_TTL_MS, Member,
+    MemberCommand, MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion, RaftBody,
+    RaftMessage, ReadBasis, Record, Rejection, RejectionCode, Request, Response, Revision, RoleName,
+    ScrubCommand, ScrubPass, ScrubState, SnapshotProgress, Speaker, Standing, StandingReply, Status, Welcome,
+    WireEntry, WireEntryId,
 };
 
 /// What the answers' connection tells.
@@ -167,7 +168,8 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         put,
         delete,
         Just(Request::Status),
-        member_command().prop_map(Request::Member)
+        member_command().prop_map(Request::Member),
+        prop_oneof![Just(ScrubCommand::Start), Just(ScrubCommand::Status)].prop_map(Request::Scrub)
     ]
 }
 
@@ -219,6 +221,41 @@ fn status() -> impl Strategy<Value = Status> {
     )
 }
 
+fn scrub_state() -> impl Strategy<Value = ScrubState> {
+    let times = (number(), option::of(number()));
+    let counts = (number(), number(), number(), number());
+    let agreed = vec((name(), number()), 0..4);
+    let pass = ((number(), number()), times, counts, agreed).prop_map(
+        |((first_index, last_index), (began_ms_ago, ended_ms_ago), counts, agreed)| {
+            let (pieces, left_out, keys, bytes) = counts;
+            ScrubPass {
+                first_index,
+                last_index,
+                began_ms_ago,
+                ended_ms_ago,
+                pieces,
+                left_out,
+                keys,
+                bytes,
+                agreed,
+            }
+        },
+    );
+    let differing =
+        (name(), number(), option::of(text())).prop_map(|(name, since_index, keys)| DifferingMember {
+            name,
+            since_index,
+            keys,
+        });
+    (option::of(pass), vec(differing, 0..4), option::of(text())).prop_map(|(pass, differing, quarantine)| {
+        ScrubState {
+            pass,
+            differing,
+            quarantine,
+        }
+    })
+}
+
 fn failure() -> impl Strategy<Value = Failure> {
     let leader = (name(), address(), option::of(address())).prop_map(|(name, address, http)| LeaderHint {
         name,
@@ -266,6 +303,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         (any::<bool>(), revision()).prop_map(|(existed, revision)| Answer::Deleted { existed, revision }),
         option::of(revision()).prop_map(|current| Answer::ConditionFailed { current }),
         status().prop_map(|status| Answer::Status(Box::new(status))),
+        scrub_state().prop_map(|state| Answer::Scrub(Box::new(state))),
     ]
 }
 

@@ -25,6 +25,7 @@ proptest! {
             Request::Write(command) => prop_assert!(is_slice_of(command.encoded(), &frame)),
             Request::Status
             | Request::Member(_)
+            | Request::Scrub(_)
             | Request::Range(_)
             | Request::Lease(_)
             | Request::Watch(_)

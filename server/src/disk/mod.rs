@@ -7,6 +7,7 @@ pub mod simulated;
 mod aligned;
 pub(crate) mod crash;
 pub mod identity;
+pub mod quarantine;
 mod real;
 mod replace;
 

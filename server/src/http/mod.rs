@@ -43,6 +43,7 @@ mod parameter;
 mod query;
 mod read;
 mod records;
+mod scrub;
 mod server;
 mod set_body;
 mod txn;

@@ -3,6 +3,7 @@
 use raftkv_protocol::{Address, Introduction};
 use raftkv_raft::{self as raft, Entry};
 
+use super::Quarantine;
 use super::scrub::ScrubConfig;
 use crate::store::history::HistoryLimits;
 use crate::store::{Companions, StoreConfig, StoreNumber, Tables};
@@ -77,6 +78,8 @@ pub struct Restored {
     pub store: StoreNumber,
     /// What its base holds; `None` before the first drain.
     pub state: Option<RestoredState>,
+    /// What an earlier process found, if it was the odd one; see [`crate::disk::quarantine`].
+    pub quarantine: Option<Quarantine>,
 }
 
 /// What the base holds; see [`crate::store::companions_in`].

@@ -3,7 +3,7 @@
 //! The leader tells with each heartbeat interval how far it has applied, and the chained hash of all effects up to there.
 //! Whoever has another hash at that entry tells everybody, and everybody tells theirs. A node that finds a majority of the
 //! voters agreed on another hash than its own is the odd one: it stops serving, and the others go on. With two voters
-//! nobody can know who is wrong: both say so, and go on.
+//! nobody can know who is wrong: both say so, and go on. What it found is durable (`quarantine.rs`).
 //!
 //! A hash chains everything before it, so one comparison covers the whole past; how far back the hashes agreed is known
 //! from the last comparison, and told to the operator.
@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv_protocol::RaftBody;
+use raftkv_protocol::{ErrorCode, Failure, RaftBody};
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, Index, RoleName, Time};
 
-use super::Notice;
 use super::formed::Formed;
 use super::outbox::Outbox;
+use super::{Effect, Finding, Hashes, Notice, Quarantine};
 
 /// Hashes of so many entries are kept for comparison; 512 KiB.
 const KEPT_HASHES: usize = 1 << 16;
@@ -79,40 +79,9 @@ pub(super) struct Divergence {
     agreed: Option<Index>,
     /// What others have at entries where not all agree.
     disputes: BTreeMap<(Index, Compared), BTreeMap<raft::NodeId, u64>>,
+    /// Who was found to have another state than this node: the entry as of which that was first seen, and which keys.
+    odd: BTreeMap<raft::NodeId, (Index, Option<String>)>,
     quarantine: Option<Quarantine>,
-}
-
-/// This node's state is not that of the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Quarantine {
-    /// It did something else.
-    Effects { agreed: Option<Index>, differs: Index },
-    /// It has something else stored.
-    Records { piece: Piece },
-}
-
-impl Quarantine {
-    pub(super) fn explanation(&self) -> String {
-        let differs = match self {
-            Quarantine::Effects { agreed, differs } => {
-                let since = agreed.map_or_else(|| "its start".to_owned(), |agreed| format!("entry {agreed}"));
-                format!(
-                    "this node's state differs from that of the other nodes: it was the same at {since}, and is another \
-                     one at entry {differs}"
-                )
-            }
-            Quarantine::Records { piece } => format!(
-                "this node's stored records differ from those of the other nodes: among the keys {}, as of entry {}, \
-                 something was lost or changed on its disk or in its memory",
-                piece.range(),
-                piece.at
-            ),
-        };
-        format!(
-            "{differs}; it does not serve any more. Keep its data directory for a report, and replace the node (kvctl \
-             member replace NAME) with an empty one"
-        )
-    }
 }
 
 impl Piece {
@@ -138,7 +107,8 @@ fn shown(key: &[u8]) -> String {
 }
 
 impl Divergence {
-    pub(super) fn new() -> Divergence {
+    /// `quarantine`: what an earlier process on the same data directory found.
+    pub(super) fn new(quarantine: Option<Quarantine>) -> Divergence {
         Divergence {
             hashes: VecDeque::new(),
             last: None,
@@ -148,7 +118,8 @@ impl Divergence {
             ahead: BTreeMap::new(),
             agreed: None,
             disputes: BTreeMap::new(),
-            quarantine: None,
+            odd: BTreeMap::new(),
+            quarantine,
         }
     }
 
@@ -206,6 +177,12 @@ impl Divergence {
             Compared::Effects => self.last,
             Compared::Records => self.pieces.back().map(|piece| piece.at),
         }
+    }
+
+    /// Who was found to have another state than this node, since when, and among which keys.
+    pub(super) fn odd(&self) -> impl Iterator<Item = (raft::NodeId, Index, Option<&str>)> {
+        let odd = self.odd.iter();
+        odd.map(|(node, (at, keys))| (*node, *at, keys.as_deref()))
     }
 
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
@@ -312,13 +289,13 @@ impl Formed {
         }
         mark("state hashes differ");
         self.divergence.note_dispute(from, theirs);
+        let keys = self.divergence.piece_at(at).filter(|_| of == Compared::Records);
+        let keys = keys.map(Piece::range);
+        let members = self.raft.configuration().members();
+        self.divergence.odd.retain(|node, _| members.contains(node));
+        self.divergence.odd.entry(from).or_insert((at, keys.clone()));
         if !is_disputed {
-            let keys = self.divergence.piece_at(at).filter(|_| of == Compared::Records);
-            out.notice(Notice::StatesDiffer {
-                peer: from,
-                at,
-                keys: keys.map(Piece::range),
-            });
+            out.notice(Notice::StatesDiffer { peer: from, at, keys });
             self.tell_state_at(of, at, out);
         }
         self.judge(of, at, own, out);
@@ -328,12 +305,15 @@ impl Formed {
         match same.of {
             Compared::Effects => {
                 self.divergence.agreed = self.divergence.agreed.max(Some(same.at));
-                if self.raft.leader() == Some(from) {
-                    // So that the leader knows how far it was right, should it ever be the odd one.
-                    self.tell_state_to(from, same, out);
-                }
             }
-            Compared::Records => mark("scrub agreed"),
+            Compared::Records => {
+                mark("scrub agreed");
+                self.scrub.agreed(from, same.at);
+            }
+        }
+        if self.raft.leader() == Some(from) {
+            // So that the leader knows how far it was right, should it ever be the odd one; and can tell who was compared.
+            self.tell_state_to(from, same, out);
         }
     }
 
@@ -364,31 +344,54 @@ impl Formed {
         {
             *counts.entry(*hash).or_default() += 1;
         }
-        let is_odd = counts.values().any(|count| *count > voters.len() / 2);
-        if is_odd && self.divergence.quarantine.is_none() {
-            mark("replica quarantined");
-            let quarantine = self.quarantine_for(of, at);
-            let explanation = quarantine.explanation();
-            self.divergence.quarantine = Some(quarantine);
-            out.notice(Notice::Quarantined {
-                explanation: explanation.clone(),
-            });
-            self.end_reads(&explanation, out);
+        let majority = counts.into_iter().find(|(_, count)| *count > voters.len() / 2);
+        if let Some((majority, _)) = majority {
+            let hashes = Hashes { own, majority };
+            let finding = self.finding(of, at, hashes);
+            self.stop_serving(
+                Quarantine {
+                    found_at: at,
+                    finding,
+                },
+                out,
+            );
         }
     }
 
-    fn quarantine_for(&self, of: Compared, at: Index) -> Quarantine {
+    fn finding(&self, of: Compared, at: Index, hashes: Hashes) -> Finding {
         match of {
-            Compared::Effects => Quarantine::Effects {
+            Compared::Effects => Finding::Effects {
                 agreed: self.divergence.agreed,
-                differs: at,
+                hashes,
             },
             Compared::Records => {
                 let piece = self.divergence.piece_at(at);
-                let piece = piece.expect("what is judged was found just now").clone();
-                Quarantine::Records { piece }
+                let keys = piece.expect("what is judged was found just now").range();
+                Finding::Records { keys, hashes }
             }
         }
+    }
+
+    /// At once, and durably soon: what is lost with a crash before that was found by comparison, and will be again. What
+    /// was found first stays.
+    pub(super) fn stop_serving(&mut self, quarantine: Quarantine, out: &mut Outbox) {
+        if self.divergence.quarantine.is_some() {
+            return;
+        }
+        mark("replica quarantined");
+        let explanation = quarantine.explanation();
+        out.push(Effect::Quarantine(Box::new(quarantine.clone())));
+        self.divergence.quarantine = Some(quarantine);
+        out.notice(Notice::Quarantined {
+            explanation: explanation.clone(),
+        });
+        self.end_reads(&explanation, out);
+        self.refuse_writes(&explanation, out);
+        self.end_proposed_writes(&explanation, out);
+        out.push(Effect::EndWatches(Failure::new(
+            ErrorCode::NotServing,
+            explanation,
+        )));
     }
 }
 
@@ -402,7 +405,7 @@ mod tests {
 
     #[test]
     fn hashes_of_the_last_entries_are_found_and_older_ones_forgotten() {
-        let mut divergence = Divergence::new();
+        let mut divergence = Divergence::new(None);
         assert_eq!(divergence.hash_at(index(1)), None);
         let last = 10 + KEPT_HASHES as u64;
         for number in 5..=last {

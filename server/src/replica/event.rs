@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raftkv_protocol::{Address, Failure, PeerMessage, Request, Response, Revision};
 use raftkv_raft::{self as raft, Entry, EntryId, Fetch, Index, Time, Write, WriteNumber};
 
-use super::{Notice, WatchBegin};
+use super::{Notice, Quarantine, WatchBegin};
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
 use crate::store::{
@@ -221,6 +221,8 @@ pub enum Effect {
         install: raft::Install,
         store: StoreNumber,
     },
+    /// Keep durably, with the data directory, that this node serves no more. Nothing waits for it.
+    Quarantine(Box<Quarantine>),
     /// Give the memory back where that may take its time.
     Discard(Vec<Arc<Frozen>>),
     /// For the operator.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use raftkv_protocol::{
-    Address, Answer, ErrorCode, GroupId, MembershipMessage, PeerMessage, RaftMessage, Request,
+    Address, Answer, ErrorCode, GroupId, MembershipMessage, PeerMessage, RaftMessage, Request, ScrubCommand,
 };
-use raftkv_raft::simulation::mark;
+use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};
 
 use super::changes::{self, Changes, PendingChange, Stage};
@@ -15,6 +15,7 @@ use super::joining::Joining;
 use super::lookups::Lookups;
 use super::receiving::Receiving;
 use super::scrub::Scrub;
+use super::scrub_requests::{AskedScrub, ForwardedScrubs};
 use super::sending::Sendings;
 use super::space::Space;
 use super::throttle::Throttle;
@@ -60,6 +61,7 @@ pub(super) struct Formed {
     pub(super) receiving: Receiving,
     pub(super) divergence: Divergence,
     pub(super) scrub: Scrub,
+    pub(super) scrub_forwards: ForwardedScrubs,
     pub(super) watches: Watches,
 }
 
@@ -76,6 +78,7 @@ impl Formed {
             log,
             store: number,
             state,
+            quarantine,
         } = restored;
         let mut configurations = members.configurations();
         let later = configurations.partition_point(|(index, _)| *index <= log.base.index);
@@ -122,8 +125,9 @@ impl Formed {
             ranges: Ranges::new(),
             sendings: Sendings::new(fastrand::Rng::with_seed(seed).u64(..)),
             receiving: Receiving::default(),
-            divergence: Divergence::new(),
+            divergence: Divergence::new(quarantine.filter(|_| !mutant("quarantine_forgotten_at_restart"))),
             scrub: Scrub::new(now, &config.scrub),
+            scrub_forwards: ForwardedScrubs::default(),
             watches: Watches::default(),
             writes: Writes::new(),
             forwards: Forwards::new(),
@@ -162,6 +166,11 @@ impl Formed {
                     stage: Stage::Fresh,
                 });
             }
+            Request::Scrub(ScrubCommand::Start) => {
+                let asked = AskedScrub { token, hop, deadline };
+                self.start_scrub(now, asked, out);
+            }
+            Request::Scrub(ScrubCommand::Status) => out.refuse(token, self.scrub_told(now)),
             Request::Status => out.refuse(token, self.respond(Ok(Answer::Status(Box::new(self.status()))))),
             Request::Get { key, consistency } => {
                 let read = AskedRead {
@@ -308,6 +317,7 @@ impl Formed {
         self.call_candidates(now, out);
         self.expire_writes(now, out);
         self.expire_forwards(now, out);
+        self.expire_scrubs(now, out);
         self.expire_reads(now, out);
         self.expire_lookups(now, out);
         self.expire_pages(now, out);
@@ -348,6 +358,7 @@ impl Formed {
             .min(self.next_change())
             .min(self.writes.next_expiry())
             .min(self.forwards.next_deadline())
+            .min(self.scrub_forwards.next_expiry())
             .min(self.reads.next_expiry())
             .min(self.lookups.next_expiry())
             .min(self.ranges.next_expiry())

@@ -79,6 +79,10 @@ impl Formed {
             self.change_forwarded(token, outcome, out);
             return;
         }
+        if self.scrub_forwards.contains(token) {
+            self.scrub_forwarded(token, outcome, out);
+            return;
+        }
         let Some(write) = self.forwards.take(token) else {
             return;
         };

@@ -138,6 +138,7 @@ impl Founded {
             log,
             store: StoreNumber::FIRST,
             state: None,
+            quarantine: None,
         }
     }
 }

@@ -44,6 +44,7 @@
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
 //! watches.rs       how a watch begins
 //! divergence.rs   have all replicas made the same of the log?     scrub.rs       have they stored the same?
+//! quarantine.rs   what the odd one found, and tells               scrub_requests.rs an operator wants a pass, or how it stands
 //! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
 
@@ -75,10 +76,12 @@ mod page_read;
 mod planted;
 mod presence;
 mod promises;
+mod quarantine;
 mod ranges;
 mod reads;
 mod receiving;
 mod scrub;
+mod scrub_requests;
 mod sending;
 mod space;
 mod status;
@@ -97,5 +100,6 @@ pub use node::Node;
 pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]
 pub use planted::{MARKS, MUTANTS};
+pub use quarantine::{Finding, Hashes, Quarantine};
 pub use scrub::{CompletePass, ScrubConfig, ScrubStatus};
 pub use watches::WatchBegin;

@@ -2,7 +2,7 @@
 
 use raftkv_protocol::{
     Answer, ErrorCode, Failure, Header, MembershipMessage, NodeId, PeerMessage, Request, Response, Revision,
-    RoleName, Status,
+    RoleName, ScrubCommand, Status,
 };
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{self as raft, RestoreError, Time};
@@ -13,7 +13,7 @@ use super::founding::Founded;
 use super::meeting::{ignored_flags, may_grow, not_named};
 use super::outbox::Outbox;
 use super::scrub::ScrubStatus;
-use super::{Effect, Event, Hop, NodeConfig, Notice, Restored, Token};
+use super::{Effect, Event, Hop, NodeConfig, Notice, Quarantine, Restored, Token};
 use crate::membership::FIRST_EPOCH;
 use crate::store::{Store, StoreNumber};
 
@@ -94,8 +94,16 @@ impl Node {
                     ignored_flags(&config.introduction, stored).filter(|_| !may_grow),
                     not_named(&config.introduction, stored),
                 ];
+                // Said again: whoever looks at this process's lines has not seen those of the one that found it.
+                let quarantined = formed.divergence.quarantine().map(|quarantine| {
+                    mark("quarantined replica started");
+                    Notice::Quarantined {
+                        explanation: quarantine.explanation(),
+                    }
+                });
                 notices
                     .into_iter()
+                    .chain([quarantined])
                     .flatten()
                     .for_each(|notice| out.notice(notice));
                 Phase::Formed(Box::new(formed))
@@ -207,6 +215,12 @@ impl Node {
         self.formed().map(|formed| formed.scrub.status())
     }
 
+    /// Why this node serves no more, if it was found to be the odd one.
+    #[must_use]
+    pub fn quarantine(&self) -> Option<&Quarantine> {
+        self.formed().and_then(|formed| formed.divergence.quarantine())
+    }
+
     /// Which fill of the data directory [`Node::store`] is over: a received one from the moment on that it was received.
     #[must_use]
     pub fn store_number(&self) -> Option<StoreNumber> {
@@ -268,6 +282,11 @@ impl Node {
             self.refuse(asked.token, outcome);
             return;
         }
+        // A node in quarantine says so.
+        if let (Request::Scrub(ScrubCommand::Status), Some(formed)) = (&asked.request, self.formed()) {
+            let told = formed.scrub_told(now);
+            return self.out.refuse(asked.token, told);
+        }
         if let Some(failure) = self.refusal(now, asked.deadline) {
             self.refuse(asked.token, Err(failure));
             return;
@@ -284,7 +303,7 @@ impl Node {
             (ErrorCode::NotServing, SHUTTING_DOWN.to_owned())
         } else if self.formed().is_none() {
             (ErrorCode::NoLeader, self.unformed_explanation(now))
-        } else if let Some(quarantine) = self.formed().and_then(|formed| formed.divergence.quarantine()) {
+        } else if let Some(quarantine) = self.quarantine() {
             (ErrorCode::NoLeader, quarantine.explanation())
         } else if self.out.waiting() >= self.config.max_pending_requests {
             mark("request refused: too many wait");

@@ -85,6 +85,12 @@ impl Formed {
     /// The core wants a peer to get a snapshot.
     pub(super) fn send_snapshot(&mut self, now: Time, wanted: SendSnapshot, out: &mut Outbox) {
         self.stop_sending_to(wanted.to, out);
+        if self.divergence.quarantine().is_some() {
+            // What is wrong here must not become another node's state: the successor sends its own.
+            mark("snapshot refused in quarantine");
+            self.raft.snapshot_failed(now, wanted);
+            return;
+        }
         let snapshot = self.sendings.next;
         self.sendings.next = SnapshotNumber(snapshot.0.wrapping_add(1));
         let sending = Sending {
@@ -262,6 +268,12 @@ impl Formed {
 
     /// Repeats parts that got no reply, and gives up on peers that are gone.
     pub(super) fn watch_sendings(&mut self, now: Time, out: &mut Outbox) {
+        if self.divergence.quarantine().is_some() {
+            let peers: Vec<_> = self.sendings.by_peer.keys().copied().collect();
+            peers
+                .into_iter()
+                .for_each(|peer| self.sending_failed(now, peer, out));
+        }
         if now < self.sendings.next_deadline() {
             return;
         }

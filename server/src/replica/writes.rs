@@ -422,6 +422,14 @@ impl Formed {
         }
     }
 
+    /// Ends the writes that are in the log: what they come to here is not to be believed.
+    pub(super) fn end_proposed_writes(&mut self, why: &str, out: &mut Outbox) {
+        for write in self.writes.proposed.drain(..).collect::<Vec<_>>() {
+            mark("waiting write ended by quarantine");
+            out.finish(write.token, self.unknown(why));
+        }
+    }
+
     /// Ends the writes that wait for a leader: this node has none any more.
     pub(super) fn refuse_writes(&mut self, explanation: &str, out: &mut Outbox) {
         for token in self.writes.take_unproposed() {

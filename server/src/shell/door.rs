@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use raftkv_protocol::{ErrorCode, Failure, Request, RequestId, Response, WatchControl, WatchRequest};
+use raftkv_protocol::{
+    ErrorCode, Failure, Request, RequestId, Response, ScrubCommand, WatchControl, WatchRequest,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::watch_feed::{WatchFeed, WatchKey};
@@ -126,7 +128,10 @@ impl Door {
     /// `OutcomeUnknown` when it stops afterwards.
     pub(crate) async fn call(&self, request: Request, timeout: Duration) -> Result<Response, Failure> {
         let (answer, answered) = oneshot::channel();
-        let is_write = matches!(request, Request::Write(_) | Request::Member(_));
+        let is_write = matches!(
+            request,
+            Request::Write(_) | Request::Member(_) | Request::Scrub(ScrubCommand::Start)
+        );
         let is_taken = Arc::new(AtomicBool::new(false));
         self.send(Call {
             request,

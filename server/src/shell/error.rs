@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::config::HostPort;
 use crate::disk::DataDirectoryError;
 use crate::disk::identity::IdentityError;
+use crate::disk::quarantine::QuarantineError;
 use crate::log::LogError;
 use crate::store::StoreError;
 
@@ -33,6 +34,8 @@ pub enum ServerError {
         directory: PathBuf,
         source: IdentityError,
     },
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -71,6 +74,8 @@ pub enum ServerError {
     RecoveryUnfinished { directory: PathBuf },
     #[error("the data directory {} holds no member of a cluster, so there is nothing to recover from it", directory.display())]
     NothingToRecover { directory: PathBuf },
+    #[error("the data directory {} can not be recovered from: {explanation}. Recover from another node's directory; if there is none, remove the file `quarantine` from this one: what differs is then the new cluster's state", directory.display())]
+    RecoveryFromQuarantine { directory: PathBuf, explanation: String },
     #[error("{action} the mark of a recovery failed: {source}")]
     RecoveryMark { action: &'static str, source: io::Error },
     #[error("the local cluster can not be run: {source}")]

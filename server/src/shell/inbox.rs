@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::pending::{Origin, Pending};
 use super::watch_worker::Bundle;
 use crate::disk::RealDisk;
+use crate::disk::quarantine::QuarantineError;
 use crate::log::{Log, LogError};
 use crate::replica::{Event, Hop};
 use crate::store::StoreError;
@@ -27,6 +28,8 @@ pub(crate) enum Letter {
     LogFailed(LogError),
     /// The store's files can not be used any more: the node stops now, with no further answer.
     StoreFailed(StoreError),
+    /// The file that keeps this node in quarantine could not be written: the node stops now, with no further answer.
+    QuarantineFailed(QuarantineError),
     /// Parts of watches, for a connection.
     Watch {
         connection: ConnectionId,
@@ -175,7 +178,11 @@ fn size_bytes(request: &Request) -> usize {
         Request::Get { key, .. } => key.len(),
         Request::Range(range) => range.span.from.len() + range.cursor.as_ref().map_or(0, bytes::Bytes::len),
         Request::Watch(watch) => watch.span.from.len(),
-        Request::Status | Request::Member(_) | Request::Lease(_) | Request::WatchControl(_) => 0,
+        Request::Status
+        | Request::Member(_)
+        | Request::Scrub(_)
+        | Request::Lease(_)
+        | Request::WatchControl(_) => 0,
     }
 }
 

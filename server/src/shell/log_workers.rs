@@ -10,9 +10,9 @@ use raftkv_raft::{Entry, Fetch, HardState, Index, Install, Write};
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::panic_guard::PanicGuard;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, quarantine};
 use crate::log::{Log, LogConfig, LogError, LogOwner, LogReader, LogReport, LogThread};
-use crate::replica::Event;
+use crate::replica::{Event, Quarantine};
 
 /// What the workers need from the start.
 #[derive(Clone, Debug)]
@@ -86,6 +86,19 @@ impl LogWorkers {
         {
             tracing::error!(%error, "no thread to create the log; this node can not be formed");
         }
+    }
+
+    /// Keeps durably that the node serves no more, on a thread of its own: it happens once in a node's life.
+    pub(super) fn quarantine(&self, quarantine: Quarantine) -> Result<(), ServerError> {
+        let LogSetup { disk, mailbox, .. } = self.setup.clone();
+        let keep = move || {
+            let _guard = PanicGuard::new("quarantine", mailbox.clone());
+            if let Err(error) = quarantine::store(&disk, &quarantine) {
+                mailbox.send(Letter::QuarantineFailed(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name("quarantine".into()).spawn(keep);
+        thread.map(drop).map_err(ServerError::Threads)
     }
 
     pub(super) fn write(&self, write: Write) {

@@ -184,6 +184,7 @@ impl NodeLoop {
                 }
                 Letter::LogFailed(error) => return Err(error.into()),
                 Letter::StoreFailed(error) => return Err(error.into()),
+                Letter::QuarantineFailed(error) => return Err(error.into()),
                 Letter::Watch { connection, bundle } => {
                     let outbox = self.watches.deliver(connection, bundle);
                     if let Some(outbox) = outbox.filter(|outbox| outbox.list() == Listing::New) {
@@ -235,6 +236,7 @@ impl NodeLoop {
                 );
             }
             Effect::Notice(notice) => self.notice(&notice),
+            Effect::Quarantine(quarantine) => self.log.quarantine(*quarantine)?,
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
             | Effect::Scrub { .. }

@@ -93,8 +93,14 @@ fn recover(directory: &Path, log: LogConfig) -> Result<Report, ServerError> {
     let mut replayed = 0;
     if mark.stage == Stage::Log {
         let storage = storage::open_on(&config, disk.clone(), old_identity)?;
-        if storage.restored.is_none() {
+        let Some(restored) = &storage.restored else {
             return Err(nothing());
+        };
+        if let Some(quarantine) = &restored.quarantine {
+            return Err(ServerError::RecoveryFromQuarantine {
+                directory: directory.to_owned(),
+                explanation: quarantine.explanation(),
+            });
         }
         recovery_mark::write(&disk, mark)?;
         replayed = fold_log_into_base(&config, storage)?;

@@ -6,7 +6,7 @@ use super::snapshot_workers::Place;
 use super::store_workers::StoreFiles;
 use super::{ServerError, recovery_mark};
 use crate::config::Config;
-use crate::disk::{RealDisk, identity};
+use crate::disk::{RealDisk, identity, quarantine};
 use crate::log::{Log, Recovered};
 use crate::membership::Membership;
 use crate::replica::{Restored, RestoredLog, RestoredState};
@@ -76,6 +76,7 @@ pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Resu
         None => recovered,
     };
     let membership = membership(&recovered, state.as_ref())?;
+    let quarantine = quarantine::load(&disk)?;
     let log = RestoredLog {
         hard_state: recovered.hard_state,
         base: recovered.base,
@@ -93,6 +94,7 @@ pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Resu
             log,
             store: number,
             state,
+            quarantine,
         }),
         membership,
     })

@@ -134,7 +134,8 @@ fn version_1(outcome: &Outcome) -> Version1 {
             | Answer::Range(_)
             | Answer::Lease(_)
             | Answer::Leases(_)
-            | Answer::Watch(_)),
+            | Answer::Watch(_)
+            | Answer::Scrub(_)),
         ) => unreachable!("no command answers {answer:?}"),
         Err(failure) => Version1::Refused {
             code: failure.code,

@@ -58,6 +58,8 @@ pub struct Scrubbed {
     pub hash: u64,
     /// How many there are.
     pub keys: u64,
+    /// How many bytes their keys and values have.
+    pub bytes: u64,
     /// The first key behind them; `None`: there is none.
     pub next: Option<Bytes>,
 }
@@ -103,24 +105,25 @@ impl ScrubWanted {
     /// Of the base.
     pub fn read<V: BaseView>(&self, state: &State<V>) -> Result<Scrubbed, StoreError> {
         let mut hash = EffectsHash::EMPTY;
-        let (mut keys, mut bytes) = (0, 0);
+        let (mut keys, mut bytes) = (0, 0_u64);
         let mut next = None;
         for found in state.range(&self.from, None) {
             let (key, stored) = found?;
-            bytes += key.len() + stored.value.len();
-            let is_full = keys >= u64::from(self.max_keys) || bytes > self.max_bytes as usize;
+            let size = (key.len() + stored.value.len()) as u64;
+            let is_full = keys >= u64::from(self.max_keys) || bytes + size > u64::from(self.max_bytes);
             if is_full && keys > 0 {
                 next = Some(key);
                 break;
             }
             add_record(&mut hash, &key, &stored);
-            keys += 1;
+            (keys, bytes) = (keys + 1, bytes + size);
         }
         hash.add(keys, u64::from(next.is_some()));
         hash.add_bytes(next.as_deref().unwrap_or_default());
         Ok(Scrubbed {
             hash: hash.value(),
             keys,
+            bytes,
             next,
         })
     }

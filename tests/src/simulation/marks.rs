@@ -90,12 +90,16 @@ pub const WAITING: &[(&str, &str)] = &[
     ),
     ("presence of another cluster ignored", "two clusters in one world"),
     (
-        "replica quarantined",
-        "replicas that differ: correct ones never do",
+        "scrub asked for",
+        "operators who ask for a pass; the replica's own tests have them",
     ),
     (
-        "state hashes differ",
-        "replicas that differ: correct ones never do",
+        "scrub asked for, outcome unknown",
+        "operators who ask for a pass; the replica's own tests have them",
+    ),
+    (
+        "snapshot refused in quarantine",
+        "a leader in quarantine that nobody can take over from while somebody lacks what its log has cut",
     ),
     (
         "snapshot: damaged part dropped",

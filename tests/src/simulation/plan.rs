@@ -202,6 +202,19 @@ pub struct ScrubPlan {
     pub piece_bytes: u32,
     /// A piece is read for so long, on the average.
     pub read_us: u64,
+    /// A node is told that it is the odd one.
+    #[serde(default)]
+    pub accused: Option<Accusation>,
+}
+
+/// All other members tell a node that they have made something else of the log. Nothing is wrong with its state: so what
+/// follows from a quarantine is looked at without everything else that a wrong state would break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accusation {
+    /// Which.
+    pub node: usize,
+    /// When.
+    pub at_us: u64,
 }
 
 impl Default for ScrubPlan {
@@ -213,6 +226,7 @@ impl Default for ScrubPlan {
             piece_keys: 1_000,
             piece_bytes: 1 << 20,
             read_us: 1_000,
+            accused: None,
         }
     }
 }
@@ -223,6 +237,7 @@ impl ScrubPlan {
     pub fn config(&self) -> ScrubConfig {
         ScrubConfig {
             interval: self.interval_us.map(Duration::from_micros),
+            first: Duration::from_micros(self.pace_us),
             pace: Duration::from_micros(self.pace_us),
             piece_keys: self.piece_keys,
             piece_bytes: self.piece_bytes,

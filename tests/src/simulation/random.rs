@@ -22,6 +22,7 @@ pub(crate) enum Stream {
     Operators = 14,
     Tenants = 15,
     Scrub = 16,
+    Quarantine = 17,
 }
 
 /// The stream of one component; `which` tells components of a kind apart.

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::fault::FaultKind;
 use super::operators;
-use super::plan::{Ending, Plan, StorePlan};
+use super::plan::{Accusation, Ending, Plan, StorePlan};
 use super::random::{Stream, chance, exponential, log_uniform, stream};
 use super::schedule::{Action, Asked, Scenario, Step};
 use super::tenants;
@@ -74,6 +74,7 @@ fn draw_plan(seed: u64) -> Plan {
         _ if rng.u32(..4) == 0 => Ending::Abrupt,
         _ => Ending::Settled,
     };
+    draw_accusation(&mut plan);
     plan.buggify = !matches!(style, Style::Calm) && rng.bool();
     operators::draw_operators(&mut plan);
     tenants::draw_tenants(&mut plan);
@@ -125,6 +126,18 @@ fn draw_scrub(plan: &mut Plan) {
     scrub.piece_keys = log_uniform(rng, 1, 100) as u32;
     scrub.piece_bytes = log_uniform(rng, 1, 10_000) as u32;
     scrub.read_us = log_uniform(rng, 10, 200_000);
+}
+
+/// One run of several has a node that is told that it is the odd one.
+fn draw_accusation(plan: &mut Plan) {
+    let rng = &mut stream(plan.seed, Stream::Quarantine, 0);
+    // In a calm run nothing happens to anybody.
+    if rng.u32(..8) == 0 && plan.ending != Ending::Calm {
+        plan.scrub.accused = Some(Accusation {
+            node: rng.usize(..plan.nodes),
+            at_us: rng.u64(..plan.length_us.max(1)),
+        });
+    }
 }
 
 fn draw_limits(plan: &mut Plan, rng: &mut Rng) {

@@ -17,6 +17,7 @@ use crate::increment::Increment;
 use crate::lease::LeaseArguments;
 use crate::lock::Lock;
 use crate::member::MemberArguments;
+use crate::scrub::ScrubArguments;
 use crate::set::Set;
 use crate::status::Status;
 use crate::txn::Txn;
@@ -114,6 +115,7 @@ pub(crate) enum Command {
     Export(Export),
     Import(Import),
     Member(MemberArguments),
+    Scrub(ScrubArguments),
     Status(Status),
     Completions(Completions),
 }

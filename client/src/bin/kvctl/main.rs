@@ -16,6 +16,7 @@ mod member;
 mod outcome;
 mod output;
 mod running;
+mod scrub;
 mod set;
 mod span;
 mod status;
@@ -51,6 +52,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Trouble> {
         Command::Set(set) => runtime.block_on(set.run(options)),
         Command::Delete(delete) => runtime.block_on(delete.run(options)),
         Command::Member(member) => runtime.block_on(member.run(options)),
+        Command::Scrub(scrub) => runtime.block_on(scrub.run(options)),
         Command::Status(status) => runtime.block_on(status.run(options)),
         Command::Watch(watch) => runtime.block_on(watch.run(options)),
         Command::Increment(increment) => runtime.block_on(increment.run(options)),

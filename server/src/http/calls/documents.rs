@@ -378,6 +378,76 @@ pub(super) static TRANSFER: Document = document(
     "TransferLeader",
     &[sometimes("to", Text, "Who shall lead; left out: who is best.")],
 );
+pub(super) static SCRUB: Document = document(
+    "Scrub",
+    &[
+        always(
+            "pass",
+            Perhaps(&SCRUB_PASS),
+            "The pass over all keys that is under way, or was the last that this process saw.",
+        ),
+        always(
+            "differing",
+            List(&DIFFERING),
+            "Members that were found to have another state than this node.",
+        ),
+        always(
+            "quarantine",
+            PerhapsText,
+            "Why this node serves no more: a majority has another state.",
+        ),
+    ],
+);
+static SCRUB_PASS: Document = document(
+    "ScrubPass",
+    &[
+        always("first_index", Whole, "The log entry that named its first piece."),
+        always("last_index", Whole, "The one that named its latest piece."),
+        always("began_ms_ago", Whole, "How long ago it began."),
+        sometimes(
+            "ended_ms_ago",
+            Whole,
+            "How long ago its last piece was named; left out: it is under way.",
+        ),
+        always("pieces", Whole, "Pieces that this node hashed."),
+        always(
+            "left_out",
+            Whole,
+            "Pieces that it could not hash: the next pass has them.",
+        ),
+        always("keys", Whole, "Keys that it hashed."),
+        always("bytes", Whole, "Bytes of keys and values that it hashed."),
+        always(
+            "agreed",
+            List(&AGREED),
+            "The leader: all that had the same; another node: the leader.",
+        ),
+    ],
+);
+static AGREED: Document = document(
+    "Agreed",
+    &[
+        always("id", Text, "The member."),
+        always("pieces", Whole, "In how many pieces it had the same."),
+    ],
+);
+static DIFFERING: Document = document(
+    "Differing",
+    &[
+        always("id", Text, "The member."),
+        always(
+            "since_index",
+            Whole,
+            "The log entry as of which that was first seen.",
+        ),
+        always(
+            "keys",
+            PerhapsText,
+            "Among which stored keys; null: in what was done.",
+        ),
+    ],
+);
+
 pub(super) static STATUS: Document = document(
     "Status",
     &[

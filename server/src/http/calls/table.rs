@@ -2,7 +2,7 @@
 
 use axum::routing::{delete, get, post, put};
 
-use super::super::{handlers, idempotency, kv, leases, list, members, parameter, txn, watch};
+use super::super::{handlers, idempotency, kv, leases, list, members, parameter, scrub, txn, watch};
 use super::{Call, Content, Method, RequestHeader, documents as doc};
 
 static IDEMPOTENCY_KEY: RequestHeader = RequestHeader {
@@ -221,6 +221,24 @@ pub(super) static CALLS: &[Call] = &[
             Method::Post,
             "/v1/members/{name}/replace",
             "Puts the node of that name that asks to join in the place of the one that was lost.",
+        )
+    },
+    Call {
+        answers: Content::Json(&doc::SCRUB),
+        handler: || get(scrub::status),
+        ..call(
+            Method::Get,
+            "/v1/scrub",
+            "How the comparison of what the members have stored stands at this node.",
+        )
+    },
+    Call {
+        answers: Content::Json(&doc::SCRUB),
+        handler: || post(scrub::start),
+        ..call(
+            Method::Post,
+            "/v1/scrub",
+            "Lets the members compare all that they have stored, now; tells how that stands at the leader.",
         )
     },
     Call {

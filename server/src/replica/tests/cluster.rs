@@ -10,11 +10,11 @@ use raftkv_protocol::{
 };
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, Fetch, HardState, RoleName, Time, Write};
 
-use crate::disk::{SimulatedDisk, SimulatedFile};
+use crate::disk::{SimulatedDisk, SimulatedFile, quarantine};
 use crate::membership::Membership;
 use crate::replica::{
-    Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, PartTaken, ReceivedState, Restored,
-    RestoredLog, RestoredState, RetentionConfig, ScrubConfig, SnapshotNumber, Token,
+    Effect, Event, ForwardOutcome, Hop, Node, NodeConfig, Notice, PartTaken, Quarantine, ReceivedState,
+    Restored, RestoredLog, RestoredState, RetentionConfig, ScrubConfig, SnapshotNumber, Token,
 };
 use crate::store::base::{Base, BaseView, Row, TwinBase, TwinView};
 use crate::store::history::{History, HistoryStatistics};
@@ -101,6 +101,11 @@ impl Disk {
         drain(frozen, &self.base, images, &mut |_| {}).unwrap();
     }
 
+    /// As the real file: read back as it was written.
+    fn quarantine(&mut self, quarantine: &Quarantine) {
+        quarantine::store(&self.files, quarantine).unwrap();
+    }
+
     fn restored(&mut self) -> Option<Restored> {
         let view = self.base.view().unwrap();
         let companions = companions_in(&view).unwrap();
@@ -117,6 +122,7 @@ impl Disk {
             log,
             store: self.store,
             state,
+            quarantine: quarantine::load(&self.files).unwrap(),
         })
     }
 
@@ -728,6 +734,7 @@ impl Cluster {
                 }
             }
             Effect::Notice(notice) => self.notices.push((machine, notice)),
+            Effect::Quarantine(quarantine) => self.machines[machine].disk.quarantine(&quarantine),
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
             | Effect::Scrub { .. }

@@ -62,7 +62,7 @@ fn remove(name: NodeName) -> Request {
     Request::Member(MemberCommand::Remove { name, force })
 }
 
-fn replace(name: NodeName) -> Request {
+pub(super) fn replace(name: NodeName) -> Request {
     let force = Force::No;
     Request::Member(MemberCommand::Replace { name, force })
 }

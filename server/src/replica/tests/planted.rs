@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raftkv_raft::simulation::set_mutant;
 
-use super::{drains, forced, forming, reads, ttl, writes};
+use super::{drains, forced, forming, reads, scrub, ttl, writes};
 use crate::replica::planted::MUTANTS;
 
 /// The scenario that must fail with the planted bug.
@@ -22,6 +22,7 @@ fn catcher(mutant: &str) -> fn() {
             forced::r64_forced_removal_is_proposed_and_completes_once_the_nodes_it_needs_are_back
         }
         "gathered_record_of_a_key_lost" => drains::entries_that_depend_on_drained_records_wait_for_them,
+        "quarantine_forgotten_at_restart" => scrub::a_restart_does_not_end_a_quarantine,
         unknown => panic!("no scenario is named for {unknown}"),
     }
 }

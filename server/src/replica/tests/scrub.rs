@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use raftkv_protocol::{Command, Consistency, ErrorCode};
+use raftkv_protocol::{Answer, Command, Consistency, ErrorCode, Request, Response, ScrubCommand, ScrubState};
 
-use super::cluster::{Cluster, Rot, code, config, found, get, name, put};
+use super::cluster::{Cluster, Rot, address, code, config, found, get, name, put};
 use super::divergence::quarantined;
 use super::drains::{tiny, write_many};
-use super::members::{add, is_ready, joiner, transfer};
+use super::members::{add, is_ready, joiner, replace, transfer};
 use super::snapshots::{hashes_agree, installs};
 use crate::replica::{NodeConfig, Notice, ScrubConfig};
 
 /// Passes in quick succession, of pieces of three keys.
 const HASTY: ScrubConfig = ScrubConfig {
     interval: Some(Duration::from_millis(40)),
+    first: Duration::from_millis(10),
     pace: Duration::from_millis(10),
     piece_keys: 3,
     piece_bytes: 1 << 20,
@@ -72,6 +73,7 @@ fn alarms(cluster: &Cluster) -> Vec<&Notice> {
 fn a_pass_goes_over_all_keys_in_paced_pieces_and_rests_until_the_next() {
     let scrub = ScrubConfig {
         interval: Some(Duration::from_secs(60)),
+        first: Duration::from_secs(1),
         pace: Duration::from_secs(1),
         piece_keys: 4,
         piece_bytes: 1 << 20,
@@ -90,6 +92,174 @@ fn a_pass_goes_over_all_keys_in_paced_pieces_and_rests_until_the_next() {
     cluster.run_for(Duration::from_secs(60));
     assert_eq!(pieces(&cluster, 0).len(), 6);
     assert!(alarms(&cluster).is_empty());
+}
+
+/// Three nodes that compare at the pace of the default.
+fn leisurely(seed: u64) -> Cluster {
+    let configs = (1..=3).map(|number| scrubbing(config(number, &[1, 2, 3]), ScrubConfig::default()));
+    ready(configs.collect(), seed)
+}
+
+#[test]
+fn the_first_pass_of_a_new_cluster_lets_it_be_filled_first() {
+    let mut cluster = leisurely(11);
+    cluster.run_for(Duration::from_secs(900));
+    assert!(cluster.scrubs.is_empty(), "there is nothing to compare");
+    write_many(&mut cluster, &[0, 1, 2], 1);
+    cluster.run_for(Duration::from_secs(60));
+    assert!(cluster.scrubs.is_empty(), "it has only just begun to be filled");
+    write_many(&mut cluster, &[0, 1, 2], 10);
+    cluster.run_for(Duration::from_secs(600));
+    for machine in 0..3 {
+        let complete = cluster.node(machine).scrub().unwrap().complete;
+        assert_eq!(complete.expect("a pass").keys, 10);
+    }
+}
+
+fn scrub_state(response: &Response) -> &ScrubState {
+    match &response.outcome {
+        Ok(Answer::Scrub(state)) => state,
+        other => panic!("expected how the scrub stands, got {other:?}"),
+    }
+}
+
+const START: Request = Request::Scrub(ScrubCommand::Start);
+const STATUS: Request = Request::Scrub(ScrubCommand::Status);
+
+#[test]
+fn an_operator_begins_a_pass_at_any_node_and_each_tells_what_it_saw() {
+    for is_off in [false, true] {
+        let scrub = ScrubConfig {
+            interval: (!is_off).then_some(Duration::from_secs(86_400)),
+            piece_keys: 4,
+            ..ScrubConfig::default()
+        };
+        let configs = (1..=3).map(|number| scrubbing(config(number, &[1, 2, 3]), scrub));
+        let mut cluster = ready(configs.collect(), 12);
+        write_many(&mut cluster, &[0, 1, 2], 10);
+        let (leader, follower) = (cluster.leader().expect("a leader"), cluster.follower());
+        assert_eq!(scrub_state(&cluster.call(follower, STATUS)).pass, None);
+        assert!(cluster.call(follower, START).outcome.is_ok());
+        let has_ended = |cluster: &Cluster| {
+            (0..3).all(|machine| cluster.node(machine).scrub().unwrap().complete.is_some())
+        };
+        cluster.run_until("a pass", |cluster| {
+            has_ended(cluster) && cluster.scrubs.len() == 9
+        });
+        cluster.run_for(Duration::from_millis(100));
+        for machine in 0..3 {
+            let told = cluster.call(machine, STATUS);
+            let state = scrub_state(&told);
+            let pass = state.pass.as_ref().expect("a pass");
+            assert_eq!((pass.pieces, pass.left_out, pass.keys), (3, 0, 10));
+            assert!(pass.ended_ms_ago.is_some() && pass.first_index < pass.last_index);
+            let compared = if machine == leader { 2 } else { 1 };
+            assert_eq!(pass.agreed.len(), compared, "at {machine}: {:?}", pass.agreed);
+            assert!(pass.agreed.iter().all(|(_, pieces)| *pieces == 3));
+            assert!(state.differing.is_empty() && state.quarantine.is_none());
+        }
+        cluster.run_for(Duration::from_secs(60));
+        assert_eq!(cluster.scrubs.len(), 9, "one pass was asked for");
+    }
+}
+
+#[test]
+fn a_pass_that_can_not_be_is_refused_with_the_reason() {
+    let mut alone = ready(vec![scrubbing(config(1, &[1]), HASTY)], 5);
+    write_many(&mut alone, &[0], 10);
+    assert_eq!(code(&alone.call(0, START)), Some(ErrorCode::BadRequest));
+    let mut empty = leisurely(5);
+    assert_eq!(code(&empty.call(0, START)), Some(ErrorCode::BadRequest));
+    let follower = empty.follower();
+    let token = empty.ask_last_hop(follower, START);
+    assert_eq!(code(&empty.wait(token)), Some(ErrorCode::NotLeader));
+    write_many(&mut empty, &[0, 1, 2], 1);
+    empty.refuses_forwards = true;
+    assert_eq!(code(&empty.call(follower, START)), Some(ErrorCode::NoLeader));
+    empty.refuses_forwards = false;
+    let leader = empty.leader().expect("a leader");
+    let token = empty.ask(follower, START);
+    empty.kill(leader);
+    assert_eq!(code(&empty.wait(token)), Some(ErrorCode::OutcomeUnknown));
+}
+
+/// A cluster one of which has found that it differs.
+fn with_one_in_quarantine() -> (Cluster, usize) {
+    let mut cluster = hasty(7);
+    write_many(&mut cluster, &[0, 1, 2], 30);
+    let rotten = cluster.follower();
+    cluster.rot(rotten, "key0", Rot::Changed);
+    let good = (rotten + 1) % 3;
+    for number in 0..100 {
+        let _ = cluster.call(good, put(&format!("other{}", number % 7), "v"));
+    }
+    cluster.run_until("it is found", |cluster| !quarantined(cluster).is_empty());
+    (cluster, rotten)
+}
+
+pub(super) fn a_restart_does_not_end_a_quarantine() {
+    let (mut cluster, rotten) = with_one_in_quarantine();
+    let because = |cluster: &Cluster| cluster.node(rotten).status(cluster.now).not_ready_because;
+    let before = because(&cluster);
+    for _ in 0..2 {
+        cluster.kill(rotten);
+        cluster.start(rotten);
+        let refused = cluster.call(rotten, get("key0", Consistency::Stale));
+        assert_eq!(code(&refused), Some(ErrorCode::NoLeader));
+        assert_eq!(because(&cluster), before, "it says the same");
+        cluster.run_for(Duration::from_secs(2));
+        assert_eq!(because(&cluster), before);
+    }
+    assert_eq!(
+        quarantined(&cluster),
+        [rotten; 3],
+        "each process says so at its start"
+    );
+    let told = cluster.call(rotten, STATUS);
+    assert_eq!(scrub_state(&told).quarantine, before);
+    let leader = cluster.leader().expect("a leader");
+    let told = cluster.call(leader, STATUS);
+    let pass = scrub_state(&told).pass.as_ref().expect("a pass");
+    let is_counted_once = |(_, pieces): &(_, u64)| *pieces <= pass.pieces + pass.left_out;
+    assert!(pass.agreed.iter().all(is_counted_once), "{pass:?}");
+    assert_eq!(&*scrub_state(&told).differing[0].name.0, &*name(rotten + 1).0);
+}
+
+#[test]
+fn d10_a_restart_does_not_end_a_quarantine() {
+    a_restart_does_not_end_a_quarantine();
+}
+
+#[test]
+fn d10_a_snapshot_does_not_end_a_quarantine_and_a_wiped_directory_does() {
+    let (mut cluster, rotten) = with_one_in_quarantine();
+    let good = [(rotten + 1) % 3, (rotten + 2) % 3];
+    cluster.kill(rotten);
+    write_many(&mut cluster, &good, 200);
+    cluster.start(rotten);
+    cluster.run_until("it gets a snapshot", |cluster| installs(cluster, rotten) > 0);
+    cluster.run_for(Duration::from_secs(1));
+    for _ in 0..2 {
+        let refused = cluster.call(rotten, get("key0", Consistency::Stale));
+        assert_eq!(code(&refused), Some(ErrorCode::NoLeader));
+        cluster.kill(rotten);
+        cluster.start(rotten);
+    }
+    cluster.wipe(rotten);
+    let mut config = cluster.settings(rotten).clone();
+    config.join = Some(address(good[0] + 1));
+    cluster.reconfigure(rotten, config);
+    cluster.start(rotten);
+    cluster.run_until("it knocks", |cluster| {
+        cluster
+            .notices
+            .iter()
+            .any(|(at, notice)| *at == rotten && matches!(notice, Notice::WaitingForAdmission { .. }))
+    });
+    let replaced = cluster.call(good[0], replace(name(rotten + 1)));
+    assert!(replaced.outcome.is_ok(), "{:?}", replaced.outcome);
+    cluster.run_until("all are ready", Cluster::all_ready);
+    write_many(&mut cluster, &[0, 1, 2], 10);
 }
 
 #[test]

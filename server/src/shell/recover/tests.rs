@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use raftkv_protocol::{Address, CheckedCommand, Command, Condition, Limits};
 
 use super::*;
-use crate::disk::{DataDirectoryError, crash};
+use crate::disk::{DataDirectoryError, crash, quarantine};
+use crate::replica::{Finding, Hashes, Quarantine};
 
 const OLD_CLUSTER: ClusterId = ClusterId(7);
 const OLD_IDENTITY: NodeId = NodeId(11);
@@ -138,6 +139,29 @@ fn assert_old_or_new(directory: &Path) {
             }
         }
     }
+}
+
+#[test]
+fn a_directory_in_quarantine_is_not_recovered_from_unless_the_operator_takes_that_away() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    survivor(directory.path());
+    let quarantine = Quarantine {
+        found_at: Index::FIRST,
+        finding: Finding::Effects {
+            agreed: None,
+            hashes: Hashes { own: 1, majority: 2 },
+        },
+    };
+    let disk = RealDisk::open(directory.path()).expect("a disk");
+    quarantine::store(&disk, &quarantine).expect("it is kept");
+    drop(disk);
+    let refused = recover(directory.path(), LOG).expect_err("it is refused");
+    assert!(
+        matches!(refused, ServerError::RecoveryFromQuarantine { .. }),
+        "{refused}"
+    );
+    std::fs::remove_file(directory.path().join("quarantine")).expect("taken away");
+    recover(directory.path(), LOG).expect("recovered");
 }
 
 #[test]

@@ -29,6 +29,7 @@ impl World {
             let what = "a request it did not vote for restarted its election timer".to_owned();
             self.observer.violate("I20", Some(id.slot), what);
         }
+        self.check_quarantine(id, &effects);
         self.check_queues(id, &effects);
         for effect in effects.drain(..) {
             if self.is_killed_here(id) {
@@ -168,6 +169,7 @@ impl World {
             | Effect::TakePart { .. }
             | Effect::AbandonSnapshot
             | Effect::Install { .. } => self.carry_out_for_snapshot(id, effect),
+            Effect::Quarantine(quarantine) => self.arrange_quarantine(id, quarantine),
             Effect::Notice(notice) => {
                 if let Notice::MembersChanged(membership) = &notice {
                     self.note_members(id.slot, membership);

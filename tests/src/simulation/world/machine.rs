@@ -225,6 +225,8 @@ pub(super) struct Machine {
     pub(super) may_fail: bool,
     /// Its disk rotted: what it stored may be refused.
     pub(super) is_rotten: bool,
+    /// The life in which its data directory was put in quarantine, durably.
+    pub(super) quarantined_in: Option<Life>,
     /// Its disk was replaced: it is not the member it was.
     pub(super) wipes: u32,
     /// How often it was given another address; and whether the cluster has yet to store the present one.
@@ -268,6 +270,7 @@ impl Machine {
             free_bytes: u64::MAX,
             may_fail: false,
             is_rotten: false,
+            quarantined_in: None,
             wipes: 0,
             moves: 0,
             is_moving: false,
@@ -310,6 +313,7 @@ impl Machine {
         self.bases.clear();
         self.wipes += 1;
         self.is_rotten = false;
+        self.quarantined_in = None;
         // Whoever comes in on the new disk says where it is.
         self.is_moving = false;
         self.known_members = None;

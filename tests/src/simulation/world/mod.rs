@@ -8,6 +8,7 @@ mod forwarding;
 mod machine;
 mod operators;
 mod pages;
+mod quarantine;
 mod ranges;
 mod requests;
 mod scans;
@@ -42,7 +43,7 @@ use self::watchers::{WatchStep, Watchers};
 use self::wire::fingerprint;
 use super::network::{Arrival, Network};
 use super::observer::{AppendLimits, Attempt, Observer};
-use super::plan::Ending;
+use super::plan::{Accusation, Ending};
 use super::queue::{Micros, Queue};
 use super::schedule::{Action, NodeSet, Scenario};
 use super::trace::{Trace, Traced};
@@ -156,6 +157,11 @@ enum Happening {
         slot: usize,
         tries: u32,
     },
+    /// A node is told that it is the odd one, if it can be now.
+    Accuse {
+        slot: usize,
+        tries: u32,
+    },
     /// Something about watches.
     Watch(WatchStep),
     /// Something about tenants.
@@ -194,6 +200,7 @@ impl Happening {
             | Happening::LagEnds { .. }
             | Happening::ClockIsTrue { .. }
             | Happening::Rot { .. }
+            | Happening::Accuse { .. }
             | Happening::Start { .. }
             | Happening::Reply { .. }
             | Happening::ClientTimeout { .. }
@@ -286,6 +293,10 @@ impl World {
         for slot in 0..self.machines.len() {
             self.queue.push(0, Happening::Start { slot, after: 0 });
         }
+        if let Some(Accusation { node, at_us }) = self.scenario.plan.scrub.accused {
+            let (slot, tries) = (node.min(self.machines.len() - 1), 0);
+            self.queue.push(at_us, Happening::Accuse { slot, tries });
+        }
         self.begin_watchers();
         self.arrange_sweep();
     }
@@ -349,6 +360,7 @@ impl World {
             Happening::LagEnds { leader, others } => self.lag_ends(leader, others),
             Happening::ClockIsTrue { node } => self.clock_is_true(node),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
+            Happening::Accuse { slot, tries } => self.accuse(slot, tries),
             Happening::Watch(step) => self.watch_step(step),
             Happening::Tenant(step) => self.tenant_step(step),
             Happening::SweepBegins => self.sweep_begins(),

@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use raftkv_protocol::ClusterId;
 use raftkv_raft::Fetch;
-use raftkv_server::disk::SimulatedDisk;
+use raftkv_server::disk::quarantine::QuarantineError;
+use raftkv_server::disk::{SimulatedDisk, quarantine};
 use raftkv_server::log::{Log, LogConfig, LogError, LogOwner, Marked, Recovered};
 use raftkv_server::replica::{Event, Node, Restored, RestoredLog};
 use raftkv_server::store::history::History;
@@ -240,6 +241,10 @@ impl World {
             Ok(recovered) => recovered,
             Err(error) => return self.refused(slot, !matches!(error, LogError::Io { .. }), &error),
         };
+        let quarantined = match quarantine::load(&self.machines[slot].disk) {
+            Ok(quarantined) => quarantined,
+            Err(error) => return self.refused(slot, !matches!(error, QuarantineError::Io { .. }), &error),
+        };
         let (restored, log) = match recovered {
             None => (None, None),
             Some(recovered) => {
@@ -254,6 +259,7 @@ impl World {
                     log,
                     store: number,
                     state,
+                    quarantine: quarantined,
                 };
                 (Some(restored), Some(recovered.log))
             }

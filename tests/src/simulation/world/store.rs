@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raftkv_protocol::Revision;
 use raftkv_raft::{EntryId, Index};
 use raftkv_server::disk::SimulatedDisk;
-use raftkv_server::replica::{Effect, Event, LookupNumber, RestoredState};
+use raftkv_server::replica::{Effect, Event, LookupNumber, Quarantine, RestoredState};
 use raftkv_server::store::base::Base;
 use raftkv_server::store::history::History;
 use raftkv_server::store::snapshot::remove_history_of;
@@ -51,6 +51,7 @@ pub(super) enum StoreStep {
     Scan(Scan),
     Page(PageStep),
     Scrub(ScrubStep),
+    Quarantine(Box<Quarantine>),
 }
 
 impl StoreStep {
@@ -71,6 +72,7 @@ impl StoreStep {
             StoreStep::Scan(scan) => [12, scan.word()],
             StoreStep::Page(step) => [13, step.word()],
             StoreStep::Scrub(step) => [14, step.word()],
+            StoreStep::Quarantine(quarantine) => [15, quarantine.found_at.get()],
         }
     }
 }
@@ -123,7 +125,7 @@ impl World {
         let machine = &mut self.machines[id.slot];
         let takes = 20 + exponential(&mut machine.store_rng, mean_us);
         let at = match step {
-            StoreStep::Seal(..) | StoreStep::Drain(..) | StoreStep::Cut(_) => {
+            StoreStep::Seal(..) | StoreStep::Drain(..) | StoreStep::Cut(_) | StoreStep::Quarantine(_) => {
                 self.now.max(machine.stalled_until) + machine.slower_us + takes
             }
             StoreStep::LookUp(..)
@@ -228,6 +230,7 @@ impl World {
             StoreStep::Scan(scan) => self.scan_step(id, scan),
             StoreStep::Page(step) => self.page_step(id, step),
             StoreStep::Scrub(step) => self.scrub_step(id, step),
+            StoreStep::Quarantine(quarantine) => self.keep_quarantine(id, &quarantine),
         }
     }
 
