@@ -69,7 +69,7 @@ pub enum ServerError {
         directory.display()
     )]
     RecoveryUnfinished { directory: PathBuf },
-    #[error("the data directory {} holds no member of a cluster, so there is nothing to recover from it", directory.display())]
+    #[error("the data directory {} holds no member of a cluster, or nothing beyond the founding of one: there is nothing to recover from it", directory.display())]
     NothingToRecover { directory: PathBuf },
     #[error("{action} the mark of a recovery failed: {source}")]
     RecoveryMark { action: &'static str, source: io::Error },
