@@ -9,6 +9,7 @@ mod machine;
 mod operators;
 mod pages;
 mod ranges;
+mod recovery;
 mod requests;
 mod scans;
 mod scrubs;
@@ -151,6 +152,10 @@ enum Happening {
         leader: NodeSet,
         others: NodeSet,
     },
+    /// A machine of the old cluster, left behind by a recovery, gets an empty disk and is told to join the new one.
+    LeftBehindEnds {
+        slot: usize,
+    },
     /// A disk rots, if it may now.
     Rot {
         slot: usize,
@@ -194,6 +199,7 @@ impl Happening {
             | Happening::LagEnds { .. }
             | Happening::ClockIsTrue { .. }
             | Happening::Rot { .. }
+            | Happening::LeftBehindEnds { .. }
             | Happening::Start { .. }
             | Happening::Reply { .. }
             | Happening::ClientTimeout { .. }
@@ -229,6 +235,8 @@ pub(crate) struct World {
     calm: Option<Settling>,
     is_over: bool,
     is_quorum_lost: bool,
+    /// A cluster was recovered from one data directory.
+    was_recovered: bool,
     /// Some disk has had little room.
     was_space_low: bool,
     arrivals: Vec<Arrival>,
@@ -264,6 +272,7 @@ impl World {
             calm: None,
             is_over: false,
             is_quorum_lost: false,
+            was_recovered: false,
             was_space_low: false,
             arrivals: Vec::new(),
             effects_buffer: Vec::new(),
@@ -349,6 +358,7 @@ impl World {
             Happening::LagEnds { leader, others } => self.lag_ends(leader, others),
             Happening::ClockIsTrue { node } => self.clock_is_true(node),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
+            Happening::LeftBehindEnds { slot } => self.left_behind_ends(slot),
             Happening::Watch(step) => self.watch_step(step),
             Happening::Tenant(step) => self.tenant_step(step),
             Happening::SweepBegins => self.sweep_begins(),
