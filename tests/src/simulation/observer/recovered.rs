@@ -105,7 +105,7 @@ impl Observer {
             self.violate("I27", Some(slot), what);
         }
         let alone = [recovery.identity].map(raftkv_raft::NodeId);
-        let expected = Configuration::of_voters(alone.into_iter());
+        let expected = Configuration::of_voters(alone);
         for entry in [recovery.founding, recovery.configuration] {
             if entry.configuration.as_deref() != Some(&expected) {
                 let what = format!("a recovered cluster begins with {:?}", entry.configuration);
