@@ -9,6 +9,7 @@ mod http;
 pub mod log;
 pub mod membership;
 mod native;
+pub mod recovery;
 pub mod replica;
 mod shell;
 pub mod store;

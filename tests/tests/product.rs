@@ -12,6 +12,7 @@ fn mutants() -> Vec<&'static str> {
         raftkv_raft::simulation::MUTANTS,
         raftkv_server::replica::MUTANTS,
         raftkv_server::log::simulation::MUTANTS,
+        raftkv_server::recovery::MUTANTS,
     ];
     lists.into_iter().flatten().map(|(name, _)| *name).collect()
 }

@@ -72,7 +72,7 @@ pub enum ServerError {
         directory.display()
     )]
     RecoveryUnfinished { directory: PathBuf },
-    #[error("the data directory {} holds no member of a cluster, so there is nothing to recover from it", directory.display())]
+    #[error("the data directory {} holds no member of a cluster, or nothing beyond the founding of one: there is nothing to recover from it", directory.display())]
     NothingToRecover { directory: PathBuf },
     #[error("the data directory {} can not be recovered from: {explanation}. Recover from another node's directory; if there is none, remove the file `quarantine` from this one: what differs is then the new cluster's state", directory.display())]
     RecoveryFromQuarantine { directory: PathBuf, explanation: String },

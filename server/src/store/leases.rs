@@ -21,6 +21,10 @@ pub(super) const MAX_LEASES: usize = 4 << 20;
 /// Most keys on one lease, about: they are deleted with one entry.
 pub(super) const MAX_KEYS_PER_LEASE: usize = 100_000;
 
+/// Memory that a lease costs which a generation changed, about: its number, and what the table no longer shares with the one
+/// of the generation before.
+const CHANGED_BYTES: u64 = 128;
+
 /// A lease, but for its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoredLease {
@@ -113,6 +117,7 @@ impl Leases {
     }
 
     pub(super) fn get(&self, id: LeaseId) -> Option<&StoredLease> {
+        looks::at_one();
         self.table.get(&id)
     }
 
@@ -120,7 +125,9 @@ impl Leases {
     pub(super) fn after(&self, id: LeaseId) -> impl Iterator<Item = (LeaseId, StoredLease)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let behind = self.table.range((Excluded(id), Unbounded));
-        behind.map(|(id, lease)| (*id, *lease))
+        behind
+            .map(|(id, lease)| (*id, *lease))
+            .inspect(|_| looks::at_one())
     }
 
     /// The keys that hang on a lease, ascending.
@@ -134,6 +141,7 @@ impl Leases {
 
     /// Makes a lease, or lets one live until another time.
     pub(super) fn set(&mut self, id: LeaseId, lease: StoredLease) {
+        looks::at_one();
         if let Some(old) = self.table.insert(id, lease) {
             self.due.remove(&(old.deadline_us, id));
             mark("lease renewed");
@@ -148,6 +156,7 @@ impl Leases {
 
     /// Ends a lease; the keys that hung on it, ascending.
     pub(super) fn end(&mut self, id: LeaseId) -> BTreeSet<Key> {
+        looks::at_one();
         if let Some(lease) = self.table.remove(&id) {
             self.due.remove(&(lease.deadline_us, id));
         }
@@ -183,7 +192,13 @@ impl Leases {
 
     /// The first deadline and its lease.
     pub(super) fn first_due(&self) -> Option<(u64, LeaseId)> {
+        looks::at_one();
         self.due.first().copied()
+    }
+
+    /// Memory that its drain will hold on to for what changed since the generation began.
+    pub(super) fn changed_bytes(&self) -> u64 {
+        self.changed.len() as u64 * CHANGED_BYTES
     }
 
     /// What the generation that ends now changed.
@@ -192,6 +207,31 @@ impl Leases {
             table: self.table.clone(),
             changed: std::mem::take(&mut self.changed),
         }
+    }
+}
+
+/// In unit tests each look at a lease is counted: that work does not grow with how many there are shows in no result.
+#[cfg(not(test))]
+mod looks {
+    #[inline(always)]
+    pub(super) const fn at_one() {}
+}
+
+#[cfg(test)]
+pub(super) mod looks {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn at_one() {
+        LOOKS.set(LOOKS.get() + 1);
+    }
+
+    /// How many there were on this thread since the last call.
+    pub(in crate::store) fn take() -> u64 {
+        LOOKS.take()
     }
 }
 

@@ -199,10 +199,24 @@ impl Store {
         self.events.take(self.overlay.active().number(), self.log_time_us)
     }
 
-    /// Memory the overlay holds, and that of the generation which is written to, bytes.
+    /// Memory the overlay holds, and that of the generation which is written to, bytes: records, and what else goes into the
+    /// base with them. A load of renewals alone writes no record, and would else hold on to every generation for ever.
     #[must_use]
     pub fn overlay_bytes(&self) -> (u64, u64) {
-        (self.overlay.size_bytes(), self.overlay.active().size_bytes())
+        let changed = self.changed_bytes();
+        let active = self.overlay.active().size_bytes();
+        (self.overlay.size_bytes() + changed, active + changed)
+    }
+
+    /// What of the overlay's memory is of leases, sessions and idempotency keys.
+    #[must_use]
+    pub fn table_bytes(&self) -> u64 {
+        self.overlay.table_bytes() + self.changed_bytes()
+    }
+
+    /// Of the tables, what the generation that is written to has changed.
+    fn changed_bytes(&self) -> u64 {
+        self.leases.changed_bytes() + self.sessions.changed_bytes() + self.once.changed_bytes()
     }
 
     /// Its settings.
@@ -254,6 +268,7 @@ impl Store {
         };
         self.deleted_bytes = 0;
         let tables = ChangedTables {
+            size_bytes: self.changed_bytes(),
             leases: self.leases.take_changed(),
             sessions: self.sessions.take_changed(),
             remembered: self.once.take_changed(),
@@ -275,7 +290,9 @@ impl Store {
     /// Lets go of what the base holds while the overlay is beyond its bound. The caller drops what it gets where that may
     /// take its time.
     pub fn release(&mut self) -> Vec<Arc<Frozen>> {
-        let released = self.overlay.release(self.config.overlay_bytes);
+        // The generation that is written to takes its share with all that it changed.
+        let left = self.config.overlay_bytes.saturating_sub(self.changed_bytes());
+        let released = self.overlay.release(left);
         if !released.is_empty() {
             // What was gathered for a waiting entry may have been written by one before it, and is in no map any more.
             self.gathered.clear();

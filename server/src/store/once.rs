@@ -22,6 +22,9 @@ const MAX_BYTES: usize = 256 << 20;
 
 const FORMAT_VERSION: u8 = 1;
 
+/// Memory that a row costs beside its key and its outcome, about.
+const ROW_BYTES: u64 = 96;
+
 /// One idempotency key, as its row holds it: the row's key is the index of the entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
@@ -103,6 +106,8 @@ pub(super) struct OnceTable {
     kept_bytes: usize,
     /// Remembered or forgotten since the generation began, in the order in which that happened.
     changed: VecDeque<Index>,
+    /// What the rows of these will hold, at most.
+    changed_bytes: u64,
 }
 
 impl OnceTable {
@@ -145,6 +150,7 @@ impl OnceTable {
     ) {
         let kept = Kept::of(outcome, revision, MAX_KEPT_BYTES);
         self.kept_bytes += kept.size_bytes();
+        self.changed_bytes += ROW_BYTES + (key.len() + kept.size_bytes()) as u64;
         let remembered = Remembered {
             key: key.to_vec(),
             until_us: log_time_us.saturating_add(REMEMBERED_US),
@@ -170,11 +176,18 @@ impl OnceTable {
             self.kept_bytes -= first.kept.size_bytes();
             self.by_key.remove(&first.key);
             self.changed.push_back(index);
+            self.changed_bytes += ROW_BYTES;
         }
+    }
+
+    /// Memory that its drain will hold on to for what changed since the generation began, at most.
+    pub(super) fn changed_bytes(&self) -> u64 {
+        self.changed_bytes
     }
 
     /// The rows of what the generation that ends now changed, ascending.
     pub(super) fn take_changed(&mut self) -> Vec<Row> {
+        self.changed_bytes = 0;
         let mut changed: Vec<Index> = std::mem::take(&mut self.changed).into();
         changed.sort_unstable();
         changed.dedup();

@@ -37,7 +37,12 @@ impl Frozen {
     /// Memory it holds, about.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.generation.size_bytes()
+        self.generation.size_bytes() + self.tables.size_bytes
+    }
+
+    /// What of it is of leases, sessions and names of writes.
+    fn table_bytes(&self) -> u64 {
+        self.tables.size_bytes
     }
 
     /// Rows of leases, sessions and names of writes, ascending.
@@ -181,6 +186,11 @@ impl Overlay {
     pub(super) fn size_bytes(&self) -> u64 {
         let frozen: u64 = self.frozen.iter().map(|frozen| frozen.size_bytes()).sum();
         frozen + self.active.size_bytes()
+    }
+
+    /// What of it is of leases, sessions and names of writes.
+    pub(super) fn table_bytes(&self) -> u64 {
+        self.frozen.iter().map(|frozen| frozen.table_bytes()).sum()
     }
 
     /// All generations as they are now, newest first; in no time.

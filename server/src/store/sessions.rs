@@ -23,6 +23,9 @@ const MAX_BYTES_PER_SESSION: usize = 1 << 20;
 /// Most bytes of outcomes that all sessions keep together.
 const MAX_BYTES: usize = 256 << 20;
 
+/// Memory that a session's row costs beside the outcomes that it keeps, about.
+const ROW_BYTES: u64 = 128;
+
 const FORMAT_VERSION: u8 = 1;
 
 /// One session.
@@ -155,6 +158,8 @@ pub(super) struct Sessions {
     hints: BTreeSet<(u64, SessionId)>,
     /// Opened, written in, or ended since the generation began; may name one twice.
     changed: Vec<SessionId>,
+    /// What the rows of these will hold, at most.
+    changed_bytes: u64,
     kept_bytes: usize,
 }
 
@@ -183,6 +188,7 @@ impl Sessions {
         self.hints.insert((session.hint_us, id));
         self.by_id.insert(id, session);
         self.changed.push(id);
+        self.changed_bytes += ROW_BYTES;
     }
 
     /// The session's time to live, if it is there.
@@ -198,6 +204,7 @@ impl Sessions {
         session.deadline_us = deadline_us;
         if !std::mem::replace(&mut session.is_changed, true) {
             self.changed.push(id);
+            self.changed_bytes += ROW_BYTES + session.kept_bytes as u64;
         }
     }
 
@@ -209,6 +216,7 @@ impl Sessions {
         self.hints.remove(&(session.hint_us, id));
         self.kept_bytes -= session.kept_bytes;
         self.changed.push(id);
+        self.changed_bytes += ROW_BYTES;
         true
     }
 
@@ -244,6 +252,7 @@ impl Sessions {
             (MAX_BYTES_PER_SESSION - session.kept_bytes).min(MAX_BYTES.saturating_sub(self.kept_bytes));
         let kept = Kept::of(outcome, revision, room);
         self.kept_bytes += kept.size_bytes();
+        self.changed_bytes += kept.size_bytes() as u64;
         let mut at = once.sequence - session.first_unacknowledged;
         if mutant("X25_answer_kept_for_another_sequence") {
             at += 1;
@@ -274,8 +283,14 @@ impl Sessions {
         self.hints.first().map(|(hint_us, _)| *hint_us)
     }
 
+    /// Memory that its drain will hold on to for what changed since the generation began, at most.
+    pub(super) fn changed_bytes(&self) -> u64 {
+        self.changed_bytes
+    }
+
     /// The rows of what the generation that ends now changed, ascending.
     pub(super) fn take_changed(&mut self) -> Vec<Row> {
+        self.changed_bytes = 0;
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
         changed.dedup();

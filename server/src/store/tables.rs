@@ -111,6 +111,8 @@ pub(super) struct ChangedTables {
     pub(super) leases: ChangedLeases,
     pub(super) sessions: Vec<Row>,
     pub(super) remembered: Vec<Row>,
+    /// Memory that all of it holds, about.
+    pub(super) size_bytes: u64,
 }
 
 impl ChangedTables {

@@ -22,7 +22,7 @@
 //!                                         what a run is made of, and how it is drawn from a seed
 //! queue.rs clock.rs network.rs            time and the network
 //! world/                                  machines, disk executors, forwarding, clients, scans, faults, coming to rest
-//! observer/                               the invariants, by name (I1 to I26)
+//! observer/                               the invariants, by name (I1 to I27)
 //! run.rs shrink.rs sweep/                 one run; a smaller failure; a crash at every boundary
 //! mutants.rs marks.rs speed.rs            is the simulator itself any good?
 //! ```
@@ -34,8 +34,11 @@
 //! may not know they ask again, and old copies of what they asked come again too. A plain model says what each of their
 //! commands comes to where the log decided it (`observer/tenure.rs` tells why that is the whole check).
 //!
-//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; changes by force
-//! after which no majority holds the data, which end a cluster; and the recovery of what is left then, whose crash points
+//! In some runs a majority is lost for ever, and one directory is recovered into a new cluster that the others join, while
+//! members of the old one are still about (`observer/recovered.rs` tells what may be lost then, and what may not).
+//!
+//! Not here: the driver (sockets, threads, real disks), which runs only in the tests with real processes; a second process on
+//! a copy of a data directory; changes by force after which no majority holds the data; and crashes within a recovery, which
 //! are swept beside its code.
 
 mod clock;

@@ -103,6 +103,7 @@ pub fn known() -> Vec<(&'static str, &'static str)> {
         raftkv_server::log::simulation::MUTANTS,
         raftkv_server::store::history::simulation::MUTANTS,
         raftkv_server::watch::MUTANTS,
+        raftkv_server::recovery::MUTANTS,
         OWN,
     ];
     lists.into_iter().flatten().copied().collect()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Ending, Plan};
 use super::random::{Stream, exponential, log_uniform, stream};
-use super::schedule::{Action, LeaderFault, Remains, Step};
+use super::schedule::{Action, LeaderFault, NodeSet, Remains, Step};
 
 /// How busy operators are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,16 @@ pub enum Operation {
         #[serde(default = "unforced")]
         force: Force,
     },
+    /// A majority is lost for ever: a cluster of one is made of this node's data directory, the others get empty disks and
+    /// are told to join it.
+    Recover {
+        /// Its slot.
+        node: usize,
+        /// These come back with what they stored, and run beside it for a while.
+        left_behind: NodeSet,
+        /// For so long.
+        for_us: u64,
+    },
     /// A node is started under another address, with its identity and data.
     Move {
         /// Its slot.
@@ -98,7 +108,7 @@ impl Operation {
                 promotion,
                 force: Force::Yes,
             },
-            Operation::Transfer { .. } | Operation::Move { .. } => self,
+            Operation::Transfer { .. } | Operation::Move { .. } | Operation::Recover { .. } => self,
         }
     }
 }
@@ -130,6 +140,44 @@ pub(super) fn draw_operators(plan: &mut Plan) {
     if rng.u32(..3) == 0 {
         operators.moves_per_minute = log_uniform(rng, 4, 120);
     }
+}
+
+/// In one of twelve runs a majority is lost for ever, and operators recover what one machine holds.
+pub(super) fn draw_recovery(plan: &Plan) -> Vec<Step> {
+    let rng = &mut stream(plan.seed, Stream::Operators, 7);
+    if plan.ending == Ending::Calm || plan.swept.is_some() || rng.u32(..12) != 0 {
+        return Vec::new();
+    }
+    let nodes = plan.nodes;
+    let node = rng.usize(..nodes);
+    let at_us = plan.length_us / 100 * rng.u64(20..70);
+    let operation = Operation::Recover {
+        node,
+        left_behind: NodeSet(rng.u8(..)),
+        for_us: log_uniform(rng, 10_000, 8_000_000),
+    };
+    let operate = |at_us, via, operation| Step {
+        at_us,
+        action: Action::Operate {
+            operation,
+            via,
+            patience_us: 4_000_000,
+        },
+    };
+    let mut steps = vec![operate(at_us, node, operation)];
+    // Each machine is let in, and promoted, as soon as that can be.
+    let mut later_us = at_us;
+    while steps.len() < 4 * nodes && later_us < plan.length_us {
+        later_us += exponential(rng, 600_000).max(1);
+        let enters = Operation::Enter {
+            node: rng.usize(..nodes),
+            at: node,
+            promotion: Promotion::CaughtUp,
+            force: Force::No,
+        };
+        steps.push(operate(later_us, node, enters));
+    }
+    steps
 }
 
 pub(super) fn draw_operations(plan: &Plan) -> Vec<Step> {

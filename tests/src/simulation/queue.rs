@@ -36,6 +36,17 @@ impl<T> Queue<T> {
         self.arranged += 1;
     }
 
+    /// Forgets all that is arranged but what `keeps` says.
+    pub(crate) fn retain(&mut self, keeps: impl Fn(&T) -> bool) {
+        let mut kept = Queue::new();
+        while let Some((at, happening)) = self.pop() {
+            if keeps(&happening) {
+                kept.push(at, happening);
+            }
+        }
+        *self = kept;
+    }
+
     /// The next thing to happen, and when.
     pub(crate) fn pop(&mut self) -> Option<(Micros, T)> {
         let Reverse((at, _, slot)) = self.order.pop()?;

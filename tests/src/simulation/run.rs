@@ -108,6 +108,8 @@ pub fn run(scenario: &Scenario, options: Options) -> Outcome {
 /// to the check by the order of the log, which every run has passed already.
 fn suits_general_check(scenario: &Scenario, world: &World) -> bool {
     scenario.plan.seed.is_multiple_of(GENERAL_CHECK_EVERY)
+        // What was acknowledged before a recovery may be lost with it.
+        && !world.was_recovered()
         && scenario.plan.workload.clients <= GENERAL_CHECK_CLIENTS
         && world.operations().unknown <= GENERAL_CHECK_UNKNOWN
 }

@@ -238,6 +238,7 @@ fn draw_timeouts(plan: &mut Plan, rng: &mut Rng, style: &Style) {
 pub(crate) fn draw_steps(plan: &Plan) -> Vec<Step> {
     let mut steps = draw_operations(plan);
     steps.extend(operators::draw_operations(plan));
+    steps.extend(operators::draw_recovery(plan));
     steps.extend(tenants::draw_calls(plan));
     for (number, kind) in plan.kinds.iter().enumerate() {
         let rng = &mut stream(plan.seed, Stream::Faults, *kind as u64);

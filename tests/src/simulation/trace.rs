@@ -34,6 +34,7 @@ pub(crate) enum Traced {
     Store,
     Watch,
     Operator,
+    Recover,
 }
 
 /// Hashes each event; writes a line for each when asked to. Nothing in it depends on the machine or the wall clock.

@@ -1,15 +1,18 @@
 //! A crash anywhere in a recovery leaves the old member, or a recovery to go on with, or the new cluster: never a mix.
 //!
-//! Swept here and not in the simulator, because the code stands on the real disk and the real engine. A crash is one of the
+//! Swept here and not in the simulator, which recovers too, because the marks stand on the real disk and the real engine. A crash is one of the
 //! process: the page cache stays. What it finds between two calls to the disk, ingests included, is what the next call finds.
 
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-use raftkv_protocol::{Address, CheckedCommand, Command, Condition, Limits};
+use raftkv_protocol::{Address, CheckedCommand, Command, Condition, Limits, Member};
+use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Index, Stamp, Term, Write, WriteNumber};
 
 use super::*;
 use crate::disk::{DataDirectoryError, crash, quarantine};
+use crate::log::{Log, LogOwner};
+use crate::recovery::configuration_at;
 use crate::replica::{Finding, Hashes, Quarantine};
 
 const OLD_CLUSTER: ClusterId = ClusterId(7);
@@ -56,6 +59,35 @@ fn put(number: u64) -> Entry {
     }
 }
 
+/// A place in the old log.
+fn place(index: u64) -> EntryId {
+    EntryId {
+        term: Term(1),
+        index: Index::new(index).expect("counted from 1"),
+    }
+}
+
+fn committed(index: u64) -> HardState {
+    HardState {
+        term: Term(1),
+        vote: None,
+        commit: place(index).index,
+    }
+}
+
+fn append(log: &mut Log<RealDisk>, entry: Entry) -> Result<(), ServerError> {
+    let write = Write {
+        number: WriteNumber::default(),
+        hard_state: committed(entry.id.index.get()),
+        truncate_from: None,
+        entries: vec![entry],
+    };
+    log.append(&[write])?;
+    log.sync()?;
+    log.mark()?;
+    Ok(())
+}
+
 /// The directory of one of three members: half of its keys are in the base, all in the log.
 fn survivor(directory: &Path) {
     let config = config(directory);
@@ -66,7 +98,7 @@ fn survivor(directory: &Path) {
         cluster: OLD_CLUSTER,
         node: OLD_IDENTITY,
     };
-    let founding = configuration_at(1, &old_membership());
+    let founding = configuration_at(place(1), &old_membership());
     let log = Log::create(disk.clone(), config.log, owner, &founding, committed(1));
     let mut log = log.expect("a log");
     for number in 1..=KEYS / 2 {
@@ -74,7 +106,7 @@ fn survivor(directory: &Path) {
     }
     drop(log);
     let storage = storage::open_on(&config, disk.clone(), OLD_IDENTITY).expect("opens");
-    fold_log_into_base(&config, storage).expect("drains");
+    fold(&config, storage).expect("drains");
     let recovered = Log::open(disk, config.log, OLD_IDENTITY).expect("opens");
     let mut log = recovered.expect("a log").log;
     for number in KEYS / 2 + 1..=KEYS {
@@ -188,6 +220,42 @@ fn p01_a_crash_at_any_call_to_the_disk_leaves_the_old_member_or_the_new_cluster(
             .unwrap_or_else(|error| panic!("after a crash at call {call}: {error}"));
         assert_recovered(directory.path());
     }
+}
+
+/// As a member leaves it that was killed when it had just been founded.
+#[test]
+fn a_directory_with_nothing_but_the_founding_is_refused_and_left_as_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config(directory.path());
+    let disk = RealDisk::open(directory.path()).expect("a disk");
+    identity::load_or_create(&disk, &NodeName::from("n1"), OLD_IDENTITY).expect("an identity");
+    let owner = LogOwner {
+        cluster: OLD_CLUSTER,
+        node: OLD_IDENTITY,
+    };
+    let founding = configuration_at(place(1), &old_membership());
+    drop(Log::create(disk, config.log, owner, &founding, committed(1)).expect("a log"));
+    let refused = retried(|| recover(directory.path(), LOG));
+    assert!(
+        matches!(refused, Err(ServerError::NothingToRecover { .. })),
+        "{refused:?}"
+    );
+    let storage = open(directory.path()).expect("a server can start");
+    assert_eq!(storage.membership, Some(old_membership()));
+}
+
+/// Sessions, the leases whose ids the server chose, and idempotency keys are named after the place of their entry, which no
+/// other entry must ever have again: else a new session is given the id, and the answers, of one that lives on from before.
+#[test]
+fn the_new_log_goes_on_behind_every_place_of_the_old_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    survivor(directory.path());
+    retried(|| recover(directory.path(), LOG)).expect("recovers");
+    let storage = open(directory.path()).expect("a server can start");
+    let log = storage.restored.expect("a log").log;
+    let old = place(KEYS + 1);
+    assert!(log.base.index >= old.index, "begins behind {}", log.base);
+    assert!(log.last.term > old.term, "ends with {}", log.last);
 }
 
 /// The planted bug: the mark says that the base holds everything, and it does not.

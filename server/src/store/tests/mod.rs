@@ -1,6 +1,8 @@
 //! Tests of the store as a whole.
 
 mod commands;
+mod leases;
+mod memory;
 mod model;
 mod pages;
 mod ranges;

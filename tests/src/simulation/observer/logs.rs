@@ -1,13 +1,13 @@
 //! Logs and commitment: I3 to I6, I8 to I12 as far as they concern entries.
 
 use raftkv_raft::{
-    Configuration, Entry, EntryId, EntryKind, HardState, Index, Install, Raft, RoleName, Write, WriteNumber,
+    Configuration, Entry, EntryId, HardState, Index, Install, Raft, RoleName, Write, WriteNumber,
 };
 use raftkv_server::replica::{Restored, RestoredLog};
 
-use super::view::{Mirrored, PendingWrite};
+use super::recovered::cluster_of;
+use super::view::{Mirrored, PendingWrite, chain_of};
 use super::{Observer, Undecided};
-use crate::simulation::random::{mix, mix_bytes};
 
 impl Observer {
     /// A node asks for a write: its log is this from now on.
@@ -113,6 +113,9 @@ impl Observer {
 
     /// All writes up to `number` are durable.
     pub(crate) fn persisted(&mut self, slot: usize, number: WriteNumber) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let view = self.current[slot];
         while let Some(write) = self.views[view].next_persisted(number) {
             let node = &mut self.views[view];
@@ -161,6 +164,9 @@ impl Observer {
 
     /// A node made its log, durable.
     pub(crate) fn log_created(&mut self, slot: usize, founding: &Entry, hard_state: HardState) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let view = self.current[slot];
         let mirrored = self.appended(view, founding);
         self.views[view].durable.push(mirrored);
@@ -182,12 +188,17 @@ impl Observer {
 
     /// A node is gone: what was not durable may be lost.
     pub(crate) fn crashed(&mut self, slot: usize) {
-        let view = self.current[slot];
-        self.views[view].leads = None;
+        if self.is_watched(slot) {
+            let view = self.current[slot];
+            self.views[view].leads = None;
+        }
     }
 
     /// A node starts on what its disk holds.
     pub(crate) fn started(&mut self, slot: usize, restored: Option<&Restored>) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let view = self.current[slot];
         let Some(restored) = restored else {
             if self.views[view].is_formed() {
@@ -459,6 +470,13 @@ impl Observer {
             self.decided_configurations.push((index, configuration.clone()));
         }
         let attempt = self.apply_to_model(&content, since);
+        if self.decided_entries.is_empty() {
+            self.cluster = cluster_of(&content);
+        }
+        self.decided_entries.push(Undecided {
+            entry: content,
+            since,
+        });
         if let Some(attempt) = attempt
             && self.failed_attempts.contains(&attempt)
         {
@@ -469,16 +487,4 @@ impl Observer {
             self.violate("I18", None, what);
         }
     }
-}
-
-fn chain_of(before: u64, entry: &Entry) -> u64 {
-    let kind = match entry.kind {
-        EntryKind::Noop => 0,
-        EntryKind::Command => 1,
-        EntryKind::Configuration => 2,
-    };
-    let hash = mix(mix(before, entry.id.term.0), entry.id.index.get() << 2 | kind);
-    let stamp = &entry.stamp;
-    let session = mix(mix(stamp.session, stamp.sequence), stamp.first_unacknowledged);
-    mix_bytes(mix(mix(hash, stamp.log_time_us), session), &entry.payload)
 }

@@ -7,6 +7,18 @@ use super::Observer;
 impl Observer {
     /// A node sends a consensus message: all of it must be implied by what a power failure would leave.
     pub(crate) fn sends(&mut self, slot: usize, message: &RaftMessage) {
+        let belongs = self.cluster == Some(message.cluster.0);
+        if !self.is_watched(slot) {
+            if belongs && self.by_identity.contains_key(&message.from.0) {
+                let what = format!("left behind by a recovery, it speaks in the new cluster: {message:?}");
+                self.violate("I27", Some(slot), what);
+            }
+            return;
+        }
+        if !belongs {
+            let what = format!("speaks in a cluster that is not this one: {message:?}");
+            self.violate("I27", Some(slot), what);
+        }
         let view = self.current[slot];
         let durable_term = self.views[view]
             .durable_hard_state

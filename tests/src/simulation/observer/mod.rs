@@ -12,6 +12,7 @@ mod members;
 mod messages;
 mod model;
 mod pages;
+mod recovered;
 mod states;
 mod tenure;
 mod view;
@@ -25,6 +26,7 @@ use raftkv_server::replica::{Effect, Node, Notice};
 pub(crate) use answers::{Attempt, Invocation};
 pub(crate) use model::ProposalId;
 pub(crate) use pages::Listing;
+pub(crate) use recovered::Recovery;
 pub(crate) use states::PastCheck;
 pub(crate) use tenure::{Floor, Timekeeping, is_outcome};
 pub(crate) use watches::WatchView;
@@ -36,7 +38,7 @@ use super::queue::Micros;
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which: `I1` to `I26`, or `panic`.
+    /// Which: `I1` to `I27`, or `panic`.
     pub invariant: &'static str,
     /// When, microseconds of virtual time.
     pub at_us: Micros,
@@ -58,6 +60,7 @@ impl std::fmt::Display for Violation {
 }
 
 /// An entry that stands in some log.
+#[derive(Clone)]
 struct Undecided {
     entry: raftkv_raft::Entry,
     /// Since then.
@@ -84,6 +87,10 @@ pub(crate) struct Observer {
     undecided: HashMap<u64, Undecided>,
     /// The one log (I7): chained hashes of all entries that a legal quorum committed, index 1 first.
     decided: Vec<u64>,
+    /// The cluster whose log this is.
+    cluster: Option<u64>,
+    /// What they hold.
+    decided_entries: Vec<Undecided>,
     /// Their terms, and the configurations among them.
     decided_terms: Vec<u64>,
     decided_configurations: Vec<(u64, std::sync::Arc<raftkv_raft::Configuration>)>,
@@ -132,6 +139,8 @@ impl Observer {
             chains: HashMap::new(),
             undecided: HashMap::new(),
             decided: Vec::new(),
+            cluster: None,
+            decided_entries: Vec::new(),
             decided_terms: Vec::new(),
             decided_configurations: Vec::new(),
             decided_in: Vec::new(),
@@ -211,6 +220,9 @@ impl Observer {
 
     /// What a poll decided, before any of it is carried out.
     pub(crate) fn polled(&mut self, slot: usize, node: &Node, effects: &[Effect]) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let view = self.current[slot];
         let governing = self.views[view].configuration();
         self.views[view].governing = governing;

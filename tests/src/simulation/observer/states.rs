@@ -66,6 +66,9 @@ fn rows(state: &State<TwinView>) -> Result<Vec<Row>, String> {
 impl Observer {
     /// A drain has come into a base.
     pub(crate) fn drained(&mut self, slot: usize, base: &TwinBase) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let checked = self.check_base(base);
         if let Err(what) = checked {
             self.violate("I15", Some(slot), format!("after a drain {what}"));
@@ -74,6 +77,9 @@ impl Observer {
 
     /// A log begins behind `begin`: what is not in it must be in the base.
     pub(crate) fn log_cut(&mut self, slot: usize, begin: EntryId, base: &TwinBase) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let companions = base.view().and_then(|view| companions_in(&view));
         let applied = companions.map(|companions| companions.map(|companions| companions.applied.index));
         let is_covered = match &applied {
@@ -88,6 +94,9 @@ impl Observer {
 
     /// Everything a store holds in memory over what its base holds, as of now.
     pub(crate) fn check_whole_state(&mut self, slot: usize, store: &Store, base: &TwinBase) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let held = base.view().and_then(|view| store.pin().over(view));
         match held {
             Ok(Ok(state)) => self.check_scan(slot, &state),
@@ -126,6 +135,9 @@ impl Observer {
 
     /// A state that was held for a while: that of one revision, whatever was drained in the meantime.
     pub(crate) fn check_scan(&mut self, slot: usize, state: &State<TwinView>) {
+        if !self.is_watched(slot) {
+            return;
+        }
         let revision = state.revision().0;
         let checked = rows(state).and_then(|rows| self.check_rows(revision, &rows));
         if let Err(what) = checked {
@@ -248,6 +260,9 @@ impl Observer {
         check: &PastCheck<'_>,
         rng: &mut Rng,
     ) -> Result<(), StoreError> {
+        if !self.is_watched(slot) {
+            return Ok(());
+        }
         let agreed = self.model.oldest_kept();
         let oldest_kept = check.history.oldest_kept();
         if oldest_kept.0 > agreed {

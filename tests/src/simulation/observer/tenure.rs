@@ -18,7 +18,7 @@ use raftkv_protocol::{Answer, Command, ErrorCode, LeaseState, Response, decode_c
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{Entry, EntryKind};
 
-use super::model::{Done, Moment, Outcome, ProposalId};
+use super::model::{Done, Outcome, ProposalId};
 use super::{Attempt, Observer};
 use crate::simulation::queue::Micros;
 
@@ -41,9 +41,9 @@ pub(crate) struct Timekeeping {
 /// Copies of one proposal on their way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copies {
-    first_us: Micros,
+    pub(super) first_us: Micros,
     sent: usize,
-    failed: usize,
+    pub(super) failed: usize,
 }
 
 impl Observer {
@@ -90,12 +90,7 @@ impl Observer {
     /// The next entry is decided.
     pub(super) fn apply_to_model(&mut self, entry: &Entry, seen_us: Micros) -> Option<Attempt> {
         let id = ProposalId::of(&entry.payload, &entry.stamp);
-        let asked = self.copies.get(&id).map(|copies| copies.first_us);
-        let moment = Moment {
-            term: entry.id.term.0,
-            seen_us,
-            asked_us: asked,
-        };
+        let moment = self.moment_of(entry, seen_us);
         let attempt = self.model.apply(entry, moment);
         self.check_trim(entry);
         self.check_copies(id);

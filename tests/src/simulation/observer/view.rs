@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raftkv_raft::{Configuration, HardState, WriteNumber};
+use raftkv_raft::{Configuration, Entry, EntryKind, HardState, WriteNumber};
+
+use crate::simulation::random::{mix, mix_bytes};
 
 /// An entry as the observer keeps it: `chain` hashes it together with all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,4 +117,17 @@ impl NodeView {
 /// The entry at an index of a mirrored log.
 pub(crate) fn at(log: &[Mirrored], index: u64) -> Option<&Mirrored> {
     log.get(usize::try_from(index.checked_sub(1)?).ok()?)
+}
+
+/// The hash of an entry and all before it.
+pub(crate) fn chain_of(before: u64, entry: &Entry) -> u64 {
+    let kind = match entry.kind {
+        EntryKind::Noop => 0,
+        EntryKind::Command => 1,
+        EntryKind::Configuration => 2,
+    };
+    let hash = mix(mix(before, entry.id.term.0), entry.id.index.get() << 2 | kind);
+    let stamp = &entry.stamp;
+    let session = mix(mix(stamp.session, stamp.sequence), stamp.first_unacknowledged);
+    mix_bytes(mix(mix(hash, stamp.log_time_us), session), &entry.payload)
 }

@@ -117,6 +117,14 @@ impl Clients {
         Attempt(self.attempts)
     }
 
+    /// What they wait for is answered by nobody any more, and what they saw may be lost.
+    pub(super) fn begin_anew(&mut self) {
+        for client in &mut self.clients {
+            self.counts.unknown += u64::from(client.ongoing.is_some());
+            *client = Client::default();
+        }
+    }
+
     /// The client that checks whether the cluster has come to rest.
     pub(super) fn checker(&self) -> usize {
         self.clients.len() - 1

@@ -11,7 +11,7 @@ use raftkv_server::membership::Membership;
 use raftkv_server::replica::{Effect, Node, NodeConfig, Token};
 use raftkv_server::store::base::{TwinBase, TwinView};
 use raftkv_server::store::history::History;
-use raftkv_server::store::{PageReader, StoreNumber};
+use raftkv_server::store::{PageReader, Store, StoreNumber};
 use raftkv_server::watch::HubSettings;
 
 use super::operators::OperationId;
@@ -155,9 +155,10 @@ impl Process {
         handled == 1 && is_refused && core.election_deadline() > before
     }
 
-    /// Memory that the state machine holds.
+    /// Memory that the state machine holds for records, whatever it holds for leases and sessions beside them.
     pub(super) fn overlay_bytes(&self) -> u64 {
-        self.node.store().map_or(0, |store| store.overlay_bytes().0)
+        let records = |store: &Store| store.overlay_bytes().0 - store.table_bytes();
+        self.node.store().map_or(0, records)
     }
 
     /// A poll has added this to it, at most: as if each change was of a key of its own.
@@ -236,6 +237,10 @@ pub(super) struct Machine {
     pub(super) known_members: Option<Membership>,
     /// Not started any more.
     pub(super) is_given_up: bool,
+    /// A recovery went on without it, and its disk is still that of the old cluster.
+    pub(super) is_left_behind: bool,
+    /// A new cluster was made of its data directory.
+    pub(super) is_recovered: bool,
     /// It is to join a running cluster, and knocks at this machine.
     pub(super) joins: Option<usize>,
 }
@@ -276,6 +281,8 @@ impl Machine {
             is_moving: false,
             known_members: None,
             is_given_up: false,
+            is_left_behind: false,
+            is_recovered: false,
             joins: match plan.operators.spares_come {
                 SparesCome::Asking => (slot >= plan.founders()).then(|| slot % plan.founders()),
                 SparesCome::Named => None,
@@ -314,6 +321,8 @@ impl Machine {
         self.wipes += 1;
         self.is_rotten = false;
         self.quarantined_in = None;
+        self.is_left_behind = false;
+        self.is_recovered = false;
         // Whoever comes in on the new disk says where it is.
         self.is_moving = false;
         self.known_members = None;
@@ -343,6 +352,9 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
         SparesCome::Named if !is_alone => machines.len(),
         SparesCome::Named | SparesCome::Asking => plan.founders(),
     };
+    // Behind a recovery the flags name nobody: one goes on, the others are told to join it.
+    let has_recovered = machines.iter().any(|other| other.is_recovered) && !machine.is_left_behind;
+    let named = if has_recovered { 0 } else { named };
     let mut peers: Vec<_> = machines[..named]
         .iter()
         .map(|peer| (peer.name.clone(), peer.address.clone()))

@@ -10,6 +10,7 @@ mod operators;
 mod pages;
 mod quarantine;
 mod ranges;
+mod recovery;
 mod requests;
 mod scans;
 mod scrubs;
@@ -152,6 +153,10 @@ enum Happening {
         leader: NodeSet,
         others: NodeSet,
     },
+    /// A machine of the old cluster, left behind by a recovery, gets an empty disk and is told to join the new one.
+    LeftBehindEnds {
+        slot: usize,
+    },
     /// A disk rots, if it may now.
     Rot {
         slot: usize,
@@ -201,6 +206,7 @@ impl Happening {
             | Happening::ClockIsTrue { .. }
             | Happening::Rot { .. }
             | Happening::Accuse { .. }
+            | Happening::LeftBehindEnds { .. }
             | Happening::Start { .. }
             | Happening::Reply { .. }
             | Happening::ClientTimeout { .. }
@@ -236,6 +242,8 @@ pub(crate) struct World {
     calm: Option<Settling>,
     is_over: bool,
     is_quorum_lost: bool,
+    /// A cluster was recovered from one data directory.
+    was_recovered: bool,
     /// Some disk has had little room.
     was_space_low: bool,
     arrivals: Vec<Arrival>,
@@ -271,6 +279,7 @@ impl World {
             calm: None,
             is_over: false,
             is_quorum_lost: false,
+            was_recovered: false,
             was_space_low: false,
             arrivals: Vec::new(),
             effects_buffer: Vec::new(),
@@ -361,6 +370,7 @@ impl World {
             Happening::ClockIsTrue { node } => self.clock_is_true(node),
             Happening::Rot { slot, tries } => self.rot_when_proven(slot, tries),
             Happening::Accuse { slot, tries } => self.accuse(slot, tries),
+            Happening::LeftBehindEnds { slot } => self.left_behind_ends(slot),
             Happening::Watch(step) => self.watch_step(step),
             Happening::Tenant(step) => self.tenant_step(step),
             Happening::SweepBegins => self.sweep_begins(),

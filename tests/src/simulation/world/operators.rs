@@ -87,6 +87,14 @@ impl World {
                 (node <= last && at <= last).then_some(())?;
                 self.command_to_enter(node, at, promotion, force)
             }
+            Operation::Recover {
+                node,
+                left_behind,
+                for_us,
+            } => {
+                self.recover(node, left_behind, for_us);
+                None
+            }
             Operation::Move { node } => {
                 self.move_to_another_address(node);
                 None
@@ -123,6 +131,9 @@ impl World {
     ) -> Option<MemberCommand> {
         let configuration = self.observer.decided_configuration()?.clone();
         let machine = &self.machines[node];
+        if machine.is_left_behind {
+            return None;
+        }
         let (name, identity) = (machine.name.clone(), NodeId(machine.identity.0));
         if configuration.voters.contains(&identity) {
             return None;
@@ -189,7 +200,7 @@ impl World {
     /// A node that does not run, or hangs, hears nothing: operators see that, and ask again some other time.
     fn command(&mut self, command: MemberCommand, via: usize, patience_us: Micros) {
         let machine = &self.machines[via];
-        if machine.process.is_none() || machine.paused_until > self.now {
+        if machine.process.is_none() || machine.paused_until > self.now || machine.is_left_behind {
             return;
         }
         let leaves = match &command {
@@ -339,6 +350,12 @@ impl World {
 
     /// A node has learnt of a decided configuration: who has arrived by it?
     pub(super) fn note_members(&mut self, at: usize, stored: &Membership) {
+        if self.machines[at].is_left_behind {
+            return;
+        }
+        if self.was_recovered() && stored.members.len() > 1 {
+            mark("operators: a machine joined a recovered cluster");
+        }
         self.machines[at].known_members = Some(stored.clone());
         for machine in &mut self.machines {
             let identity = machine.identity;
@@ -347,6 +364,11 @@ impl World {
                 members.any(|member| member.identity == identity && member.address == machine.address);
             machine.is_moving &= !is_stored;
         }
+    }
+
+    /// Whom they asked is no more.
+    pub(super) fn begin_operators_anew(&mut self) {
+        self.operators.asked.clear();
     }
 
     fn forget_old_changes(&mut self) {

@@ -17,6 +17,9 @@ impl World {
         request: Request,
         patience_us: Micros,
     ) -> Option<()> {
+        if self.machines[to].is_left_behind {
+            return None;
+        }
         let hop = match waiting {
             Waiting::Client { .. } | Waiting::Tenant(_) | Waiting::Watcher(_) | Waiting::Operator(_) => {
                 Hop::First

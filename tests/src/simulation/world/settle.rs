@@ -94,7 +94,7 @@ impl World {
     /// Members changed while machines were lost, in an order that no operator could foresee: a majority is gone for good,
     /// and nothing can be asked of the others but that they break no other promise.
     fn quorum_is_lost(&mut self) {
-        if self.scenario.plan.operators.changes_per_minute == 0 {
+        if self.scenario.plan.operators.changes_per_minute == 0 && !self.was_recovered {
             let what = "no majority holds what it stored: more was lost than the plan allows".to_owned();
             self.observer.violate("I20", None, what);
         }
@@ -376,6 +376,7 @@ impl World {
         let rafts = self
             .machines
             .iter()
+            .filter(|machine| !machine.is_left_behind)
             .filter_map(|machine| Some((machine.slot, machine.process.as_ref()?.node.raft()?)));
         let leaders = rafts.filter(|(_, raft)| raft.role() == RoleName::Leader);
         leaders.max_by_key(|(_, raft)| raft.term()).map(|(slot, _)| slot)

@@ -12,7 +12,7 @@ use raftkv_server::store::history::History;
 
 use raftkv_server::store::{StoreError, StoreNumber};
 
-use super::machine::{Process, node_config};
+use super::machine::{Machine, Process, node_config};
 use super::store::restored_store;
 use super::{Happening, Life, LogRequest, Micros, ProcessId, World};
 use crate::simulation::random::{Stream, exponential, seed_of};
@@ -24,8 +24,91 @@ const MARK_AFTER_US: Micros = 50_000;
 /// A process that could not start is started again after this long.
 const START_AGAIN_US: Micros = 500_000;
 
+/// What stands in a machine's files.
+pub(super) struct Opened {
+    pub(super) restored: Option<Restored>,
+    pub(super) log: Option<Log<SimulatedDisk>>,
+    pub(super) store: (StoreNumber, History<SimulatedDisk>),
+}
+
+/// Why they can not be used.
+pub(super) struct Refusal {
+    is_damage: bool,
+    pub(super) why: String,
+}
+
+impl Refusal {
+    pub(super) fn damage(why: String) -> Refusal {
+        Refusal { is_damage: true, why }
+    }
+}
+
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Refusal {
+        Refusal {
+            is_damage: !matches!(error, LogError::Io { .. }),
+            why: error.to_string(),
+        }
+    }
+}
+
+impl From<QuarantineError> for Refusal {
+    fn from(error: QuarantineError) -> Refusal {
+        Refusal {
+            is_damage: !matches!(error, QuarantineError::Io { .. }),
+            why: error.to_string(),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        Refusal {
+            is_damage: !matches!(error, StoreError::Io { .. }),
+            why: error.to_string(),
+        }
+    }
+}
+
+/// Opens a machine's files as a process does when it starts.
+pub(super) fn open_files(machine: &mut Machine, config: LogConfig) -> Result<Opened, Refusal> {
+    let recovered = Log::open(machine.disk.clone(), config, machine.identity)?;
+    let found = restored_store(machine)?;
+    let (number, state) = (found.number, found.state);
+    let behind = |recovered: Recovered<SimulatedDisk>| match &state {
+        Some(state) => recovered.behind(state.companions.applied),
+        None => Ok(recovered),
+    };
+    let recovered = recovered.map(behind).transpose()?;
+    let quarantine = quarantine::load(&machine.disk)?;
+    let (restored, log) = match recovered {
+        None => (None, None),
+        Some(recovered) => {
+            let log = RestoredLog {
+                hard_state: recovered.hard_state,
+                base: recovered.base,
+                term_runs: recovered.term_runs,
+                last: recovered.last,
+                configurations: recovered.configurations,
+            };
+            let restored = Restored {
+                log,
+                store: number,
+                state,
+                quarantine,
+            };
+            (Some(restored), Some(recovered.log))
+        }
+    };
+    Ok(Opened {
+        restored,
+        log,
+        store: (number, found.history),
+    })
+}
+
 impl World {
-    fn log_config(&self) -> LogConfig {
+    pub(super) fn log_config(&self) -> LogConfig {
         LogConfig {
             segment_size_bytes: self.scenario.plan.disk.segment_size_bytes,
             spare_segments: self.scenario.plan.disk.spare_segments,
@@ -223,53 +306,22 @@ impl World {
         let life = machine.life;
         let config = self.log_config();
         let machine = &mut self.machines[slot];
-        self.observer.identity_drawn(slot, machine.identity.0);
-        let recovered = match Log::open(machine.disk.clone(), config, machine.identity) {
-            Ok(recovered) => recovered,
-            Err(error) => return self.refused(slot, !matches!(error, LogError::Io { .. }), &error),
+        if !machine.is_left_behind {
+            self.observer.identity_drawn(slot, machine.identity.0);
+        }
+        let opened = match open_files(machine, config) {
+            Ok(opened) => opened,
+            Err(refusal) => return self.refused(slot, &refusal),
         };
-        let found = match restored_store(machine) {
-            Ok(found) => found,
-            Err(error) => return self.refused(slot, !matches!(error, StoreError::Io { .. }), &error),
-        };
-        let (number, state) = (found.number, found.state);
-        let behind = |recovered: Recovered<SimulatedDisk>| match &state {
-            Some(state) => recovered.behind(state.companions.applied),
-            None => Ok(recovered),
-        };
-        let recovered = match recovered.map(behind).transpose() {
-            Ok(recovered) => recovered,
-            Err(error) => return self.refused(slot, !matches!(error, LogError::Io { .. }), &error),
-        };
-        let quarantined = match quarantine::load(&self.machines[slot].disk) {
-            Ok(quarantined) => quarantined,
-            Err(error) => return self.refused(slot, !matches!(error, QuarantineError::Io { .. }), &error),
-        };
-        let (restored, log) = match recovered {
-            None => (None, None),
-            Some(recovered) => {
-                let log = RestoredLog {
-                    hard_state: recovered.hard_state,
-                    base: recovered.base,
-                    term_runs: recovered.term_runs,
-                    last: recovered.last,
-                    configurations: recovered.configurations,
-                };
-                let restored = Restored {
-                    log,
-                    store: number,
-                    state,
-                    quarantine: quarantined,
-                };
-                (Some(restored), Some(recovered.log))
-            }
-        };
-        self.run_process(slot, life, restored, (log, (number, found.history)));
+        let Opened { restored, log, store } = opened;
+        self.run_process(slot, life, restored, (log, store));
     }
 
-    fn refused(&mut self, slot: usize, is_damage: bool, error: &impl Display) {
+    fn refused(&mut self, slot: usize, refusal: &Refusal) {
+        let Refusal { is_damage, why } = refusal;
+        let is_damage = *is_damage;
         self.trace
-            .note(self.now, Some(slot), Traced::Refuse, [0, 0], || error.to_string());
+            .note(self.now, Some(slot), Traced::Refuse, [0, 0], || why.clone());
         let machine = &mut self.machines[slot];
         if machine.disk.has_crashed() {
             let remains = machine
@@ -281,7 +333,7 @@ impl World {
             machine.is_given_up = true;
             return;
         } else if is_damage || !machine.may_fail {
-            let what = format!("refuses to start on a good disk: {error}");
+            let what = format!("refuses to start on a good disk: {why}");
             self.observer.violate("I20", Some(slot), what);
         }
         let after = self.machines[slot].life;

@@ -118,6 +118,11 @@ impl Watchers {
         }
     }
 
+    /// They watch from the beginning again, and know nothing.
+    pub(super) fn begin_anew(&mut self, plan: &Plan) {
+        *self = Watchers::new(plan);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.watchers.len()
     }
@@ -164,7 +169,7 @@ fn draw_wish(plan: &Plan, rng: &mut Rng) -> WatchRequest {
 impl World {
     pub(super) fn begin_watchers(&mut self) {
         for watcher in 0..self.watchers.len() {
-            let at = exponential(&mut self.watchers.rng, 1_000_000);
+            let at = self.now + exponential(&mut self.watchers.rng, 1_000_000);
             self.queue.push(at, Happening::Watch(WatchStep::Ask(watcher)));
         }
     }

@@ -1,7 +1,8 @@
 //! What transactions do, by the rules of the data model: operations in order, each seeing those before it, a key written
-//! at most once, all at one revision or nothing at all.
+//! at most once, all at one revision or nothing at all. A range that is deleted counts as written, whatever it holds: none of
+//! its keys is put before or after, and only deletes may overlap it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raftkv_protocol::{
@@ -21,6 +22,16 @@ struct Scratch<'m> {
     written: BTreeMap<Bytes, Cell>,
     /// In this order.
     changed: Vec<Bytes>,
+    /// Keys that were deleted by their name, and ranges that were.
+    deleted: BTreeSet<Bytes>,
+    cleared: Vec<Span>,
+}
+
+/// From a key, inclusive, to another, exclusive; `None`: to the last of all.
+type Span = (Bytes, Option<Bytes>);
+
+fn holds_key((from, to): &Span, key: &[u8]) -> bool {
+    key >= &from[..] && to.as_ref().is_none_or(|to| key < &to[..])
 }
 
 impl Model {
@@ -29,6 +40,8 @@ impl Model {
             model: self,
             written: BTreeMap::new(),
             changed: Vec::new(),
+            deleted: BTreeSet::new(),
+            cleared: Vec::new(),
         };
         let (branch, results) = scratch.run(txn)?;
         let Scratch {
@@ -62,28 +75,10 @@ impl Scratch<'_> {
     }
 
     fn holds(&self, Compare { keys, test }: &Compare<'_>) -> bool {
-        let record = self.cell(&one(keys)).map(|(record, _)| record);
-        let number = |of: fn(&Record) -> u64| record.as_ref().map_or(0, of);
-        match *test {
-            Test::Exists => record.is_some(),
-            Test::Absent => record.is_none(),
-            Test::Value(relation, value) => record
-                .as_ref()
-                .is_some_and(|record| relation.holds(&record.value[..], value)),
-            Test::Version(relation, version) => relation.holds(&number(|record| record.version), &version),
-            Test::CreateRevision(relation, revision) => {
-                relation.holds(&number(|record| record.create_revision.0), &revision.0)
-            }
-            Test::ModRevision(relation, revision) => {
-                relation.holds(&number(|record| record.mod_revision.0), &revision.0)
-            }
-            Test::Lease(relation, lease) => {
-                let id = |lease: Option<LeaseId>| lease.map_or(0, |lease| lease.0);
-                relation.holds(
-                    &number(|record| record.lease.map_or(0, |lease| lease.0)),
-                    &id(lease),
-                )
-            }
+        let found = self.present(keys);
+        match &found[..] {
+            [] => passes(None, test),
+            kvs => kvs.iter().all(|kv| passes(Some(&kv.record), test)),
         }
     }
 
@@ -113,25 +108,28 @@ impl Scratch<'_> {
                 Ok(OpResult::Incremented { value: sum })
             }
             Op::Delete { ref keys, previous } => {
-                let key = one(keys);
-                let before = self.kv(&key);
-                if before.is_some() {
-                    self.changed.push(key.clone());
+                let found = self.present(keys);
+                match span(keys) {
+                    Some(span) => self.clear(span)?,
+                    None => self.write(one(keys), None)?,
                 }
-                self.write(key, None)?;
+                for kv in &found {
+                    self.written.insert(kv.key.clone(), None);
+                    self.changed.push(kv.key.clone());
+                }
                 Ok(OpResult::Deleted {
-                    count: u64::from(before.is_some()),
-                    previous: before
-                        .filter(|_| previous == Previous::Wanted)
-                        .into_iter()
-                        .collect(),
+                    count: found.len() as u64,
+                    previous: match previous {
+                        Previous::Wanted => found,
+                        Previous::Unwanted => Vec::new(),
+                    },
                 })
             }
             Op::Get {
                 ref keys,
                 shape,
                 limit,
-            } => Ok(self.get(&one(keys), shape, limit)),
+            } => Ok(self.get(keys, shape, limit)),
             Op::Txn(encoded) => {
                 let txn = Txn::decode(encoded).expect("it was checked before it was proposed");
                 let (branch, results) = self.run(&txn)?;
@@ -140,21 +138,43 @@ impl Scratch<'_> {
         }
     }
 
-    fn get(&self, key: &Bytes, shape: Shape, limit: Option<u32>) -> OpResult {
-        let found = self.kv(key);
-        let count = u64::from(found.is_some());
-        let shown = found
-            .filter(|_| limit != Some(0) && shape != Shape::CountOnly)
-            .map(|mut kv| {
-                if shape == Shape::KeysOnly {
-                    kv.record.value = Bytes::new();
-                }
-                kv
-            });
+    fn get(&self, keys: &Keys<'_>, shape: Shape, limit: Option<u32>) -> OpResult {
+        let found = self.present(keys);
+        let count = found.len() as u64;
+        let shown = match shape {
+            Shape::CountOnly => 0,
+            Shape::Records | Shape::KeysOnly => limit.map_or(found.len(), |limit| limit as usize),
+        };
+        let kvs = found.into_iter().take(shown).map(|mut kv| {
+            if shape == Shape::KeysOnly {
+                kv.record.value = Bytes::new();
+            }
+            kv
+        });
         OpResult::Got {
-            kvs: shown.into_iter().collect(),
+            kvs: kvs.collect(),
             count,
         }
+    }
+
+    /// What there is of these keys now, ascending.
+    fn present(&self, keys: &Keys<'_>) -> Vec<KeyValue> {
+        let Some(span) = span(keys) else {
+            return self.kv(&one(keys)).into_iter().collect();
+        };
+        let known = self.model.keys.keys().chain(self.written.keys());
+        let inside: BTreeSet<&Bytes> = known.filter(|key| holds_key(&span, key)).collect();
+        inside.into_iter().filter_map(|key| self.kv(key)).collect()
+    }
+
+    /// A range is deleted: nothing in it may have been put.
+    fn clear(&mut self, span: Span) -> Result<(), ErrorCode> {
+        let mut puts = self.written.iter().filter(|(_, cell)| cell.is_some());
+        if puts.any(|(key, _)| holds_key(&span, key)) {
+            return Err(ErrorCode::BadRequest);
+        }
+        self.cleared.push(span);
+        Ok(())
     }
 
     /// What a put gives its key of deadline and lease.
@@ -189,11 +209,18 @@ impl Scratch<'_> {
         self.write(key.clone(), Some((record, deadline_us)))
     }
 
+    /// A key is put or deleted by its name: once.
     fn write(&mut self, key: Bytes, cell: Cell) -> Result<(), ErrorCode> {
-        match self.written.insert(key, cell) {
-            None => Ok(()),
-            Some(_) => Err(ErrorCode::BadRequest),
+        let known = self.written.get(&key);
+        let is_free = match cell {
+            Some(_) => known.is_none() && !self.cleared.iter().any(|span| holds_key(span, &key)),
+            None => known.is_none_or(Option::is_none) && self.deleted.insert(key.clone()),
+        };
+        if !is_free {
+            return Err(ErrorCode::BadRequest);
         }
+        self.written.insert(key, cell);
+        Ok(())
     }
 
     fn cell(&self, key: &Bytes) -> Cell {
@@ -213,7 +240,36 @@ impl Scratch<'_> {
 fn one(keys: &Keys<'_>) -> Bytes {
     match keys {
         Keys::One(key) => Bytes::copy_from_slice(key),
-        Keys::Range { .. } => panic!("a transaction over a range was decided, which nobody can propose"),
+        Keys::Range { .. } => unreachable!("a range was told from a key before"),
+    }
+}
+
+/// The range, if it is one.
+fn span(keys: &Keys<'_>) -> Option<Span> {
+    match keys {
+        Keys::One(_) => None,
+        Keys::Range { from, to } => Some((Bytes::copy_from_slice(from), to.map(Bytes::copy_from_slice))),
+    }
+}
+
+/// Does a record, or none, pass a test?
+fn passes(record: Option<&Record>, test: &Test<'_>) -> bool {
+    let number = |of: fn(&Record) -> u64| record.map_or(0, of);
+    match *test {
+        Test::Exists => record.is_some(),
+        Test::Absent => record.is_none(),
+        Test::Value(relation, value) => record.is_some_and(|record| relation.holds(&record.value[..], value)),
+        Test::Version(relation, version) => relation.holds(&number(|record| record.version), &version),
+        Test::CreateRevision(relation, revision) => {
+            relation.holds(&number(|record| record.create_revision.0), &revision.0)
+        }
+        Test::ModRevision(relation, revision) => {
+            relation.holds(&number(|record| record.mod_revision.0), &revision.0)
+        }
+        Test::Lease(relation, lease) => relation.holds(
+            &number(|record| record.lease.map_or(0, |lease| lease.0)),
+            &lease.map_or(0, |lease| lease.0),
+        ),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The commands that tenants send. Where it can be, each attempt's is unlike any other (a value, a summand, an id that
 //! names it), so that what is decided tells whose it was.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use fastrand::Rng;
 use raftkv_protocol::{
@@ -9,6 +11,9 @@ use raftkv_protocol::{
 };
 
 use crate::simulation::observer::Attempt;
+
+/// Seeds of ranges begin here.
+const RANGES: u64 = 1 << 32;
 
 /// No tenant is ever granted a lease of this id or above, up to those that the server chooses.
 const NO_LEASE: u64 = 1 << 40;
@@ -113,6 +118,8 @@ impl Material<'_> {
     /// Compares and operations over several keys, now and then one within another.
     pub(super) fn transact(&self, draw: u32) -> CheckedCommand {
         let rng = &mut Rng::with_seed(u64::from(draw));
+        // Ranges are drawn apart, so that all else of a draw is what it was before there were any.
+        let ranges = RefCell::new(Rng::with_seed(RANGES + u64::from(draw)));
         let (texts, numbers): (Vec<Bytes>, Vec<Bytes>) =
             (0..self.keys).map(|key| (text_key(key), number_key(key))).unzip();
         let value = self.value();
@@ -121,6 +128,7 @@ impl Material<'_> {
             numbers: &numbers,
             value: &value,
             material: self,
+            ranges,
         };
         let inner = from.txn(rng, None).encode();
         let inner = (rng.u32(..5) == 0).then_some(&inner[..]);
@@ -134,6 +142,7 @@ struct Source<'a> {
     numbers: &'a [Bytes],
     value: &'a Bytes,
     material: &'a Material<'a>,
+    ranges: RefCell<Rng>,
 }
 
 impl<'a> Source<'a> {
@@ -156,6 +165,27 @@ impl<'a> Source<'a> {
         &all[rng.usize(..all.len())]
     }
 
+    /// A key; one time in four a range, of the tenants' own keys: what other clients hold is not theirs to delete.
+    fn keys(&self, rng: &mut Rng) -> Keys<'a> {
+        let one = self.key(rng);
+        let rng = &mut *self.ranges.borrow_mut();
+        if rng.u32(..4) != 0 {
+            return Keys::One(one);
+        }
+        let (from, to): (&[u8], &[u8]) = match rng.u32(..8) {
+            0 => (b"number", b"texu"),
+            1 => (b"number", b"numbes"),
+            2 => (b"text", b"texu"),
+            // Often empty, and of any kind.
+            3 => (one, self.key(rng)),
+            _ => (one, if one.starts_with(b"n") { b"numbes" } else { b"texu" }),
+        };
+        match from < to {
+            true => Keys::Range { from, to: Some(to) },
+            false => Keys::One(one),
+        }
+    }
+
     fn compare(&self, rng: &mut Rng) -> Compare<'a> {
         let relations = [
             Relation::Equal,
@@ -175,7 +205,7 @@ impl<'a> Source<'a> {
             _ => Test::Lease(relation, self.material.lease),
         };
         Compare {
-            keys: Keys::One(self.key(rng)),
+            keys: self.keys(rng),
             test,
         }
     }
@@ -203,11 +233,11 @@ impl<'a> Source<'a> {
                 by: 1 + (self.material.attempt.0 & 0xffff) as i64,
             },
             6 => Op::Delete {
-                keys: Keys::One(self.key(rng)),
+                keys: self.keys(rng),
                 previous,
             },
             _ => Op::Get {
-                keys: Keys::One(self.key(rng)),
+                keys: self.keys(rng),
                 shape: [Shape::Records, Shape::Records, Shape::KeysOnly, Shape::CountOnly][rng.usize(..4)],
                 limit: [None, None, Some(0), Some(1)][rng.usize(..4)],
             },

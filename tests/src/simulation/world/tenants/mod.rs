@@ -150,6 +150,12 @@ impl Tenants {
         }
     }
 
+    /// What they wait for is answered by nobody any more; what they held may be lost, and its names given to others.
+    pub(super) fn begin_anew(&mut self) {
+        self.tenants.fill_with(Tenant::default);
+        self.open.clear();
+    }
+
     /// From now on they lose nothing.
     pub(super) fn heal(&mut self) {
         self.lost_ppm = 0;
