@@ -98,4 +98,5 @@ pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]
 pub use planted::{MARKS, MUTANTS};
 pub use scrub::{CompletePass, ScrubConfig, ScrubStatus};
+pub use throttle::{DrainRate, Throttle};
 pub use watches::WatchBegin;
