@@ -102,4 +102,5 @@ pub use notice::Notice;
 pub use planted::{MARKS, MUTANTS};
 pub use quarantine::{Finding, Hashes, Quarantine};
 pub use scrub::{CompletePass, ScrubConfig, ScrubStatus};
+pub use throttle::{DrainRate, Throttle};
 pub use watches::WatchBegin;

@@ -20,7 +20,7 @@ const LEAST_GROWTH_PER_MILLE: u64 = 100;
 
 /// How fast the last drains were.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DrainRate {
+pub struct DrainRate {
     bytes_per_second: u64,
 }
 
@@ -34,7 +34,7 @@ impl Default for DrainRate {
 
 impl DrainRate {
     /// A drain of so much took so long. The newest counts half.
-    pub(super) fn observe(&mut self, bytes: u64, took: Duration) {
+    pub fn observe(&mut self, bytes: u64, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         let seen = bytes.saturating_mul(1_000_000) / micros;
         // Of a tiny one the overhead was measured, not the speed.
@@ -99,7 +99,7 @@ impl Growth {
 
 /// Counts what was admitted against what may be.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub struct Throttle {
     /// Of growth.
     credit_bytes: u64,
     counted_at: Time,
@@ -108,12 +108,12 @@ pub(super) struct Throttle {
 
 impl Throttle {
     /// The active generation holds so much now; called before each batch that is to be admitted.
-    pub(super) fn observe(&mut self, now: Time, generation: GenerationNumber, filled: u64) {
+    pub fn observe(&mut self, now: Time, generation: GenerationNumber, filled: u64) {
         self.growth.observe(now, generation, filled);
     }
 
     /// Bytes that may be admitted now; `None`: as much as comes.
-    pub(super) fn allowance(&mut self, now: Time, rate: DrainRate, filled: u64, limit: u64) -> Option<u64> {
+    pub fn allowance(&mut self, now: Time, rate: DrainRate, filled: u64, limit: u64) -> Option<u64> {
         let Some(per_second) = rate.admits(filled, limit) else {
             self.credit_bytes = LEAST_BURST_BYTES;
             self.counted_at = now;
@@ -130,7 +130,7 @@ impl Throttle {
     }
 
     /// So much was admitted, as if all of it were new.
-    pub(super) fn admitted(&mut self, bytes: u64) {
+    pub fn admitted(&mut self, bytes: u64) {
         self.growth.admitted += bytes;
         let growth = bytes.saturating_mul(self.growth.per_mille()) / 1000;
         self.credit_bytes = self.credit_bytes.saturating_sub(growth);

@@ -10,10 +10,9 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use raftkv_protocol::Revision;
@@ -27,13 +26,12 @@ use crate::disk::RealDisk;
 use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
-use crate::store::{BaseRecords, Frozen, GenerationNumber, RangesWanted, StoreError, StoreNumber, drain};
+use crate::store::{
+    BaseRecords, DrainStep, Frozen, GenerationNumber, Pressure, RangesWanted, StoreError, StoreNumber, drain,
+};
 
 /// Events are written when so many wait; nobody syncs before their generation ends.
 const WRITE_EVENTS_AT_BYTES: u64 = 512 << 10;
-
-/// A drain goes at this speed while there is plenty of room in the overlay, and as fast as it can when there is none.
-const LEISURELY_BYTES_PER_SECOND: u64 = 48 << 20;
 
 enum HistoryJob {
     /// Enough events wait.
@@ -51,24 +49,6 @@ struct LookupJob {
     lookup: LookupNumber,
     keys: Vec<Bytes>,
     ranges: Option<Box<RangesWanted>>,
-}
-
-/// How full the overlay is, in thousandths: a drain hurries when it fills.
-#[derive(Clone, Default)]
-pub(super) struct Pressure(Arc<AtomicU64>);
-
-impl Pressure {
-    pub(super) fn set(&self, filled: u64, limit: u64) {
-        self.0
-            .store(filled.saturating_mul(1000) / limit.max(1), Ordering::Relaxed);
-    }
-
-    /// How long a drain rests that has just written so many bytes in this time.
-    fn rest(&self, bytes: u64, took: Duration) -> Duration {
-        let leisure = 1000_u64.saturating_sub(self.0.load(Ordering::Relaxed).saturating_mul(2));
-        let wanted = Duration::from_micros(bytes.saturating_mul(1_000_000) / LEISURELY_BYTES_PER_SECOND);
-        wanted.saturating_sub(took) * u32::try_from(leisure).unwrap_or(0) / 1000
-    }
 }
 
 /// What is on disk of one store.
@@ -271,9 +251,11 @@ impl Drainer {
     fn drain(&self, frozen: &Frozen, mailbox: &Mailbox) -> Result<(), StoreError> {
         let images = self.files.history.image_writer(frozen.number())?;
         let mut since = Instant::now();
-        let mut pace = |bytes| {
-            std::thread::sleep(self.pressure.rest(bytes, since.elapsed()));
-            since = Instant::now();
+        let mut pace = |step| {
+            if let DrainStep::RowsMade { bytes } = step {
+                std::thread::sleep(self.pressure.rest(bytes, since.elapsed()));
+                since = Instant::now();
+            }
         };
         let report = drain(frozen, &self.files.base, images, &mut pace)?;
         tracing::debug!(
@@ -327,23 +309,4 @@ fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Res
         mailbox.send(Letter::Event(Event::LookedUp { lookup, found }));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drain_rests_while_there_is_room_and_hurries_when_there_is_none() {
-        let pressure = Pressure::default();
-        let second = LEISURELY_BYTES_PER_SECOND;
-        let took = Duration::from_millis(200);
-        assert_eq!(pressure.rest(second, took), Duration::from_millis(800));
-        pressure.set(25, 100);
-        assert_eq!(pressure.rest(second, took), Duration::from_millis(400));
-        pressure.set(50, 100);
-        assert_eq!(pressure.rest(second, took), Duration::ZERO);
-        pressure.set(0, 100);
-        assert_eq!(pressure.rest(second, Duration::from_secs(2)), Duration::ZERO);
-    }
 }

@@ -13,13 +13,12 @@ use raftkv_raft::simulation::mutant;
 use super::base::{Base, BaseView, Row};
 use super::companions;
 use super::error::StoreError;
-use super::generation::Held;
 use super::held_rows::HeldRow;
 use super::history::ImageWriter;
 use super::key::Key;
 use super::layer::SortedRows;
 use super::overlay::Frozen;
-use super::record::{Slot, Stored};
+use super::record::{SlotRef, Stored};
 use super::rows;
 use super::state::record_of_row;
 use crate::disk::Disk;
@@ -36,7 +35,27 @@ pub struct DrainReport {
     pub bytes: u64,
 }
 
-/// Puts `frozen` into `base`, its before-images into `images`. `pace` is told of every chunk's bytes and may take its time.
+/// What a drain has just done; the chunk by chunk work is told for each chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainStep {
+    /// The generation is in the order of its keys.
+    Sorted,
+    /// The base has taken all rows that were made so far.
+    RowsTaken,
+    /// What the base holds of a chunk's keys is known.
+    LookedUp,
+    /// The chunk's before-images are on their way to the file.
+    ImagesPut,
+    /// Its rows are made.
+    RowsMade {
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// All before-images are durable.
+    ImagesFinished,
+}
+
+/// Puts `frozen` into `base`, its before-images into `images`. `done` is told of every step, and may take its time.
 ///
 /// # Errors
 /// Of the base or of history. The base is as it was then, or the process must stop.
@@ -44,7 +63,7 @@ pub fn drain<B: Base, D: Disk>(
     frozen: &Frozen,
     base: &B,
     images: ImageWriter<D>,
-    pace: &mut dyn FnMut(u64),
+    done: &mut dyn FnMut(DrainStep),
 ) -> Result<DrainReport, StoreError> {
     let companions = Row {
         key: Bytes::from_static(companions::ROW_KEY),
@@ -52,15 +71,17 @@ pub fn drain<B: Base, D: Disk>(
     };
     let last: Box<dyn Iterator<Item = Row> + '_> =
         Box::new(std::iter::once(companions).chain(frozen.table_rows()));
+    let held = frozen.layer().whole();
+    done(DrainStep::Sorted);
     let mut drained = DrainRows {
-        held: frozen.layer().whole(),
+        held,
         view: base.view()?,
         images: Some(images),
         ready: VecDeque::new(),
         hints: BTreeMap::new(),
         last: last.peekable(),
         report: DrainReport::default(),
-        pace,
+        done,
     };
     if mutant("drain_split_in_two") {
         return split_in_two(base, drained);
@@ -106,7 +127,7 @@ struct DrainRows<'a, V, D: Disk> {
     /// The companions and the tables, ascending.
     last: Peekable<Box<dyn Iterator<Item = Row> + 'a>>,
     report: DrainReport,
-    pace: &'a mut dyn FnMut(u64),
+    done: &'a mut dyn FnMut(DrainStep),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +139,7 @@ enum Presence {
 impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
     fn next_row(&mut self) -> Result<Option<Row>, StoreError> {
         while self.ready.is_empty() {
+            (self.done)(DrainStep::RowsTaken);
             let chunk: Vec<&HeldRow> = self.held.by_ref().take(CHUNK_KEYS).collect();
             if chunk.is_empty() {
                 return self.behind_the_records();
@@ -130,6 +152,7 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
     fn behind_the_records(&mut self) -> Result<Option<Row>, StoreError> {
         if let Some(images) = self.images.take() {
             images.finish()?;
+            (self.done)(DrainStep::ImagesFinished);
         }
         let next = self.last.peek();
         let is_next = |hint: &Bytes| next.is_none_or(|next| *hint < next.key);
@@ -146,9 +169,15 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
 
     fn make_rows(&mut self, chunk: &[&HeldRow]) -> Result<(), StoreError> {
         let mut old = Vec::with_capacity(chunk.len());
-        let mut keys = chunk.iter().map(|row| rows::record_row(row.key.as_bytes()));
-        self.view.get_ascending(&mut keys, &mut |_, value| {
-            old.push(value.map(record_of_row).transpose()?);
+        // The keys of a chunk share an allocation, and so do its values below: they go together, when the base has written them.
+        let key_bytes = chunk.iter().map(|row| 1 + row.key.as_bytes().len()).sum();
+        let mut room = BytesMut::with_capacity(key_bytes);
+        let mut keys = chunk.iter().map(|row| {
+            rows::put_record_row(&mut room, row.key.as_bytes());
+            room.split().freeze()
+        });
+        self.view.get_ascending(&mut keys, &mut |key, value| {
+            old.push((key, value.map(record_of_row).transpose()?));
             Ok(())
         })?;
         assert_eq!(
@@ -156,52 +185,59 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
             chunk.len(),
             "the base tells of each key it is asked for"
         );
-        let mut bytes = 0;
-        for (row, old) in chunk.iter().zip(old) {
-            bytes += self.make_row(&row.key, &row.held, old.as_ref())?;
+        (self.done)(DrainStep::LookedUp);
+        let images = self.images.as_mut().expect("images end behind the records");
+        for (row, (_, old)) in chunk.iter().zip(&old) {
+            images.push(row.key.as_bytes(), row.held.first_revision, old.as_ref())?;
         }
-        (self.pace)(bytes);
+        (self.done)(DrainStep::ImagesPut);
+        let of_row = |row: &&HeldRow| row.held.slot.encoded_len();
+        let mut values = BytesMut::with_capacity(chunk.iter().map(of_row).sum());
+        let bytes = chunk
+            .iter()
+            .zip(old)
+            .map(|(row, (key, old))| self.make_row(row, key, old.as_ref(), &mut values))
+            .sum();
+        (self.done)(DrainStep::RowsMade { bytes });
         Ok(())
     }
 
-    fn make_row(&mut self, key: &Key, held: &Held, old: Option<&Stored>) -> Result<u64, StoreError> {
-        let images = self.images.as_mut().expect("images end behind the records");
-        images.push(key.as_bytes(), held.first_revision, old)?;
-        let new = held.slot.on_top_of(old.cloned());
-        self.change_hints(key, old, new.as_ref());
+    fn make_row(&mut self, held: &HeldRow, key: Bytes, old: Option<&Stored>, values: &mut BytesMut) -> u64 {
+        let new = held.held.slot.over(old);
+        self.change_hints(&held.key, old.map(Stored::borrowed), new);
         let value = match new {
             Some(new) => {
-                let slot = Slot::Live(new);
-                let mut value = BytesMut::with_capacity(slot.encoded_len());
-                slot.encode(&mut value);
-                Some(value.freeze())
+                new.encode(values);
+                Some(values.split().freeze())
             }
             None if old.is_some() => None,
             // It came and went within the generation.
-            None => return Ok(0),
+            None => return 0,
         };
-        let row = Row {
-            key: rows::record_row(key.as_bytes()),
-            value,
-        };
+        let row = Row { key, value };
         let bytes = (row.key.len() + row.value.as_ref().map_or(0, Bytes::len)) as u64;
         self.report.rows += 1;
         if self.report.rows.is_multiple_of(8) && mutant("drain_loses_a_record") {
-            return Ok(bytes);
+            return bytes;
         }
         self.report.bytes += bytes;
         self.ready.push_back(row);
-        Ok(bytes)
+        bytes
     }
 
-    fn change_hints(&mut self, key: &Key, old: Option<&Stored>, new: Option<&Stored>) {
-        for (stored, presence) in [(old, Presence::Gone), (new, Presence::There)] {
-            let Some(stored) = stored else { continue };
-            if let Some(deadline_us) = stored.deadline_us {
+    fn change_hints(&mut self, key: &Key, old: Option<SlotRef<'_>>, new: Option<SlotRef<'_>>) {
+        for (slot, presence) in [(old, Presence::Gone), (new, Presence::There)] {
+            let Some(SlotRef::Live {
+                deadline_us, lease, ..
+            }) = slot
+            else {
+                continue;
+            };
+            if let Some(deadline_us) = deadline_us {
                 let row = rows::deadline_row(deadline_us, key.as_bytes());
                 self.hints.insert(row, presence);
             }
-            if let Some(lease) = stored.lease {
+            if let Some(lease) = lease {
                 let row = rows::attached_row(lease, key.as_bytes());
                 self.hints.insert(row, presence);
             }

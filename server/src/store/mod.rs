@@ -49,7 +49,7 @@
 //! state.rs       the state of one moment, held: point reads and ordered iteration over all layers
 //! page.rs        one page of a range, from a held state or from history
 //! scrub.rs       stored records as of one entry, hashed, to be compared with those of other replicas
-//! drain.rs       a frozen generation goes into the base
+//! drain.rs       a frozen generation goes into the base     pressure.rs  how much it hurries
 //! record.rs      records, in memory and on disk   rows.rs        keys of the base's rows
 //! companions.rs  what goes into the base beside the records
 //! pointer.rs     which fill of the data directory is current
@@ -84,6 +84,7 @@ mod outcome;
 mod overlay;
 mod page;
 mod pointer;
+mod pressure;
 mod ranges;
 mod record;
 mod rows;
@@ -101,7 +102,7 @@ mod written;
 
 pub use companions::{Companions, StoredConfiguration};
 pub use config::StoreConfig;
-pub use drain::{DrainReport, drain, rewrite_companions};
+pub use drain::{DrainReport, DrainStep, drain, rewrite_companions};
 pub use error::StoreError;
 pub use expiry::EXPIRIES_PER_ENTRY;
 pub use key::Key;
@@ -113,6 +114,7 @@ pub use page::{
     Keep, Page, PageAt, PageJob, PageNumber, PageOutcome, PageReader, PageSource, PageWanted, read_page,
 };
 pub use pointer::{current_store, make_current};
+pub use pressure::Pressure;
 pub use ranges::{RangesFound, RangesWanted};
 pub use record::{GenerationNumber, Lineage, Slot, SlotRef, StoreNumber, Stored};
 pub use scrub::{OpenedScrub, ScrubJob, ScrubNumber, ScrubWanted, Scrubbed};

@@ -109,6 +109,18 @@ impl Stored {
         Ok(self)
     }
 
+    /// The record as a slot, borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> SlotRef<'_> {
+        SlotRef::Live {
+            value: &self.value,
+            mod_revision: self.mod_revision,
+            lineage: self.lineage,
+            deadline_us: self.deadline_us,
+            lease: self.lease,
+        }
+    }
+
     /// The record as a read returns it; `None` while its lineage is not known. Shares the value.
     #[must_use]
     pub fn record(&self) -> Option<Record> {
@@ -161,11 +173,8 @@ impl Slot {
     /// then nothing changes.
     #[must_use]
     pub fn on_top_of(&self, beneath: Option<Stored>) -> Option<Stored> {
-        let is_held = beneath
-            .as_ref()
-            .is_some_and(|beneath| self.mod_revision() <= beneath.mod_revision);
         match self {
-            _ if is_held => beneath,
+            _ if self.is_held_by(beneath.as_ref()) => beneath,
             Slot::Deleted(_) => None,
             Slot::Live(stored) => Some(Stored {
                 lineage: stored.lineage.over(beneath.as_ref()),
@@ -174,17 +183,31 @@ impl Slot {
         }
     }
 
+    /// The same, borrowed: `None` when the key is gone.
+    #[must_use]
+    pub fn over<'a>(&'a self, beneath: Option<&'a Stored>) -> Option<SlotRef<'a>> {
+        match self {
+            _ if self.is_held_by(beneath) => beneath.map(Stored::borrowed),
+            Slot::Deleted(_) => None,
+            Slot::Live(stored) => Some(SlotRef::Live {
+                value: &stored.value,
+                mod_revision: stored.mod_revision,
+                lineage: stored.lineage.over(beneath),
+                deadline_us: stored.deadline_us,
+                lease: stored.lease,
+            }),
+        }
+    }
+
+    fn is_held_by(&self, beneath: Option<&Stored>) -> bool {
+        beneath.is_some_and(|beneath| self.mod_revision() <= beneath.mod_revision)
+    }
+
     /// The slot, borrowed.
     #[must_use]
     pub fn borrowed(&self) -> SlotRef<'_> {
         match self {
-            Slot::Live(stored) => SlotRef::Live {
-                value: &stored.value,
-                mod_revision: stored.mod_revision,
-                lineage: stored.lineage,
-                deadline_us: stored.deadline_us,
-                lease: stored.lease,
-            },
+            Slot::Live(stored) => stored.borrowed(),
             Slot::Deleted(revision) => SlotRef::Deleted(*revision),
         }
     }

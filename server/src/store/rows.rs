@@ -16,9 +16,14 @@ pub(super) const REMEMBERED: u8 = 7;
 /// The row of a key's record.
 pub(super) fn record_row(key: &[u8]) -> Bytes {
     let mut row = BytesMut::with_capacity(1 + key.len());
-    row.put_u8(RECORDS);
-    row.put_slice(key);
+    put_record_row(&mut row, key);
     row.freeze()
+}
+
+/// Appends it.
+pub(super) fn put_record_row(out: &mut BytesMut, key: &[u8]) {
+    out.put_u8(RECORDS);
+    out.put_slice(key);
 }
 
 /// Where the records end.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! options.rs   the command line
+//! product/     the product's own store under load: the default
 //! load.rs      keys, values, distributions
-//! overlay.rs   the map in memory: std's BTreeMap or imbl's OrdMap
+//! overlay.rs   another map in memory, to compare shapes: std's BTreeMap or imbl's OrdMap
 //! drain.rs     a frozen map into the base: old rows, before-images, one ingest
 //! apply.rs     operations into the map; admission
 //! run.rs       the other threads, and the report
@@ -19,6 +20,7 @@ mod lookups;
 mod options;
 mod overlay;
 mod process;
+mod product;
 mod run;
 
 use std::error::Error;
@@ -35,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     match (options.mode, options.map) {
         (Mode::Lookups, _) => lookups::measure(&options),
-        (Mode::Drain, MapKind::Std) => run::measure::<overlay::StdMap>(&options),
-        (Mode::Drain, MapKind::Imbl) => run::measure::<overlay::ImblMap>(&options),
+        (Mode::Product, _) => product::measure(&options),
+        (Mode::Map, MapKind::Std) => run::measure::<overlay::StdMap>(&options),
+        (Mode::Map, MapKind::Imbl) => run::measure::<overlay::ImblMap>(&options),
     }
 }

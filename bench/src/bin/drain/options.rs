@@ -8,8 +8,10 @@ use raftkv_server::store::base::BaseConfig;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Writes, drained.
-    Drain,
+    /// Writes into the product's store, drained as a node drains them.
+    Product,
+    /// Writes into an ordered map of this program, drained: what the store's shape was chosen by.
+    Map,
     /// Lookups, scans, reopening; loads first.
     Lookups,
 }
@@ -45,7 +47,7 @@ pub(crate) enum Distribution {
 /// Writes into an ordered map that is drained into the base engine: cost, memory, stalls.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    #[arg(long, value_enum, default_value = "drain")]
+    #[arg(long, value_enum, default_value = "product")]
     pub(crate) mode: Mode,
     #[arg(long, value_enum, default_value = "std")]
     pub(crate) map: MapKind,
@@ -59,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 256)]
     pub(crate) value_bytes: usize,
     /// Of a hundred operations, so many are deletes.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 0)]
     pub(crate) deletes_percent: u8,
     #[arg(long, default_value_t = 64)]
     pub(crate) batch: u64,
@@ -68,7 +70,13 @@ pub(crate) struct Options {
     pub(crate) rate: Option<u64>,
     #[arg(long, default_value_t = 30)]
     pub(crate) seconds: u64,
-    /// Bytes of a generation.
+    /// Memory for what is not in the base yet, as the server's flag of this name (product only).
+    #[arg(long, default_value_t = 128)]
+    pub(crate) overlay_mib: u64,
+    /// Ends after so many operations, if that comes before the time is over (product only): for comparisons.
+    #[arg(long, default_value_t = u64::MAX)]
+    pub(crate) operations: u64,
+    /// Bytes of a generation (map), and of an ingest that fills the base.
     #[arg(long, default_value_t = 64)]
     pub(crate) generation_mib: usize,
     /// Snapshots of the live map per second, each held until the next (imbl only).

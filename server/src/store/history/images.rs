@@ -8,7 +8,7 @@ use raftkv_protocol::Revision;
 use raftkv_raft::simulation::{mark, mutant};
 
 use super::file::{Scan, Sealed};
-use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Entry, Stride, key_hash, short};
+use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Entry, Span, Stride, key_hash, short};
 use super::generation::Generation;
 use super::index::Pointer;
 use super::names::Content;
@@ -30,13 +30,15 @@ const WRITE_BYTES: usize = 512 << 10;
 pub struct ImageWriter<D: Disk> {
     shared: Arc<Shared<D>>,
     generation: Arc<Generation<D::File>>,
+    /// The generation's, which is sealed.
+    span: Span,
     stream: Stream<D::File>,
     strides: Vec<Stride>,
     pointers: Vec<Pointer>,
     block: Vec<u8>,
     entries: u32,
     revisions: Option<(Revision, Revision)>,
-    last_key: Bytes,
+    last_key: Vec<u8>,
 }
 
 impl<D: Disk> ImageWriter<D> {
@@ -46,6 +48,7 @@ impl<D: Disk> ImageWriter<D> {
     ) -> Result<ImageWriter<D>, StoreError> {
         let stream = Stream::create(&shared.disk, generation.file_id(Content::Images))?;
         Ok(ImageWriter {
+            span: generation.span(),
             shared,
             generation,
             stream,
@@ -54,7 +57,7 @@ impl<D: Disk> ImageWriter<D> {
             block: vec![0; BLOCK_HEADER_BYTES],
             entries: 0,
             revisions: None,
-            last_key: Bytes::new(),
+            last_key: Vec::new(),
         })
     }
 
@@ -73,23 +76,25 @@ impl<D: Disk> ImageWriter<D> {
         image: Option<&Stored>,
     ) -> Result<(), StoreError> {
         assert!(
-            self.pointers.is_empty() || self.last_key < key,
+            self.pointers.is_empty() || *self.last_key < *key,
             "images come in ascending order of keys"
         );
-        let span = self.generation.span();
+        let span = self.span;
         assert!(
             span.before < first_revision && first_revision <= span.last,
             "an image at revision {first_revision} of a generation from {} to {}",
             span.before,
             span.last
         );
-        self.last_key = Bytes::copy_from_slice(key);
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
         if mutant("before_image_missing") && key_hash(key).is_multiple_of(3) {
             return Ok(());
         }
+        let hash = key_hash(key);
         let place = self.stream.end() + self.block.len() as u64;
         let place = u32::try_from(place).expect("a generation's images end within 4 GiB");
-        self.pointers.push(Pointer::new(key_hash(key), place));
+        self.pointers.push(Pointer::new(hash, place));
         put_image(&mut self.block, key, first_revision, image);
         self.entries += 1;
         let (lowest, highest) = self.revisions.unwrap_or((first_revision, first_revision));
@@ -135,8 +140,13 @@ impl<D: Disk> ImageWriter<D> {
         self.end_block()?;
         self.shared.check_running()?;
         self.pointers.sort_unstable();
-        let span = self.generation.span();
-        let sealed = Sealed::finish(&self.shared.disk, self.stream, self.strides, &self.pointers, span);
+        let sealed = Sealed::finish(
+            &self.shared.disk,
+            self.stream,
+            self.strides,
+            &self.pointers,
+            self.span,
+        );
         self.generation.set_images(self.shared.stop_on_error(sealed)?);
         mark("history: images finished");
         Ok(())
@@ -144,10 +154,10 @@ impl<D: Disk> ImageWriter<D> {
 }
 
 fn put_image(out: &mut Vec<u8>, key: &[u8], first_revision: Revision, image: Option<&Stored>) {
-    let slot = image.map(|stored| Slot::Live(stored.clone()));
-    let record_bytes = slot.as_ref().map_or(0, Slot::encoded_len);
+    let slot = image.map(Stored::borrowed);
+    let record_bytes = slot.map_or(0, |slot| slot.encoded_len());
     Entry::put(out, first_revision, key, record_bytes, |out| {
-        if let Some(slot) = &slot {
+        if let Some(slot) = slot {
             slot.encode(out);
         }
     });

@@ -19,11 +19,15 @@ const READ_AHEAD_BYTES: usize = 64 << 10;
 /// A block that begins this near after the last one that was read is taken as a sign that the ones after it are wanted.
 const NEAR_BYTES: u64 = 8 << 10;
 
+/// When so many keys in a row were there, the next one is looked for without asking the filter, until one is not there: most
+/// old rows of a drain are in one large run, whose filter is the largest and always says "perhaps".
+const THERE_IN_A_ROW: u32 = 16;
+
 /// A walk through all runs of a version, from key to higher key.
 pub(super) struct Walk {
     runs: Vec<RunWalk>,
     /// The key that was looked up last.
-    last: Bytes,
+    last: Vec<u8>,
 }
 
 impl Walk {
@@ -36,19 +40,20 @@ impl Walk {
         };
         Walk {
             runs: runs.iter().map(walk).collect(),
-            last: Bytes::new(),
+            last: Vec::new(),
         }
     }
 
     /// Whether it is not past `key` yet.
     pub(super) fn is_before(&self, key: &[u8]) -> bool {
-        *self.last < *key
+        self.last[..] < *key
     }
 
     /// Looks up `key`, which is higher than all before it.
-    pub(super) fn look_up(&mut self, key: &Bytes) -> lsm_tree::Result<Option<Bytes>> {
+    pub(super) fn look_up(&mut self, key: &[u8]) -> lsm_tree::Result<Option<Bytes>> {
         let hash = standard_bloom::Builder::get_hash(key);
-        self.last = key.clone();
+        self.last.clear();
+        self.last.extend_from_slice(key);
         for run in &mut self.runs {
             if let Some(row) = run.look_up(key, hash)? {
                 return Ok((!row.is_tombstone()).then(|| row.value.into()));
@@ -93,6 +98,8 @@ struct TableWalk {
     /// `None`: the engine holds it, or there is none.
     filter: Option<Block>,
     index: Index,
+    /// Keys that were there since one was not.
+    there: u32,
     /// The block that holds the keys up to `index.current()`, once one was wanted.
     block: Option<DataBlock>,
     ahead: ReadAhead,
@@ -115,6 +122,7 @@ impl TableWalk {
         Ok(TableWalk {
             filter,
             index,
+            there: 0,
             block: None,
             ahead: ReadAhead::default(),
             file,
@@ -132,7 +140,8 @@ impl TableWalk {
     }
 
     fn look_up(&mut self, table: &Table, key: &[u8], hash: u64) -> lsm_tree::Result<Option<InternalValue>> {
-        if !self.may_hold(table, hash)? {
+        if self.there < THERE_IN_A_ROW && !self.may_hold(table, hash)? {
+            self.there = 0;
             return Ok(None);
         }
         if self.index.seek(key) {
@@ -145,7 +154,13 @@ impl TableWalk {
             Some(block) => block,
             none => none.insert(DataBlock::new(self.ahead.block(&self.file, handle)?)),
         };
-        Ok(block.point_read(key, SeqNo::MAX))
+        let row = block.point_read(key, SeqNo::MAX);
+        self.there = if row.is_some() {
+            self.there.saturating_add(1)
+        } else {
+            0
+        };
+        Ok(row)
     }
 }
 
