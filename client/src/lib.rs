@@ -155,10 +155,10 @@ pub use delete_range::{DeleteRange, DeletedRange};
 pub use error::{Applied, Error, UnknownReason};
 pub use lease::{KeepAlive, Lease};
 pub use raftkv_protocol::{
-    Address, At, Branch, Consistency, DifferingMember, ErrorCode, EventFilter, Failure, Force, HistoryEpoch,
-    KeySpan, KeyValue, LeaderHint, LeaseId, LeaseState, MAX_TXN_KEYS, Member, MemberCommand, NodeName,
-    OpResult, Order, Promotion, RangePage, ReadBasis, Record, Relation, Revision, RoleName, ScrubPass,
-    ScrubState, Shape, Status, TxnResult, WatchEvent, WhenSlow,
+    Address, At, Branch, CheckedFiles, Consistency, DifferingMember, ErrorCode, EventFilter, Failure, Force,
+    HistoryEpoch, KeySpan, KeyValue, LeaderHint, LeaseId, LeaseState, MAX_TXN_KEYS, Member, MemberCommand,
+    NodeName, OpResult, Order, Promotion, RangePage, ReadBasis, Record, Relation, Revision, RoleName,
+    ScrubPass, ScrubState, Shape, Status, TxnResult, WatchEvent, WhenSlow,
 };
 pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};

@@ -82,7 +82,7 @@ pub use request::{
     Answer, Consistency, Failure, Header, LeaderHint, LeaseQuery, LeaseState, Member, ReadBasis, Record,
     Request, Response, RoleName, Status, WatchControl,
 };
-pub use scrub::{DifferingMember, ScrubCommand, ScrubPass, ScrubState};
+pub use scrub::{CheckedFiles, DifferingMember, ScrubCommand, ScrubPass, ScrubState};
 pub use txn::{
     Branch, Compare, Keys, Lifetime, MAX_TXN_ANSWER_BYTES, MAX_TXN_DEPTH, MAX_TXN_KEYS, MAX_TXN_KEYS_PASSED,
     MAX_TXN_RANGE_BYTES, Op, OpResult, Previous, Relation, Shape, Test, Txn, TxnResult,

@@ -22,6 +22,8 @@ pub struct ScrubState {
     pub differing: Vec<DifferingMember>,
     /// Why this node serves no more, in a sentence: a majority has another state.
     pub quarantine: Option<String>,
+    /// The last look at this node's own log and history.
+    pub files: Option<CheckedFiles>,
 }
 
 /// A pass over all keys, as one node took part in it.
@@ -45,6 +47,17 @@ pub struct ScrubPass {
     pub bytes: u64,
     /// In how many of those pieces each member had the same. The leader hears of all members, others of the leader.
     pub agreed: Vec<(NodeName, u64)>,
+}
+
+/// What came of reading a node's own log and history again: as a pass begins, each node looks at all checksums there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedFiles {
+    /// How long ago it ended, milliseconds.
+    pub ms_ago: u64,
+    /// Bytes of entries and events that were read.
+    pub bytes: u64,
+    /// What is wrong, in sentences.
+    pub damage: Vec<String>,
 }
 
 /// A member that has another state than the node that tells of it.

@@ -3,6 +3,7 @@
 // They panic when nobody reads; `complain` and `tell` do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod cold_files;
 pub mod config;
 pub mod disk;
 mod http;

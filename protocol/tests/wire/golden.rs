@@ -7,15 +7,15 @@ use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use raftkv_protocol::{
-    Address, Admission, Answer, Branch, CheckedCommand, ClusterId, Command, Compare, Condition, Consistency,
-    DifferingMember, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply, Header, Hello,
-    HistoryEpoch, Introduction, KeyValue, Keys, Knock, KnockWay, LeaderHint, LeaseId, LeaseQuery, LeaseState,
-    Lifetime, Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName, Once, Op, OpResult,
-    PeerMessage, Presence, Previous, Promotion, RaftBody, RaftMessage, ReadBasis, Record, Rejection,
-    RejectionCode, Relation, Request, RequestId, Response, Revision, RoleName, ScrubCommand, ScrubPass,
-    ScrubState, SessionId, Shape, SnapshotProgress, Speaker, Standing, StandingReply, Status, Test, Txn,
-    TxnResult, Welcome, WireEntry, WireEntryId, decode_command, encode_handshake_reply, encode_hello,
-    encode_peer, encode_request, encode_response,
+    Address, Admission, Answer, Branch, CheckedCommand, CheckedFiles, ClusterId, Command, Compare, Condition,
+    Consistency, DifferingMember, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply,
+    Header, Hello, HistoryEpoch, Introduction, KeyValue, Keys, Knock, KnockWay, LeaderHint, LeaseId,
+    LeaseQuery, LeaseState, Lifetime, Limits, Member, MemberCommand, MembershipMessage, NodeId, NodeName,
+    Once, Op, OpResult, PeerMessage, Presence, Previous, Promotion, RaftBody, RaftMessage, ReadBasis, Record,
+    Rejection, RejectionCode, Relation, Request, RequestId, Response, Revision, RoleName, ScrubCommand,
+    ScrubPass, ScrubState, SessionId, Shape, SnapshotProgress, Speaker, Standing, StandingReply, Status,
+    Test, Txn, TxnResult, Welcome, WireEntry, WireEntryId, decode_command, encode_handshake_reply,
+    encode_hello, encode_peer, encode_request, encode_response,
 };
 
 use crate::messages::CONTEXT;
@@ -300,6 +300,11 @@ fn scrubs() -> Vec<Line> {
         pass: Some(pass),
         differing: vec![differing],
         quarantine: Some("why".to_owned()),
+        files: Some(CheckedFiles {
+            ms_ago: 300,
+            bytes: 1000,
+            damage: vec!["rot".to_owned()],
+        }),
     };
     let asked = |command| {
         move |out: &mut BytesMut| encode_request(out, RequestId(300), 1000, &Request::Scrub(command))

@@ -5,13 +5,13 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use raftkv_protocol::{
-    Address, Admission, Answer, CheckedCommand, ClusterId, Command, Condition, ConnectionContext,
-    Consistency, DifferingMember, ErrorCode, Failure, Force, FormedIn, Founding, GroupId, HandshakeReply,
-    Header, Hello, HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits, MAX_TTL_MS, Member,
-    MemberCommand, MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion, RaftBody,
-    RaftMessage, ReadBasis, Record, Rejection, RejectionCode, Request, Response, Revision, RoleName,
-    ScrubCommand, ScrubPass, ScrubState, SnapshotProgress, Speaker, Standing, StandingReply, Status, Welcome,
-    WireEntry, WireEntryId,
+    Address, Admission, Answer, CheckedCommand, CheckedFiles, ClusterId, Command, Condition,
+    ConnectionContext, Consistency, DifferingMember, ErrorCode, Failure, Force, FormedIn, Founding, GroupId,
+    HandshakeReply, Header, Hello, HistoryEpoch, Introduction, Knock, KnockWay, LeaderHint, Limits,
+    MAX_TTL_MS, Member, MemberCommand, MembershipMessage, NodeId, NodeName, PeerMessage, Presence, Promotion,
+    RaftBody, RaftMessage, ReadBasis, Record, Rejection, RejectionCode, Request, Response, Revision,
+    RoleName, ScrubCommand, ScrubPass, ScrubState, SnapshotProgress, Speaker, Standing, StandingReply,
+    Status, Welcome, WireEntry, WireEntryId,
 };
 
 /// What the answers' connection tells.
@@ -247,12 +247,22 @@ fn scrub_state() -> impl Strategy<Value = ScrubState> {
             since_index,
             keys,
         });
-    (option::of(pass), vec(differing, 0..4), option::of(text())).prop_map(|(pass, differing, quarantine)| {
-        ScrubState {
-            pass,
-            differing,
-            quarantine,
-        }
+    let files = (number(), number(), vec(text(), 0..3)).prop_map(|(ms_ago, bytes, damage)| CheckedFiles {
+        ms_ago,
+        bytes,
+        damage,
+    });
+    let state = (
+        option::of(pass),
+        vec(differing, 0..4),
+        option::of(text()),
+        option::of(files),
+    );
+    state.prop_map(|(pass, differing, quarantine, files)| ScrubState {
+        pass,
+        differing,
+        quarantine,
+        files,
     })
 }
 

@@ -14,6 +14,14 @@ struct ScrubBody<'a> {
     pass: Option<PassBody<'a>>,
     differing: Vec<DifferingBody<'a>>,
     quarantine: Option<&'a str>,
+    files: Option<FilesBody<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct FilesBody<'a> {
+    checked_ms_ago: u64,
+    bytes: u64,
+    damage: &'a [String],
 }
 
 #[derive(serde::Serialize)]
@@ -70,6 +78,11 @@ impl<'a> From<&'a ScrubState> for ScrubBody<'a> {
             pass: state.pass.as_ref().map(PassBody::from),
             differing: state.differing.iter().map(DifferingBody::from).collect(),
             quarantine: state.quarantine.as_deref(),
+            files: state.files.as_ref().map(|files| FilesBody {
+                checked_ms_ago: files.ms_ago,
+                bytes: files.bytes,
+                damage: &files.damage,
+            }),
         }
     }
 }
@@ -116,7 +129,7 @@ mod tests {
     fn a_node_that_has_seen_no_pass_says_so() {
         assert_eq!(
             body(&ScrubState::default()),
-            r#"{"pass":null,"differing":[],"quarantine":null}"#
+            r#"{"pass":null,"differing":[],"quarantine":null,"files":null}"#
         );
     }
 
@@ -142,10 +155,15 @@ mod tests {
             pass: Some(pass),
             differing: vec![differing],
             quarantine: None,
+            files: Some(raftkv_protocol::CheckedFiles {
+                ms_ago: 3,
+                bytes: 4,
+                damage: vec!["rot".to_owned()],
+            }),
         };
         assert_eq!(
             body(&state),
-            r#"{"pass":{"first_index":5,"last_index":7,"began_ms_ago":20,"pieces":2,"left_out":1,"keys":10,"bytes":99,"agreed":[{"id":"n2","pieces":2}]},"differing":[{"id":"n3","since_index":6,"keys":"all"}],"quarantine":null}"#
+            r#"{"pass":{"first_index":5,"last_index":7,"began_ms_ago":20,"pieces":2,"left_out":1,"keys":10,"bytes":99,"agreed":[{"id":"n2","pieces":2}]},"differing":[{"id":"n3","since_index":6,"keys":"all"}],"quarantine":null,"files":{"checked_ms_ago":3,"bytes":4,"damage":["rot"]}}"#
         );
     }
 }

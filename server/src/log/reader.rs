@@ -1,5 +1,7 @@
 //! Reading entries back: followers that are behind, and replay after a start.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use raftkv_raft::{Entry, Index};
 
@@ -54,6 +56,32 @@ impl<D: Disk> LogReader<D> {
             }
         }
         Ok(read.entries)
+    }
+
+    /// Reads all entries that are here, and looks at every checksum. `after` is told of the bytes of each piece, and may end it.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`]; of the disk.
+    pub fn check(&self, after: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), LogError> {
+        const PIECE_BYTES: usize = 1 << 20;
+        const LAST: Index = Index::new(u64::MAX).expect("not 0");
+        let first_here = || self.index.read(|index| index.first_from(0));
+        let mut next = first_here();
+        while let Some(from) = next {
+            match self.read(from, LAST, PIECE_BYTES) {
+                Ok(entries) => {
+                    let bytes = entries.iter().map(|entry| entry.size_bytes() as u64).sum();
+                    next = entries.last().map(|last| last.id.index.next());
+                    if after(bytes).is_break() {
+                        return Ok(());
+                    }
+                }
+                // The end, unless it was cut meanwhile: then it goes on where the log begins now.
+                Err(LogError::NotInLog { .. }) => next = first_here().filter(|first| *first > from),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn is_gone(&self, stretch: Stretch) -> bool {

@@ -7,6 +7,7 @@ use raftkv_protocol::{Address, Failure, PeerMessage, Request, Response, Revision
 use raftkv_raft::{self as raft, Entry, EntryId, Fetch, Index, Time, Write, WriteNumber};
 
 use super::{Notice, Quarantine, WatchBegin};
+use crate::cold_files::FilesChecked;
 use crate::membership::Membership;
 use crate::store::history::{EventBlock, HistoryStatistics};
 use crate::store::{
@@ -101,6 +102,8 @@ pub enum Event {
         snapshot: SnapshotNumber,
         taken: PartTaken,
     },
+    /// What [`Effect::CheckFiles`] came to.
+    FilesChecked(FilesChecked),
     /// Bytes that can still be written to the data directory; told now and then.
     FreeSpace { bytes: u64 },
     /// Take no more requests (graceful stop): those that wait are still answered.
@@ -221,6 +224,8 @@ pub enum Effect {
         install: raft::Install,
         store: StoreNumber,
     },
+    /// Read log and history again, and look at their checksums; then [`Event::FilesChecked`]. One at a time.
+    CheckFiles,
     /// Keep durably, with the data directory, that this node serves no more. Nothing waits for it.
     Quarantine(Box<Quarantine>),
     /// Give the memory back where that may take its time.

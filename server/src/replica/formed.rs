@@ -9,6 +9,7 @@ use raftkv_raft::simulation::{mark, mutant};
 use raftkv_raft::{self as raft, Entry, Index, Raft, RestoreError, Time};
 
 use super::changes::{self, Changes, PendingChange, Stage};
+use super::cold_files::ColdFiles;
 use super::divergence::Divergence;
 use super::drains::Drains;
 use super::joining::Joining;
@@ -61,6 +62,7 @@ pub(super) struct Formed {
     pub(super) receiving: Receiving,
     pub(super) divergence: Divergence,
     pub(super) scrub: Scrub,
+    pub(super) cold_files: ColdFiles,
     pub(super) scrub_forwards: ForwardedScrubs,
     pub(super) watches: Watches,
 }
@@ -127,6 +129,7 @@ impl Formed {
             receiving: Receiving::default(),
             divergence: Divergence::new(quarantine.filter(|_| !mutant("quarantine_forgotten_at_restart"))),
             scrub: Scrub::new(now, &config.scrub),
+            cold_files: ColdFiles::default(),
             scrub_forwards: ForwardedScrubs::default(),
             watches: Watches::default(),
             writes: Writes::new(),
@@ -236,6 +239,7 @@ impl Formed {
             Event::LookedUp { lookup, found } => self.looked_up(now, lookup, found, out),
             Event::PageRead { page, outcome } => self.page_read(now, page, outcome, out),
             Event::Scrubbed { scrub, outcome } => self.scrubbed(now, scrub, outcome, out),
+            Event::FilesChecked(checked) => self.files_checked(now, checked, out),
             Event::Sealed { store, generation } => self.sealed(now, (store, generation), out),
             Event::Drained {
                 store,
@@ -343,6 +347,7 @@ impl Formed {
         self.submit_lookups(out);
         self.submit_pages(now, out);
         self.submit_scrub(out);
+        self.submit_file_check(out);
     }
 
     /// When [`Formed::poll`] wants to be called next, at the latest.

@@ -44,6 +44,7 @@
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
 //! watches.rs       how a watch begins
 //! divergence.rs   have all replicas made the same of the log?     scrub.rs       have they stored the same?
+//! cold_files.rs   when files that nobody reads are read again
 //! quarantine.rs   what the odd one found, and tells               scrub_requests.rs an operator wants a pass, or how it stands
 //! sending.rs      snapshots to followers behind the log            receiving.rs  one that comes in, and takes over
 //! ```
@@ -51,6 +52,7 @@
 mod apply;
 mod change_steps;
 mod changes;
+mod cold_files;
 mod config;
 mod divergence;
 mod drains;

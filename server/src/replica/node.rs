@@ -382,6 +382,7 @@ impl Node {
             | Event::LookedUp { .. }
             | Event::PageRead { .. }
             | Event::Scrubbed { .. }
+            | Event::FilesChecked(_)
             | Event::Sealed { .. }
             | Event::SnapshotOpened { .. }
             | Event::PartRead { .. }

@@ -67,6 +67,8 @@ pub enum Notice {
     },
     /// This node has hashed all that it has stored, the last of it as of this entry.
     RecordsScrubbed { keys: u64, last: raft::Index },
+    /// A file of this node's log or history is not what was written.
+    ColdFileDamaged { damage: String },
     /// This node is the odd one: it serves no more.
     Quarantined { explanation: String },
     /// The disk is nearly full: puts are refused.

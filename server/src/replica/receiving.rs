@@ -164,6 +164,7 @@ impl Formed {
         self.read_pages_again(out);
         self.divergence.begin_anew();
         self.scrub.forget_reading();
+        self.cold_files.forget_reading();
         self.drains = Drains::new(received.store, last, last, now);
         self.end_writes_under_snapshot(last, out);
         self.clock.applied(last, self.store.log_time_us(), now);

@@ -306,6 +306,7 @@ impl Formed {
         let at = (index, self.store.log_time_us());
         if wanted.from.is_empty() {
             self.scrub.is_asked = false;
+            self.cold_files.want();
             self.scrub.pass = Some(Pass::begin(now, at));
         }
         // One that was under way when this process began is seen from here on.

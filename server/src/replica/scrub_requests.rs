@@ -149,6 +149,7 @@ impl Formed {
             pass: self.scrub.pass.as_ref().map(|pass| self.scrub_pass(now, pass)),
             differing: differing.collect(),
             quarantine: quarantine.map(super::Quarantine::explanation),
+            files: self.cold_files.told(now),
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) struct LogWorkers {
 struct Running {
     writer: LogThread,
     fetches: Sender<Fetch>,
+    files: LogReader<RealDisk>,
     reader: JoinHandle<()>,
 }
 
@@ -43,6 +44,7 @@ impl LogWorkers {
     /// Starts the threads on an open log.
     pub(super) fn start(&mut self, log: Log<RealDisk>) -> Result<(), ServerError> {
         let (fetches, wanted) = mpsc::channel();
+        let files = log.reader();
         let reader = spawn_reader(log.reader(), wanted, self.setup.mailbox.clone())?;
         let mailbox = self.setup.mailbox.clone();
         let guard = PanicGuard::new("log", self.setup.mailbox.clone());
@@ -59,6 +61,7 @@ impl LogWorkers {
         self.running = Some(Running {
             writer,
             fetches,
+            files,
             reader,
         });
         Ok(())
@@ -113,6 +116,11 @@ impl LogWorkers {
             // The reader is gone only after it reported why.
             let _ = running.fetches.send(fetch);
         }
+    }
+
+    /// What reads the log's files; `None` before there is one.
+    pub(super) fn reader(&self) -> Option<LogReader<RealDisk>> {
+        self.running.as_ref().map(|running| running.files.clone())
     }
 
     /// Entries below `keep_from` are not needed any more.

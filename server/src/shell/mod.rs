@@ -25,7 +25,6 @@ mod node_thread;
 mod notice;
 mod panic_guard;
 mod pending;
-mod priority;
 mod range_workers;
 mod recover;
 mod recovery_mark;

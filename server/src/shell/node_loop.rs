@@ -240,6 +240,7 @@ impl NodeLoop {
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
             | Effect::Scrub { .. }
+            | Effect::CheckFiles
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
@@ -264,6 +265,12 @@ impl NodeLoop {
             Effect::Record(events) => self.record(events),
             Effect::ReadPage { job, .. } => self.store.ranges().read(job),
             Effect::Scrub { job, .. } => self.store.ranges().scrub(job),
+            Effect::CheckFiles => {
+                // A formed node has a log.
+                if let Some(log) = self.log.reader() {
+                    self.store.check_files(log);
+                }
+            }
             Effect::ReleaseState(number) => self.store.ranges().release(number),
             Effect::Seal { generation, .. } => self.store.seal(generation),
             Effect::Drain { frozen, .. } => self.store.drain(frozen),

@@ -110,6 +110,9 @@ impl Notices {
                 through = last.get(),
                 "all stored records were hashed and compared among the nodes"
             ),
+            Notice::ColdFileDamaged { damage } => tracing::error!(
+                "a file of this node is damaged: {damage}; the node serves on, for all that it stores now stands elsewhere, but its disk may be failing: check it, or replace the node (kvctl member replace NAME)"
+            ),
             Notice::Quarantined { explanation } => tracing::error!("{explanation}"),
             Notice::SpaceLow {
                 free_bytes,

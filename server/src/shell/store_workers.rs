@@ -7,12 +7,14 @@
 //! lookup    reads records that memory does not hold
 //! range     reads pages of ranges (`range_workers.rs`)
 //! past      reads single keys as they were
+//! check     reads log and history again, for their checksums
 //! ```
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raftkv_protocol::Revision;
@@ -20,9 +22,10 @@ use raftkv_protocol::Revision;
 use super::ServerError;
 use super::inbox::{Letter, Mailbox};
 use super::panic_guard::PanicGuard;
-use super::priority::let_requests_go_first;
 use super::range_workers::RangeWorkers;
+use crate::cold_files::check_cold_files;
 use crate::disk::RealDisk;
+use crate::log::LogReader;
 use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
@@ -32,6 +35,9 @@ use crate::store::{
 
 /// Events are written when so many wait; nobody syncs before their generation ends.
 const WRITE_EVENTS_AT_BYTES: u64 = 512 << 10;
+
+/// Cold files are read again at this pace.
+const CHECKED_BYTES_PER_SECOND: u64 = 4 << 20;
 
 enum HistoryJob {
     /// Enough events wait.
@@ -66,6 +72,7 @@ pub(super) struct StoreWorkers {
     drain_jobs: Sender<DrainJob>,
     lookup_jobs: Sender<LookupJob>,
     ranges: RangeWorkers,
+    checks: Sender<LogReader<RealDisk>>,
     pressure: Pressure,
     threads: Vec<JoinHandle<()>>,
 }
@@ -88,20 +95,22 @@ impl StoreWorkers {
             compact_bell,
         };
         let drainer = worker("drain", mailbox, move |mailbox| {
-            let_requests_go_first();
             drainer.run(&drain_queue, mailbox)
         })?;
         let compacted = files.base.clone();
-        let compactor = worker("compact", mailbox, move |_| {
-            let_requests_go_first();
-            compact(&compacted, &compact_rings)
-        })?;
+        let compactor = worker("compact", mailbox, move |_| compact(&compacted, &compact_rings))?;
         let read = files.base.clone();
         let reader = worker("lookup", mailbox, move |mailbox| {
             look_up(&read, &lookup_queue, mailbox)
         })?;
         let (ranges, range_readers) = RangeWorkers::start(&files, mailbox)?;
-        let mut threads = vec![writer, drainer, compactor, reader];
+        let (checks, wanted_checks) = mpsc::channel();
+        let checked = files.clone();
+        let checker = worker("check", mailbox, move |mailbox| {
+            check_files(&checked, &wanted_checks, mailbox);
+            Ok(())
+        })?;
+        let mut threads = vec![writer, drainer, compactor, reader, checker];
         threads.extend(range_readers);
         Ok(StoreWorkers {
             files,
@@ -109,6 +118,7 @@ impl StoreWorkers {
             drain_jobs,
             lookup_jobs,
             ranges,
+            checks,
             pressure,
             threads,
         })
@@ -156,6 +166,11 @@ impl StoreWorkers {
         &self.ranges
     }
 
+    /// Reads this log and the history again; [`Event::FilesChecked`] tells what is wrong.
+    pub(super) fn check_files(&self, log: LogReader<RealDisk>) {
+        let _ = self.checks.send(log);
+    }
+
     /// The generation that is written to holds `filled` of the `limit` bytes it may.
     pub(super) fn set_pressure(&self, filled: u64, limit: u64) {
         self.pressure.set(filled, limit);
@@ -174,13 +189,14 @@ impl StoreWorkers {
             drain_jobs,
             lookup_jobs,
             ranges,
+            checks,
             threads,
             pressure,
             ..
         } = self;
         // A drain that is under way does not take its time any more.
         pressure.set(1, 1);
-        drop((history_jobs, drain_jobs, lookup_jobs, ranges));
+        drop((history_jobs, drain_jobs, lookup_jobs, ranges, checks));
         for thread in threads {
             // A panic was told by the thread's guard.
             let _ = thread.join();
@@ -309,4 +325,20 @@ fn look_up(base: &LsmBase, jobs: &Receiver<LookupJob>, mailbox: &Mailbox) -> Res
         mailbox.send(Letter::Event(Event::LookedUp { lookup, found }));
     }
     Ok(())
+}
+
+fn check_files(files: &StoreFiles, jobs: &Receiver<LogReader<RealDisk>>, mailbox: &Mailbox) {
+    while let Ok(log) = jobs.recv() {
+        let mut rest = |bytes: u64| {
+            let pause = Duration::from_micros(bytes * 1_000_000 / CHECKED_BYTES_PER_SECOND);
+            // A stop does not wait for the rest of it.
+            match jobs.recv_timeout(pause) {
+                Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
+                Err(RecvTimeoutError::Timeout) | Ok(_) => ControlFlow::Continue(()),
+            }
+        };
+        if let Some(checked) = check_cold_files(&log, &files.history, &mut rest) {
+            mailbox.send(Letter::Event(Event::FilesChecked(checked)));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand};
-use raftkv_client::{Client, Error, Member, ScrubPass, ScrubState};
+use raftkv_client::{CheckedFiles, Client, Error, Member, ScrubPass, ScrubState};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -132,6 +132,14 @@ fn when(pass: &ScrubPass) -> String {
 
 /// What came of it, in a sentence.
 fn result(state: &ScrubState) -> String {
+    let compared = compared(state);
+    match state.files.as_ref().filter(|files| !files.damage.is_empty()) {
+        Some(files) => format!("{compared}; damaged files: {}", files.damage.join("; ")),
+        None => compared,
+    }
+}
+
+fn compared(state: &ScrubState) -> String {
     if let Some(quarantine) = &state.quarantine {
         return format!("in quarantine: {quarantine}");
     }
@@ -194,6 +202,15 @@ fn state_json(state: &ScrubState) -> Value {
         "pass": state.pass.as_ref().map(pass_json),
         "differing": differing.collect::<Vec<_>>(),
         "quarantine": state.quarantine,
+        "files": state.files.as_ref().map(files_json),
+    })
+}
+
+fn files_json(files: &CheckedFiles) -> Value {
+    json!({
+        "checked_ms_ago": files.ms_ago,
+        "bytes": files.bytes,
+        "damage": files.damage,
     })
 }
 
@@ -272,6 +289,15 @@ mod tests {
             ..odd
         };
         assert_eq!(result(&quarantined), "in quarantine: why");
+        let rotten = ScrubState {
+            files: Some(CheckedFiles {
+                ms_ago: 1,
+                bytes: 2,
+                damage: vec!["rot".to_owned()],
+            }),
+            ..ScrubState::default()
+        };
+        assert_eq!(result(&rotten), "-; damaged files: rot");
         assert_eq!(row(&found(ScrubState::default()))[1], "none seen");
     }
 }

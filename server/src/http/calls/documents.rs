@@ -1,7 +1,7 @@
 //! The JSON objects of the API. Where bytes stand as text there is a second name for them: `value` is there when they are
 //! UTF-8, `value_base64` (standard alphabet, padded) when they are not; a request may use either.
 
-use super::Kind::{Flag, List, Number, Object, Perhaps, PerhapsText, Text, Whole, Word};
+use super::Kind::{Flag, List, Number, Object, Perhaps, PerhapsText, Text, Texts, Whole, Word};
 use super::{Document, Field, Kind, Presence};
 
 const fn always(name: &'static str, kind: Kind, about: &'static str) -> Field {
@@ -396,6 +396,19 @@ pub(super) static SCRUB: Document = document(
             PerhapsText,
             "Why this node serves no more: a majority has another state.",
         ),
+        always(
+            "files",
+            Perhaps(&CHECKED_FILES),
+            "The last look at the checksums of this node's own log and history: one begins with each pass.",
+        ),
+    ],
+);
+static CHECKED_FILES: Document = document(
+    "CheckedFiles",
+    &[
+        always("checked_ms_ago", Whole, "How long ago it ended."),
+        always("bytes", Whole, "Bytes of entries and events that were read."),
+        always("damage", Texts, "What is wrong, in sentences."),
     ],
 );
 static SCRUB_PASS: Document = document(

@@ -97,6 +97,8 @@ enum Kind {
     Word(&'static [&'static str]),
     Object(&'static Document),
     List(&'static Document),
+    /// A list of texts.
+    Texts,
     /// An object, or null.
     Perhaps(&'static Document),
     /// Text, or null.

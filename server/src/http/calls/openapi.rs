@@ -86,6 +86,10 @@ impl Components {
                 let items = ArrayBuilder::new().items(self.add(document));
                 items.description(Some(about)).build().into()
             }
+            Kind::Texts => {
+                let items = ArrayBuilder::new().items(self::plain(Type::String.into(), "One."));
+                items.description(Some(about)).build().into()
+            }
             Kind::Perhaps(document) => {
                 let null = ObjectBuilder::new().schema_type(Type::Null).build();
                 let either = OneOfBuilder::new().item(self.add(document)).item(null);

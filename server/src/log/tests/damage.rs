@@ -1,5 +1,7 @@
 //! Damage is refused, whatever it is; only what was never acknowledged is cut.
 
+use std::ops::ControlFlow;
+
 use raftkv_protocol::NodeId;
 
 use super::model::*;
@@ -60,6 +62,29 @@ fn d04_a_flipped_bit_anywhere_is_detected_or_harmless() {
         }
     }
     assert!(refused > 3000, "{refused}");
+}
+
+#[test]
+fn r47_a_look_at_all_entries_finds_what_rotted_since_the_start() {
+    let (disk, _) = proven_log(2);
+    let log = open(&disk).log;
+    let check = || {
+        let mut bytes = 0;
+        let outcome = log.reader().check(&mut |more| {
+            bytes += more;
+            ControlFlow::Continue(())
+        });
+        (outcome, bytes)
+    };
+    let (sound, bytes) = check();
+    assert!(sound.is_ok() && bytes > 2000, "{sound:?}, {bytes} bytes");
+    let oldest = segments(&disk.durable_image()).remove(0);
+    disk.flip_bit(&oldest, 512 + 100, 3).unwrap();
+    let (rotten, _) = check();
+    assert!(
+        matches!(&rotten, Err(LogError::Damaged { file, .. }) if *file == oldest),
+        "{rotten:?} of {oldest}"
+    );
 }
 
 /// A rotten bit in a proven batch of the newest segment: damage, never a torn tail.

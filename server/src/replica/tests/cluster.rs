@@ -10,6 +10,7 @@ use raftkv_protocol::{
 };
 use raftkv_raft::{self as raft, Entry, EntryId, EntryKind, Fetch, HardState, RoleName, Time, Write};
 
+use crate::cold_files::FilesChecked;
 use crate::disk::{SimulatedDisk, SimulatedFile, quarantine};
 use crate::membership::Membership;
 use crate::replica::{
@@ -36,6 +37,8 @@ struct Disk {
     pages: PageReader<TwinView>,
     incoming: Option<(raft::NodeId, SnapshotNumber, Receiver<TwinBase, SimulatedDisk>)>,
     received: Option<Box<Received<TwinBase, SimulatedDisk>>>,
+    /// What a look at its cold files comes to.
+    checked: FilesChecked,
 }
 
 impl Default for Disk {
@@ -51,6 +54,7 @@ impl Default for Disk {
             pages: PageReader::default(),
             incoming: None,
             received: None,
+            checked: FilesChecked::default(),
         }
     }
 }
@@ -738,6 +742,7 @@ impl Cluster {
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
             | Effect::Scrub { .. }
+            | Effect::CheckFiles
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }
@@ -825,6 +830,7 @@ impl Cluster {
                 let outcome = state.map(|(state, wanted)| wanted.read(&state).unwrap());
                 Event::Scrubbed { scrub, outcome }
             }
+            Effect::CheckFiles => Event::FilesChecked(disk.checked.clone()),
             Effect::ReleaseState(number) => return disk.pages.release(number),
             Effect::Record(events) => return disk.history.push(events),
             Effect::Seal { store, generation } => {
@@ -861,6 +867,11 @@ impl Cluster {
     pub(super) fn corrupt(&mut self, machine: usize) {
         let node = self.machines[machine].node.as_mut().expect("the node is up");
         node.corrupt_state();
+    }
+
+    /// What the machine's cold files come to from now on.
+    pub(super) fn cold_files_hold(&mut self, machine: usize, checked: FilesChecked) {
+        self.machines[machine].disk.checked = checked;
     }
 
     /// What the base of a machine has stored of a key is lost, or (`Rot::Changed`) is another value.

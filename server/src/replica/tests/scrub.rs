@@ -9,6 +9,7 @@ use super::divergence::quarantined;
 use super::drains::{tiny, write_many};
 use super::members::{add, is_ready, joiner, replace, transfer};
 use super::snapshots::{hashes_agree, installs};
+use crate::cold_files::FilesChecked;
 use crate::replica::{NodeConfig, Notice, ScrubConfig};
 
 /// Passes in quick succession, of pieces of three keys.
@@ -181,6 +182,36 @@ fn a_pass_that_can_not_be_is_refused_with_the_reason() {
     let token = empty.ask(follower, START);
     empty.kill(leader);
     assert_eq!(code(&empty.wait(token)), Some(ErrorCode::OutcomeUnknown));
+}
+
+#[test]
+fn r47_each_pass_has_a_node_read_its_own_files_and_it_tells_of_damage_and_serves_on() {
+    let mut cluster = leisurely(13);
+    write_many(&mut cluster, &[0, 1, 2], 10);
+    let follower = cluster.follower();
+    let files = |response: &Response| scrub_state(response).files.clone();
+    assert_eq!(files(&cluster.call(follower, STATUS)), None);
+    let rotten = FilesChecked {
+        bytes: 5000,
+        damage: vec!["the third segment".to_owned()],
+    };
+    cluster.cold_files_hold(follower, rotten.clone());
+    assert!(cluster.call(follower, START).outcome.is_ok());
+    let told = |cluster: &Cluster| {
+        let damaged = cluster
+            .notices
+            .iter()
+            .filter(|(_, notice)| matches!(notice, Notice::ColdFileDamaged { .. }));
+        damaged.map(|(machine, _)| *machine).collect::<Vec<_>>()
+    };
+    cluster.run_until("damage is told", |cluster| !told(cluster).is_empty());
+    cluster.run_for(Duration::from_secs(30));
+    assert_eq!(told(&cluster), [follower], "once, by the node that has it");
+    let checked = files(&cluster.call(follower, STATUS)).expect("a look");
+    assert_eq!((checked.bytes, checked.damage), (rotten.bytes, rotten.damage));
+    assert!(checked.ms_ago >= 29_000, "{}", checked.ms_ago);
+    let read = cluster.call(follower, get("key0", Consistency::Linearizable));
+    assert!(found(&read).is_some(), "it serves on");
 }
 
 /// A cluster one of which has found that it differs.

@@ -1,6 +1,7 @@
 //! Files of history on their way to another node, in a snapshot: read in pieces there, written in pieces here, and stamped
 //! with the number of the store that they are of now.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::file::Sealed;
@@ -38,7 +39,15 @@ impl<F: DiskFile> HistoryFile<F> {
     /// # Errors
     /// [`StoreError::Damaged`]; of the disk.
     pub fn verify(&self) -> Result<(), StoreError> {
-        self.sealed.verify()
+        self.check(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`HistoryFile::verify`], but `after` is told of the bytes of each block, and may end it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]; of the disk.
+    pub fn check(&self, after: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), StoreError> {
+        self.sealed.verify(after)
     }
 
     /// Reads a piece of it.

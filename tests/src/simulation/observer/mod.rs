@@ -246,6 +246,7 @@ impl Observer {
                 | Effect::BeginWatch(_)
                 | Effect::EndWatches(_)
                 | Effect::Forward { .. }
+                | Effect::CheckFiles
                 | Effect::Lookup { .. }
                 | Effect::ReadPage { .. }
                 | Effect::Scrub { .. }

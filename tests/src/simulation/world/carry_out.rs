@@ -151,6 +151,7 @@ impl World {
             Effect::Lookup { .. }
             | Effect::ReadPage { .. }
             | Effect::Scrub { .. }
+            | Effect::CheckFiles
             | Effect::ReleaseState(_)
             | Effect::Record(_)
             | Effect::Seal { .. }

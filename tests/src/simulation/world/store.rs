@@ -1,11 +1,13 @@
 //! What the state machine asks of the disk, each with a delay of its own: seal, drain, trim, cut, look up. The process may
 //! be killed before and after each of them, and inside every call that one makes.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use raftkv_protocol::Revision;
 use raftkv_raft::{EntryId, Index};
+use raftkv_server::cold_files::check_cold_files;
 use raftkv_server::disk::SimulatedDisk;
 use raftkv_server::replica::{Effect, Event, LookupNumber, Quarantine, RestoredState};
 use raftkv_server::store::base::Base;
@@ -51,6 +53,7 @@ pub(super) enum StoreStep {
     Scan(Scan),
     Page(PageStep),
     Scrub(ScrubStep),
+    CheckFiles,
     Quarantine(Box<Quarantine>),
 }
 
@@ -72,6 +75,7 @@ impl StoreStep {
             StoreStep::Scan(scan) => [12, scan.word()],
             StoreStep::Page(step) => [13, step.word()],
             StoreStep::Scrub(step) => [14, step.word()],
+            StoreStep::CheckFiles => [16, 0],
             StoreStep::Quarantine(quarantine) => [15, quarantine.found_at.get()],
         }
     }
@@ -140,6 +144,7 @@ impl World {
             | StoreStep::Measure
             | StoreStep::Page(PageStep::IsRead { .. } | PageStep::IsTold { .. })
             | StoreStep::Scrub(ScrubStep::IsRead { .. } | ScrubStep::IsTold { .. })
+            | StoreStep::CheckFiles
             | StoreStep::Scan(_) => self.now + takes,
         };
         self.queue.push(at, Happening::Store(id, step));
@@ -173,6 +178,7 @@ impl World {
                 plan.lookup_us / 2,
                 StoreStep::Scrub(ScrubStep::GetsState { store, job }),
             ),
+            Effect::CheckFiles => (plan.seal_us, StoreStep::CheckFiles),
             Effect::ReleaseState(number) => return self.release_state(id, number),
             Effect::Seal { store, generation } => (plan.seal_us, StoreStep::Seal(store, generation)),
             Effect::Drain { store, frozen } => (plan.drain_us, StoreStep::Drain(store, frozen)),
@@ -230,8 +236,25 @@ impl World {
             StoreStep::Scan(scan) => self.scan_step(id, scan),
             StoreStep::Page(step) => self.page_step(id, step),
             StoreStep::Scrub(step) => self.scrub_step(id, step),
+            StoreStep::CheckFiles => self.check_files(id),
             StoreStep::Quarantine(quarantine) => self.keep_quarantine(id, &quarantine),
         }
+    }
+
+    /// Nothing rots in log and history here: whatever is found is a mistake of who looks.
+    fn check_files(&mut self, id: ProcessId) {
+        let Some(process) = self.machines[id.slot].process_of(id.life) else {
+            return;
+        };
+        let Some(log) = &process.reader else { return };
+        let mut never_rests = |_| ControlFlow::Continue(());
+        let checked = check_cold_files(log, &process.history, &mut never_rests);
+        let checked = checked.expect("it is not ended");
+        if let Some(damage) = checked.damage.first() {
+            let what = format!("sound files are called damaged: {damage}");
+            self.observer.violate("I7", Some(id.slot), what);
+        }
+        self.handle(id, Event::FilesChecked(checked));
     }
 
     fn write_events(&mut self, id: ProcessId) {

@@ -92,6 +92,24 @@ fn a_key_that_fills_many_index_pages_is_found_at_each_revision() {
 }
 
 #[test]
+fn r47_a_look_at_each_file_finds_what_rotted_since_it_was_finished() {
+    let disk = SimulatedDisk::new(1);
+    let history = open(&disk, 0).unwrap();
+    push(&history, 1, 2, &[(b"a", &[7; 3000]), (b"b", b"x")]);
+    drain(&history, 1, &[(b"a", 2), (b"b", 3)]);
+    push(&history, 2, 4, &[(b"a", b"y")]);
+    let check = || {
+        let files = history.view().files(GenerationNumber(u64::MAX));
+        let damaged = files.iter().filter(|file| file.verify().is_err());
+        (files.len(), damaged.map(|file| file.name()).collect::<Vec<_>>())
+    };
+    assert_eq!(check(), (2, Vec::new()), "events and images of what was drained");
+    let events = history.view().files(GenerationNumber(1))[0].name();
+    disk.flip_bit(&events, 2000, 3).unwrap();
+    assert_eq!(check(), (2, vec![events]));
+}
+
+#[test]
 fn large_and_small_events_come_in_order_from_any_revision() {
     let disk = SimulatedDisk::new(1);
     let history = open(&disk, 0).unwrap();
