@@ -97,6 +97,24 @@ pub fn holds_anything(restored: &Restored) -> bool {
     restored.state.is_some() || restored.log.last.index > Index::FIRST
 }
 
+/// Was `name` a member when this was written last? A node that was removed holds a state that others have gone on from, and no
+/// place from which it could go on.
+///
+/// # Errors
+/// When the members can not be read.
+pub fn is_of_a_member(restored: &Restored, name: &NodeName) -> Result<bool, UnreadableMembership> {
+    let Some(latest) = latest_configuration(restored) else {
+        return Ok(false);
+    };
+    let members = Membership::decode(&latest.payload)?;
+    Ok(members.everyone().any(|member| member.name == *name))
+}
+
+fn latest_configuration(restored: &Restored) -> Option<StoredConfiguration> {
+    let in_log = restored.log.configurations.last().map(stored);
+    in_log.or_else(|| restored.state.as_ref()?.companions.configurations.last().cloned())
+}
+
 /// Applies all that is durable in the log, and puts the whole state into the base; how many entries that were. Can be done
 /// again after a crash in it.
 ///
@@ -110,10 +128,7 @@ pub fn fold_log_into_base<B: Base, D: Disk>(
     if !holds_anything(&restored) {
         return Err(RecoveryError::Nothing);
     }
-    let in_base = restored.state.as_ref();
-    let in_base = in_base.and_then(|state| state.companions.configurations.last().cloned());
-    let in_log = restored.log.configurations.last().map(stored);
-    let latest: Vec<StoredConfiguration> = in_log.or(in_base).into_iter().collect();
+    let latest: Vec<StoredConfiguration> = latest_configuration(&restored).into_iter().collect();
     let base = restored.log.base.index;
     let last = match mutant("recovery_leaves_the_uncommitted_out") {
         true => restored.log.hard_state.commit.min(restored.log.last.index),

@@ -86,6 +86,9 @@ fn recover(directory: &Path, log: LogConfig) -> Result<Report, ServerError> {
         let Some(restored) = restored.filter(|restored| recovery::holds_anything(restored)) else {
             return Err(nothing());
         };
+        if !recovery::is_of_a_member(restored, &name).map_err(|error| told(directory, error.into()))? {
+            return Err(nothing());
+        }
         if let Some(quarantine) = &restored.quarantine {
             return Err(ServerError::RecoveryFromQuarantine {
                 directory: directory.to_owned(),

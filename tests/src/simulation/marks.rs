@@ -86,10 +86,6 @@ pub const WAITING: &[(&str, &str)] = &[
     ),
     ("presence of another cluster ignored", "two clusters in one world"),
     (
-        "damage found in cold files",
-        "files that rot while they are not looked at; the replica's own tests have them",
-    ),
-    (
         "scrub asked for",
         "operators who ask for a pass; the replica's own tests have them",
     ),

@@ -244,6 +244,23 @@ fn a_directory_with_nothing_but_the_founding_is_refused_and_left_as_it_was() {
     assert_eq!(storage.membership, Some(old_membership()));
 }
 
+#[test]
+fn the_directory_of_a_node_that_was_removed_is_refused_and_left_as_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    survivor(directory.path());
+    let disk = RealDisk::open(directory.path()).expect("a disk");
+    identity::replace(&disk, &NodeName::from("n9"), OLD_IDENTITY).expect("an identity");
+    let refused = retried(|| recover(directory.path(), LOG));
+    assert!(
+        matches!(refused, Err(ServerError::NothingToRecover { .. })),
+        "{refused:?}"
+    );
+    assert!(
+        matches!(recovery_mark::read(&disk), Ok(None)),
+        "nothing was begun"
+    );
+}
+
 /// Sessions, the leases whose ids the server chose, and idempotency keys are named after the place of their entry, which no
 /// other entry must ever have again: else a new session is given the id, and the answers, of one that lives on from before.
 #[test]

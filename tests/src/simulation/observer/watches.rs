@@ -23,6 +23,16 @@ pub(crate) struct WatchView {
     is_first: bool,
     /// Keys whose last change was left out, in favour of one that must still come.
     owed: BTreeMap<Bytes, u64>,
+    owed_by: OwedBy,
+}
+
+/// Who left out what is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwedBy {
+    /// The node that tells it now.
+    ThisNode,
+    /// One that was asked before; all that it can have known of is decided up to here.
+    Another { through: u64 },
 }
 
 impl WatchView {
@@ -34,6 +44,7 @@ impl WatchView {
             snapshot: Vec::new(),
             is_first: true,
             owed: BTreeMap::new(),
+            owed_by: OwedBy::ThisNode,
         }
     }
 
@@ -125,6 +136,10 @@ impl Observer {
     }
 
     fn changes_told(&mut self, view: &mut WatchView, part: &WatchPart, is_first: bool) -> Result<(), String> {
+        if is_first && !view.owed.is_empty() {
+            let through = self.model.revision();
+            view.owed_by = OwedBy::Another { through };
+        }
         let Some(from) = view.next else {
             return Err("changes come behind the snapshot".to_owned());
         };
@@ -135,6 +150,9 @@ impl Observer {
         let expected = self.expected(&view.wish, from, to);
         view.next = Some(to + 1);
         if part.kind == PartKind::Conflated {
+            if view.owed.is_empty() {
+                view.owed_by = OwedBy::ThisNode;
+            }
             return conflated(view, &part.events, &expected);
         }
         if sorted(&part.events) != expected {
@@ -143,7 +161,12 @@ impl Observer {
         for event in &part.events {
             view.owed.remove(event.key());
         }
-        match part.kind == PartKind::Progress && !is_first && !view.owed.is_empty() {
+        // Who left it out knew what follows it; another node may have to apply that first.
+        let knows = match view.owed_by {
+            OwedBy::ThisNode => !is_first,
+            OwedBy::Another { through } => to >= through,
+        };
+        match part.kind == PartKind::Progress && knows && !view.owed.is_empty() {
             true => Err(format!(
                 "changes were left out that nothing followed: {:?}",
                 view.owed

@@ -441,9 +441,16 @@ impl World {
         // One that founded a cluster alone would do so again by the flags that it had.
         let mut others = (0..self.machines.len()).filter(|&other| other != slot);
         let formed = others.find(|&other| self.observer.is_formed(other));
+        // And of those that a recovery left behind, all that founded the old cluster could.
+        let new_home = self.machines[slot]
+            .is_left_behind
+            .then(|| self.new_home(slot))
+            .flatten();
         let machine = &mut self.machines[slot];
         machine.replace_disk(&self.scenario.plan);
-        if self.scenario.plan.founders() == 1 {
+        if new_home.is_some() {
+            machine.joins = new_home;
+        } else if self.scenario.plan.founders() == 1 {
             machine.joins = formed.or(machine.joins);
         }
         let after = machine.life;

@@ -44,10 +44,13 @@ impl World {
         if self.observer.durable_entries(self.machines[node].identity.0) < 2 {
             return;
         }
-        self.was_recovered = true;
         for slot in 0..self.machines.len() {
             self.kill(slot, Remains::Synced, 0);
         }
+        if !self.holds_a_member(node) {
+            return;
+        }
+        self.was_recovered = true;
         self.queue.retain(outlives_recovery);
         self.clients.begin_anew();
         self.tenants.begin_anew();
@@ -73,6 +76,20 @@ impl World {
         }
     }
 
+    /// Is it a member in what its directory holds? One that was removed is refused, and all go on as they were.
+    fn holds_a_member(&mut self, node: usize) -> bool {
+        let config = self.log_config();
+        let machine = &mut self.machines[node];
+        machine.crash_in_disk = None;
+        machine.crash_in_drain = None;
+        machine.disk.heal();
+        machine.base.heal();
+        let restored = open_files(machine, config)
+            .ok()
+            .and_then(|opened| opened.restored);
+        restored.is_none_or(|restored| recovery::is_of_a_member(&restored, &machine.name) != Ok(false))
+    }
+
     /// Did that happen?
     pub(crate) fn was_recovered(&self) -> bool {
         self.was_recovered
@@ -82,10 +99,6 @@ impl World {
         let config = self.log_config();
         let plan = &self.scenario.plan;
         let machine = &mut self.machines[node];
-        machine.crash_in_disk = None;
-        machine.crash_in_drain = None;
-        machine.disk.heal();
-        machine.base.heal();
         machine.wipes += 1;
         let successor = Successor {
             cluster: ClusterId(seed_of(plan.seed, Stream::Identity, u64::MAX) | 1),
@@ -144,8 +157,16 @@ impl World {
 
     fn join_on_empty_disk(&mut self, slot: usize) {
         self.machines[slot].replace_disk(&self.scenario.plan);
-        self.machines[slot].joins = self.machines.iter().position(|machine| machine.is_recovered);
+        self.machines[slot].joins = self.new_home(slot);
         self.start_later(slot);
+    }
+
+    /// Where one that has lost the old cluster finds the new one.
+    pub(super) fn new_home(&self, slot: usize) -> Option<usize> {
+        let recovered = self.machines.iter().position(|machine| machine.is_recovered);
+        // The recovered one may have got another disk since.
+        let is_of_the_new_cluster = |other: &usize| *other != slot && !self.machines[*other].is_left_behind;
+        recovered.or_else(|| (0..self.machines.len()).find(is_of_the_new_cluster))
     }
 
     /// It is taken out, as the others were before.

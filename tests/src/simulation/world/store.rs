@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// Nothing rots in log and history here: whatever is found is a mistake of who looks.
+    /// Where nothing rots and no read fails, whatever is found is a mistake of who looks.
     fn check_files(&mut self, id: ProcessId) {
         let Some(process) = self.machines[id.slot].process_of(id.life) else {
             return;
@@ -250,7 +250,12 @@ impl World {
         let mut never_rests = |_| ControlFlow::Continue(());
         let checked = check_cold_files(log, &process.history, &mut never_rests);
         let checked = checked.expect("it is not ended");
-        if let Some(damage) = checked.damage.first() {
+        if self.survives(id, Ok::<_, StoreError>(())).is_none() {
+            return;
+        }
+        let is_rotten = self.machines[id.slot].is_rotten;
+        let is_explained = |damage: &String| is_rotten || damage.contains("Input/output error");
+        if let Some(damage) = checked.damage.iter().find(|damage| !is_explained(damage)) {
             let what = format!("sound files are called damaged: {damage}");
             self.observer.violate("I7", Some(id.slot), what);
         }
