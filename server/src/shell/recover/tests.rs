@@ -250,11 +250,13 @@ fn the_directory_of_a_node_that_was_removed_is_refused_and_left_as_it_was() {
     survivor(directory.path());
     let disk = RealDisk::open(directory.path()).expect("a disk");
     identity::replace(&disk, &NodeName::from("n9"), OLD_IDENTITY).expect("an identity");
+    drop(disk);
     let refused = retried(|| recover(directory.path(), LOG));
     assert!(
         matches!(refused, Err(ServerError::NothingToRecover { .. })),
         "{refused:?}"
     );
+    let disk = RealDisk::open(directory.path()).expect("a disk");
     assert!(
         matches!(recovery_mark::read(&disk), Ok(None)),
         "nothing was begun"
