@@ -96,6 +96,10 @@ struct Views {
     older: Vec<Arc<Held>>,
 }
 
+/// An ingestion merges first when so many tables lie one over another. The engine (3.1.10) writes the number of runs in a level as
+/// one byte: with 256 of them it can not read its own list of tables any more.
+const MOST_WAITING_TABLES: usize = 128;
+
 /// Names the action; engine errors are all alike to us.
 pub(super) fn engine_error(action: &'static str) -> impl FnOnce(lsm_tree::Error) -> StoreError {
     move |error| match error {
@@ -218,6 +222,19 @@ impl LsmBase {
         Ok(CompactionStep::Done)
     }
 
+    /// Keeps what lies one over another below the engine's bound, should compaction have fallen far behind.
+    fn merge_what_waits(&self) -> Result<(), StoreError> {
+        while self.waiting_tables() >= MOST_WAITING_TABLES {
+            if self.compact_step()? == CompactionStep::Nothing {
+                return Err(StoreError::Engine {
+                    action: "ingesting",
+                    what: format!("{MOST_WAITING_TABLES} tables wait to be merged, and none can be"),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Rewrites everything into the last level: for tests, and for an operator who wants the space now.
     ///
     /// # Errors
@@ -242,6 +259,7 @@ impl Base for LsmBase {
     }
 
     fn ingest(&self, rows: &mut dyn Iterator<Item = Result<Row, StoreError>>) -> Result<(), StoreError> {
+        self.merge_what_waits()?;
         let shared = &*self.shared;
         let one = lock(&shared.ingesting);
         let ingested = shared.ingest(rows);

@@ -223,6 +223,21 @@ fn child(test: &str, directory: &Path) -> Command {
     command
 }
 
+/// The engine can not open a base again whose level 0 has 256 runs or more.
+#[test]
+fn ingestions_that_nobody_compacts_behind_can_be_read_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("base");
+    let base = LsmBase::open(&directory, &small_tables()).unwrap();
+    let last = 260;
+    for round in 1..=last {
+        ingest_round(&base, round).unwrap();
+    }
+    drop(base);
+    let base = LsmBase::open(&directory, &small_tables()).unwrap();
+    assert!(state_of(&base) == state_after(last));
+}
+
 /// Does nothing but in a child of [`kill_at_any_moment_leaves_whole_ingests`].
 #[test]
 fn child_that_ingests_until_killed() {
