@@ -96,9 +96,10 @@ struct Views {
     older: Vec<Arc<Held>>,
 }
 
-/// An ingestion merges first when so many tables lie one over another. The engine (3.1.10) writes the number of runs in a level as
-/// one byte: with 256 of them it can not read its own list of tables any more.
-const MOST_WAITING_TABLES: usize = 128;
+/// An ingestion merges first when so many runs lie one over another in level 0, and is refused when there are [`MOST_RUNS`]. The engine
+/// (3.1.10) writes their number as one byte: with 256 of them it can not read its own list of tables any more.
+const MANY_RUNS: usize = 128;
+const MOST_RUNS: usize = 250;
 
 /// Names the action; engine errors are all alike to us.
 pub(super) fn engine_error(action: &'static str) -> impl FnOnce(lsm_tree::Error) -> StoreError {
@@ -222,17 +223,28 @@ impl LsmBase {
         Ok(CompactionStep::Done)
     }
 
-    /// Keeps what lies one over another below the engine's bound, should compaction have fallen far behind.
+    /// Keeps the runs of level 0 below the engine's bound, should compaction have fallen far behind. What can not be merged now,
+    /// on a full disk, may wait up to the bound itself.
     fn merge_what_waits(&self) -> Result<(), StoreError> {
-        while self.waiting_tables() >= MOST_WAITING_TABLES {
-            if self.compact_step()? == CompactionStep::Nothing {
-                return Err(StoreError::Engine {
-                    action: "ingesting",
-                    what: format!("{MOST_WAITING_TABLES} tables wait to be merged, and none can be"),
-                });
+        loop {
+            let runs = self.shared.tree.l0_run_count();
+            if runs < MANY_RUNS {
+                return Ok(());
+            }
+            match self.compact_step() {
+                Ok(CompactionStep::Done) => {}
+                Ok(CompactionStep::Nothing) | Err(StoreError::BaseFull { .. }) if runs < MOST_RUNS => {
+                    return Ok(());
+                }
+                Ok(CompactionStep::Nothing) => {
+                    return Err(StoreError::Engine {
+                        action: "ingesting",
+                        what: format!("{runs} ingestions wait to be merged, and none can be"),
+                    });
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
     /// Rewrites everything into the last level: for tests, and for an operator who wants the space now.
