@@ -119,6 +119,34 @@ fn a_scan_goes_on_over_ingests_and_compactions() {
 }
 
 #[test]
+fn a_walk_is_for_many_keys_or_for_the_next_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = LsmBase::open(directory.path(), &tiny()).unwrap();
+    ingest_round(&base, 1).unwrap();
+    let (view, state) = (base.view().unwrap(), state_after(1));
+    let look_up = |keys: &[Bytes]| {
+        let mut told = 0;
+        let mut found = |key, value: Option<Bytes>| {
+            assert_eq!(value.as_ref(), state.get(&key));
+            told += 1;
+            Ok(())
+        };
+        view.get_ascending(&mut keys.iter().cloned(), &mut found).unwrap();
+        assert_eq!(told, keys.len());
+    };
+    let keys: Vec<Bytes> = rows_of(1).map(|row| row.key).collect();
+    look_up(&keys[..2]);
+    assert!(!view.walks(), "a walk for two keys takes apart whole indexes");
+    look_up(&keys[..500]);
+    assert!(view.walks());
+    look_up(&keys[500..502]);
+    assert!(view.walks(), "it goes on where it is");
+    look_up(&keys[..2]);
+    look_up(&keys[600..602]);
+    assert!(view.walks(), "who looks back does not end it");
+}
+
+#[test]
 fn deletes_leave_nothing_behind_at_the_bottom() {
     let directory = tempfile::tempdir().unwrap();
     let base = LsmBase::open(directory.path(), &tiny()).unwrap();
