@@ -215,7 +215,8 @@ impl Formed {
             return;
         }
         if self.divergence.quarantine.is_some() {
-            // Whatever it proposes is right, but what it answers is not: somebody else should lead.
+            // Whatever it proposes is right, but what it answers is not: somebody else should lead, as soon as one can.
+            self.divergence.tell_at = now.after(TELL_INTERVAL);
             if let Some(successor) = self.raft.best_successor(now) {
                 let _ = self.raft.transfer(now, successor);
             }
@@ -242,6 +243,7 @@ impl Formed {
 
     pub(super) fn next_comparison(&self) -> Time {
         match self.raft.role() {
+            RoleName::Leader if self.divergence.quarantine.is_some() => self.divergence.tell_at,
             RoleName::Leader => self.divergence.next_telling(),
             RoleName::Follower | RoleName::PreCandidate | RoleName::Candidate => Time::NEVER,
         }

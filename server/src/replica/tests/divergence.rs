@@ -62,6 +62,29 @@ fn d10_a_leader_that_differs_hands_over_and_stops_serving() {
 }
 
 #[test]
+fn a_quarantined_leader_that_nobody_can_follow_rests_between_its_attempts() {
+    let mut cluster = Cluster::ready(3);
+    write_many(&mut cluster, &[0, 1, 2], 20);
+    let odd = cluster.leader().expect("a leader");
+    cluster.corrupt(odd);
+    // Entries go on being applied, so that there is something to tell when it is found.
+    while quarantined(&cluster).is_empty() {
+        cluster.ask(odd, put("k", "v"));
+        cluster.run_for(Duration::from_millis(1));
+    }
+    for other in [(odd + 1) % 3, (odd + 2) % 3] {
+        cluster.kill(other);
+    }
+    cluster.run_for(Duration::from_millis(100));
+    assert_eq!(cluster.leader(), Some(odd), "not for long");
+    let rests = cluster.node(odd).next_deadline().since(cluster.now);
+    assert!(
+        rests > Duration::ZERO,
+        "it would be polled again at once, for ever"
+    );
+}
+
+#[test]
 fn two_nodes_that_differ_say_so_and_go_on() {
     let mut cluster = Cluster::new(
         (1..=2)

@@ -114,6 +114,8 @@ pub(crate) struct Observer {
     timekeeping: Timekeeping,
     /// In which term history was last given up, and up to where.
     trim: Option<(raftkv_raft::Term, raftkv_protocol::Revision)>,
+    /// The last command that was decided is not one of those.
+    is_write_decided: bool,
     limits: AppendLimits,
     elections: u64,
     violations: Vec<Violation>,
@@ -154,6 +156,7 @@ impl Observer {
             copies: HashMap::new(),
             timekeeping,
             trim: None,
+            is_write_decided: false,
             limits,
             elections: 0,
             violations: Vec::new(),
@@ -216,6 +219,16 @@ impl Observer {
     /// The slot's node is told that it is the odd one: it will say so, and nothing is wrong.
     pub(crate) fn accused(&mut self, slot: usize) {
         self.accused.insert(self.current[slot]);
+    }
+
+    /// Was any node told so?
+    pub(crate) fn has_accused(&self) -> bool {
+        !self.accused.is_empty()
+    }
+
+    /// Was this slot's?
+    pub(crate) fn is_accused(&self, slot: usize) -> bool {
+        self.accused.contains(&self.current[slot])
     }
 
     /// What a poll decided, before any of it is carried out.

@@ -428,9 +428,9 @@ impl World {
 
     /// Can these machines decide something, whichever of the configurations in force counts?
     pub(super) fn can_go_on(&self, core: &[usize]) -> bool {
-        let core = core
-            .iter()
-            .filter_map(|&slot| self.machines[slot].good_identity());
+        // What only a node in quarantine holds, nobody gets from it.
+        let serving = core.iter().filter(|&&slot| !self.observer.is_accused(slot));
+        let core = serving.filter_map(|&slot| self.machines[slot].good_identity());
         let core: BTreeSet<NodeId> = core.collect();
         let in_force = self.observer.configurations_in_force();
         in_force.iter().all(|known| lead(known, &core, 0))

@@ -42,6 +42,8 @@ impl World {
         let (mean_us, next) = match scan {
             // A snapshot took the store's place: what was pinned belongs to no base that there is.
             Scan::GetsBase(store, _) if store != current => (pause_us, Scan::Begins),
+            // A snapshot was received, and its base is not the process's yet: that comes with the next poll.
+            Scan::Begins if process.node.store_number() != Some(current) => (pause_us, Scan::Begins),
             Scan::Begins => match process.node.store() {
                 Some(store) => (scan_us, Scan::GetsBase(current, Box::new(store.pin()))),
                 None => (pause_us, Scan::Begins),

@@ -94,7 +94,8 @@ impl World {
     /// Members changed while machines were lost, in an order that no operator could foresee: a majority is gone for good,
     /// and nothing can be asked of the others but that they break no other promise.
     fn quorum_is_lost(&mut self) {
-        if self.scenario.plan.operators.changes_per_minute == 0 && !self.was_recovered {
+        let may_be_lost = self.was_recovered || self.observer.has_accused();
+        if self.scenario.plan.operators.changes_per_minute == 0 && !may_be_lost {
             let what = "no majority holds what it stored: more was lost than the plan allows".to_owned();
             self.observer.violate("I20", None, what);
         }
@@ -111,7 +112,8 @@ impl World {
     }
 
     /// A quorum of members that hold what they stored. As long as no cluster was formed all founders are needed; while
-    /// members change, all members are: which of them the next quorum takes is not known.
+    /// members change, all members are: which of them the next quorum takes is not known. And all are, if one is in quarantine:
+    /// it gives nobody its state.
     fn choose_core(&self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.machines.len()).collect();
         let Some(configuration) = self.observer.decided_configuration() else {
@@ -123,7 +125,7 @@ impl World {
         let rng = &mut stream(self.scenario.plan.seed, Stream::Settle, 0);
         rng.shuffle(&mut all);
         all.retain(|&slot| self.is_good_member(slot));
-        if self.may_members_change() {
+        if self.may_members_change() || self.observer.has_accused() {
             all.sort_unstable();
             return all;
         }
