@@ -311,6 +311,7 @@ impl Formed {
 
     /// One batch: everything handled since the last poll becomes effects.
     pub(super) fn poll(&mut self, now: Time, out: &mut Outbox) {
+        self.end_silent_accusation(now, out);
         if self.presences.takes_part() && now >= self.raft.next_deadline() {
             self.raft.tick(now);
         }

@@ -261,7 +261,7 @@ impl Node {
         }
     }
 
-    fn formed(&self) -> Option<&Formed> {
+    pub(super) fn formed(&self) -> Option<&Formed> {
         match &self.phase {
             Phase::Formed(formed) => Some(formed),
             Phase::Forming(_) | Phase::Creating { .. } => None,

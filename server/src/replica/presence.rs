@@ -77,9 +77,7 @@ impl Presences {
         now: Time,
     ) -> Presences {
         let (identity, address) = ours;
-        let is_alone = stored
-            .everyone()
-            .all(|member| member.identity == identity || !member.voter);
+        let is_alone = is_only_voter(stored, identity);
         let stored = stored.member(raft::NodeId(identity.0));
         let moved = stored.is_some_and(|member| member.address != *address);
         Presences {
@@ -94,6 +92,11 @@ impl Presences {
             hearsay: BTreeMap::new(),
             leases_said: Repeated::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     pub(super) fn takes_part(&self) -> bool {
@@ -186,6 +189,12 @@ impl Presences {
     }
 }
 
+/// Is there no other voter, who could say anything of it?
+fn is_only_voter(members: &Membership, identity: NodeId) -> bool {
+    let mut everyone = members.everyone();
+    everyone.all(|member| member.identity == identity || !member.voter)
+}
+
 /// The bound on clock drift by which leases are kept; `None`: they are off.
 pub(super) fn lease_drift_ppm(leases: LeaderLeases) -> Option<u32> {
     match leases {
@@ -231,6 +240,19 @@ impl Formed {
         }
     }
 
+    /// Nobody has spoken of a rival for long, and no voter is left who could welcome us: as at a start alone, we go on.
+    pub(super) fn end_silent_accusation(&mut self, now: Time, out: &mut Outbox) {
+        let Part::Duplicate { since, .. } = self.presences.part else {
+            return;
+        };
+        let is_alone = is_only_voter(self.members.current(), self.config.introduction.identity);
+        if is_alone && now.since(since) >= ALIVE {
+            mark("the only voter takes part again, nobody spoke of a rival");
+            self.presences.part = Part::Takes;
+            out.notice(Notice::TakesPart);
+        }
+    }
+
     /// Where a node is: what it says itself counts most, what others say least.
     pub(super) fn address_of(&self, node: raft::NodeId) -> Option<&Address> {
         let identity = NodeId(node.0);
@@ -242,6 +264,10 @@ impl Formed {
 
     /// Someone says that it is a member.
     pub(super) fn presence_told(&mut self, now: Time, presence: &Presence, out: &mut Outbox) {
+        if self.presences.part == Part::Removed {
+            mark("a removed node judges nobody");
+            return;
+        }
         let membership = self.members.current();
         if presence.cluster != membership.cluster {
             mark("presence of another cluster ignored");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use raftkv_protocol::{
-    Address, Answer, Consistency, ErrorCode, Force, Member, MemberCommand, NodeName, Promotion, Request,
-    Response,
+    Address, Answer, Consistency, ErrorCode, Force, Member, MemberCommand, MembershipMessage, NodeName,
+    PeerMessage, Promotion, Request, Response, Standing, StandingReply,
 };
 
 use super::cluster::{Cluster, address, code, config, found, get, name, put};
@@ -523,6 +523,26 @@ fn copy_of_a_data_directory_is_refused_while_the_original_lives() {
         why_not_ready(cluster, 2).contains("copy")
     });
     assert!(is_ready(&cluster, 3));
+}
+
+#[test]
+fn the_only_voter_goes_on_when_nobody_speaks_of_a_rival_any_more() {
+    let mut cluster = Cluster::new(vec![config(1, &[])], 271);
+    cluster.start(0);
+    cluster.run_until("it is ready", |cluster| is_ready(cluster, 0));
+    let formed = cluster.node(0).formed().expect("formed");
+    let verdict = StandingReply {
+        to: cluster.node(0).identity(),
+        incarnation: formed.presences.incarnation(),
+        cluster: formed.members.current().cluster,
+        standing: Standing::Duplicate { address: address(9) },
+    };
+    let message = PeerMessage::Membership(MembershipMessage::Standing(verdict));
+    cluster.inject(0, message);
+    cluster.run_for(Duration::from_secs(3));
+    assert!(why_not_ready(&cluster, 0).contains("127.0.0.1:7009"));
+    cluster.run_until("it goes on", |cluster| is_ready(cluster, 0));
+    assert!(cluster.call(0, put("k", "v")).outcome.is_ok());
 }
 
 #[test]
