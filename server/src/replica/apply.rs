@@ -96,7 +96,7 @@ impl Formed {
                 touched = TOUCHED_AT_ONCE;
             }
             touched -= 1;
-            if self.is_overlay_full() {
+            if self.must_wait_for_drain(entry) {
                 mark("apply waits for room in the overlay");
                 break;
             }

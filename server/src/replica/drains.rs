@@ -10,11 +10,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raftkv_protocol::{CheckedCommand, NodeId, Revision};
+use raftkv_protocol::{CheckedCommand, Command, NodeId, Revision, decode_command};
 use raftkv_raft::simulation::{mark, mutant};
-use raftkv_raft::{
-    EntryId, EntryKind, Index, PeerProgress, ProgressState, Proposal, RoleName, Stamp, Term, Time,
-};
+use raftkv_raft::{Entry, EntryId, EntryKind, Index, PeerProgress, ProgressState, RoleName, Term, Time};
 
 use super::config::RetentionConfig;
 use super::formed::Formed;
@@ -31,8 +29,10 @@ const MARKS_A_TAIL: u64 = 16;
 /// log takes for its tail: if what comes behind the snapshot were gone when it is there, it would need the next one, for ever.
 const CATCH_UP_TAILS: u64 = 16;
 
-/// While the disk is nearly full, a generation takes away at most this part of the reserve.
-const DELETED_OF_RESERVE: u64 = 32;
+/// A generation takes away at most this part of the reserve, and at most that while the disk is nearly full: what it took away
+/// becomes before-images.
+const DELETED_OF_RESERVE: u64 = 4;
+const DELETED_OF_LOW_RESERVE: u64 = 32;
 
 #[derive(Debug)]
 enum Phase {
@@ -140,13 +140,27 @@ impl Drains {
 }
 
 impl Formed {
-    /// Is the overlay as large as it may be? Then nothing is applied until a drain has made room. On a full disk that is
-    /// sooner: each drain keeps what its deletes took away as before-images, in the reserve, until the next one.
-    pub(super) fn is_overlay_full(&self) -> bool {
+    /// Is the overlay as large as it may be, or does it take too much away? Then nothing is applied until a drain has made room;
+    /// but for what gives history up, and so makes room in the reserve.
+    pub(super) fn must_wait_for_drain(&self, entry: &Entry) -> bool {
         let (_, active) = self.store.overlay_bytes();
-        let is_too_much_for_reserve = self.space.is_low()
-            && self.store.deleted_bytes() > self.config.retention.reserve_bytes / DELETED_OF_RESERVE;
-        is_too_much_for_reserve || (!self.drains.is_idle() && active >= self.config.store.generation_bytes())
+        let is_full = !self.drains.is_idle() && active >= self.config.store.generation_bytes();
+        is_full || (self.takes_too_much_away() && !gives_history_up(entry))
+    }
+
+    /// Is there nothing left for before-images? Else the entry that says so is on its way, if the leader's disk is as full.
+    fn is_history_given_up(&self) -> bool {
+        self.store.deleted_bytes() == 0 || self.store.oldest_kept() == self.store.revision()
+    }
+
+    /// Would the before-images of what the generation deleted take too much of the reserve?
+    fn takes_too_much_away(&self) -> bool {
+        let part = match self.space.is_low() {
+            true => DELETED_OF_LOW_RESERVE,
+            false => DELETED_OF_RESERVE,
+        };
+        let reserve_bytes = self.config.retention.reserve_bytes;
+        reserve_bytes > 0 && self.store.deleted_bytes() > reserve_bytes / part
     }
 
     /// Ends the generation that is written to, if it is time.
@@ -158,7 +172,8 @@ impl Formed {
         let is_due = active >= self.in_turn(self.config.store.freeze_bytes())
             || self.drains.log_bytes >= self.in_turn(self.config.retention.freeze_log_bytes)
             || now >= self.next_freeze()
-            || (self.space.is_low() && self.drains.log_bytes > 0);
+            || self.takes_too_much_away()
+            || (self.space.is_low() && self.drains.log_bytes > 0 && self.is_history_given_up());
         if !is_due {
             return;
         }
@@ -290,8 +305,13 @@ impl Formed {
             }
             (true, true) | (false, false) => {}
         }
-        if self.space.is_low()
-            && self.drains.is_idle()
+        if !self.space.is_low() {
+            return;
+        }
+        if !self.is_history_given_up() {
+            self.propose_keeping_from(now, self.store.revision());
+        }
+        if self.drains.is_idle()
             && let Some(history) = self.drains.history.take()
         {
             self.propose_trim(now, &history);
@@ -346,27 +366,24 @@ impl Formed {
     /// The leader lets everybody give up history beyond its limits. Once: while that is not decided yet, more drains may come,
     /// and entries that bring nothing new would bring further drains.
     fn propose_trim(&mut self, now: Time, history: &HistoryStatistics) {
+        if let Some(oldest) = self.oldest_to_keep(history) {
+            self.propose_keeping_from(now, oldest);
+        }
+    }
+
+    fn propose_keeping_from(&mut self, now: Time, oldest: Revision) {
         if self.raft.role() != RoleName::Leader {
             return;
         }
-        let Some(oldest) = self.oldest_to_keep(history) else {
-            return;
-        };
         let asked = (self.raft.term(), oldest);
         if self.drains.trim_proposed >= Some(asked) {
             return;
         }
-        let stamp = Stamp {
-            log_time_us: self.clock.stamp_us(now),
-            ..Stamp::default()
-        };
-        let proposal = Proposal {
-            kind: EntryKind::Command,
-            stamp,
-            payload: CheckedCommand::keep_history_from(oldest).encoded().clone(),
-        };
         // Refused: the next drain asks again.
-        if self.raft.propose(now, vec![proposal]).is_ok() {
+        if self
+            .propose_own(now, &CheckedCommand::keep_history_from(oldest))
+            .is_ok()
+        {
             mark("trim proposed");
             self.drains.trim_proposed = Some(asked);
         }
@@ -391,6 +408,14 @@ impl Formed {
             out.push(Effect::TrimHistory { oldest_kept });
         }
     }
+}
+
+fn gives_history_up(entry: &Entry) -> bool {
+    entry.kind == EntryKind::Command
+        && matches!(
+            decode_command(&entry.payload),
+            Ok(Command::KeepHistoryFrom { .. })
+        )
 }
 
 /// The oldest revision that is left when whole generations, oldest first, go until the limits hold; `None` when they hold.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use raftkv_protocol::CheckedCommand;
 use raftkv_raft::simulation::{mark, mutant};
-use raftkv_raft::{EntryKind, Index, Proposal, RoleName, Stamp, Time, Write};
+use raftkv_raft::{Index, RoleName, Time, Write};
 
 use super::formed::Formed;
 
@@ -154,18 +154,8 @@ impl Formed {
         if now < self.next_tick() {
             return;
         }
-        let stamp = Stamp {
-            log_time_us: self.clock.stamp_us(now),
-            ..Stamp::default()
-        };
-        let payload = CheckedCommand::tick().encoded().clone();
-        let tick = Proposal {
-            kind: EntryKind::Command,
-            stamp,
-            payload,
-        };
         // Refused: the next one is due half a second later, and log time waits, as it does without a leader.
-        if self.raft.propose(now, vec![tick]).is_ok() {
+        if self.propose_own(now, &CheckedCommand::tick()).is_ok() {
             mark("tick proposed");
         }
     }
@@ -186,7 +176,7 @@ impl Formed {
 
 #[cfg(test)]
 mod tests {
-    use raftkv_raft::{Entry, EntryId, HardState, Term, WriteNumber};
+    use raftkv_raft::{Entry, EntryId, EntryKind, HardState, Stamp, Term, WriteNumber};
 
     use super::*;
 

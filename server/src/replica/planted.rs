@@ -127,6 +127,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "drain_loses_a_record",
         "a drain leaves out each eighth record that it has to put into the base",
     ),
+    (
+        "image_of_the_oldest_kept_change_left_out",
+        "a drain writes no before-image of a key that was deleted at the oldest revision that is kept",
+    ),
     ("increment_done_twice", "an increment adds twice what it was told"),
     (
         "operation_blind_to_those_before",
@@ -136,9 +140,11 @@ pub const MUTANTS: &[(&str, &str)] = &[
 
 /// Situations in store and replica that must occur now and then, or the simulator does not test what it seems to.
 pub const MARKS: &[&str] = &[
+    "a removed node judges nobody",
     "admission ignored by a formed node",
     "admission refused",
     "apply waits for room in the overlay",
+    "before-image left out: history is given up",
     "change of members proposed",
     "change of members refused",
     "cluster founded",
@@ -163,6 +169,7 @@ pub const MARKS: &[&str] = &[
     "founding refused",
     "generation drained",
     "generation frozen",
+    "history given up behind each write",
     "history given up through the log",
     "idempotency key: another command refused",
     "idempotency key: command answered again",
@@ -173,8 +180,8 @@ pub const MARKS: &[&str] = &[
     "key expired",
     "leader hands over before it is removed",
     "learner promoted",
-    "lease expired with its keys",
     "lease expired",
+    "lease expired with its keys",
     "lease renewed",
     "leaving a joint configuration that is not the latest one was put off",
     "lineage resolved for a reader",
@@ -243,6 +250,7 @@ pub const MARKS: &[&str] = &[
     "snapshot: received whole",
     "state hash of a forgotten entry dropped",
     "state hashes differ",
+    "the only voter takes part again, nobody spoke of a rival",
     "tick proposed",
     "transaction: one within another ran",
     "transaction: refused half-way",

@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftkv_protocol::{CheckedCommand, Revision};
 use raftkv_raft::simulation::{mark, mutant};
-use raftkv_raft::{self as raft, EntryId, EntryKind, Index, Proposal, RoleName, Stamp, Term, Time};
+use raftkv_raft::{self as raft, EntryId, Index, RoleName, Term, Time};
 
 use super::divergence::Piece;
 use super::formed::Formed;
@@ -226,19 +226,10 @@ impl Formed {
             pace,
             ..
         } = self.config.scrub;
-        let stamp = Stamp {
-            log_time_us: self.clock.stamp_us(now),
-            ..Stamp::default()
-        };
         let command = CheckedCommand::scrub(&self.scrub.next, piece_keys, piece_bytes);
-        let proposal = Proposal {
-            kind: EntryKind::Command,
-            stamp,
-            payload: command.encoded().clone(),
-        };
         self.scrub.next_at = now.after(pace);
         // Refused: the leader has other things to do, and asks again later.
-        if self.raft.propose(now, vec![proposal]).is_ok() {
+        if self.propose_own(now, &command).is_ok() {
             mark("scrub proposed");
             self.scrub.proposed = Some(self.raft.term());
         }

@@ -323,13 +323,15 @@ impl Formed {
         if batch.is_empty() {
             return;
         }
-        let stamp = Stamp {
-            log_time_us: self.clock.stamp_us(now),
-            ..Stamp::default()
-        };
-        match self.raft.propose(now, proposals(&batch, stamp)) {
+        let mut proposals = proposals(&batch, self.stamp(now));
+        let is_history_given_up = self.space.is_low();
+        if is_history_given_up {
+            proposals = self.without_history(now, proposals);
+        }
+        match self.raft.propose(now, proposals) {
             Ok(first) => {
-                self.note_proposed(first, &batch, out);
+                let apart = 1 + u64::from(is_history_given_up);
+                self.note_proposed((first, apart), &batch, out);
                 self.writes.give_back(batch);
             }
             Err(ProposeError::NotLeader { .. } | ProposeError::TransferUnderWay { .. }) => {
@@ -351,14 +353,48 @@ impl Formed {
         }
     }
 
-    fn note_proposed(&mut self, first: EntryId, batch: &[WaitingWrite], out: &mut Outbox) {
-        for (offset, write) in batch.iter().enumerate() {
+    /// Behind each of them, history is given up. Nearly all of a full disk is state: what a delete takes away comes back only if
+    /// it is not written again, as a before-image.
+    fn without_history(&mut self, now: Time, proposals: Vec<Proposal>) -> Vec<Proposal> {
+        mark("history given up behind each write");
+        let trim = self.own(now, &CheckedCommand::keep_history_from(Revision(u64::MAX)));
+        let followed = |proposal| [proposal, trim.clone()];
+        proposals.into_iter().flat_map(followed).collect()
+    }
+
+    /// Proposes what the leader asks for by itself.
+    ///
+    /// # Errors
+    /// Of the core: nothing was proposed.
+    pub(super) fn propose_own(&mut self, now: Time, command: &CheckedCommand) -> Result<(), ProposeError> {
+        let proposal = self.own(now, command);
+        self.raft.propose(now, vec![proposal]).map(drop)
+    }
+
+    fn own(&mut self, now: Time, command: &CheckedCommand) -> Proposal {
+        Proposal {
+            kind: EntryKind::Command,
+            stamp: self.stamp(now),
+            payload: command.encoded().clone(),
+        }
+    }
+
+    fn stamp(&mut self, now: Time) -> Stamp {
+        Stamp {
+            log_time_us: self.clock.stamp_us(now),
+            ..Stamp::default()
+        }
+    }
+
+    /// The writes of a batch stand so far `apart` in the log, from `first` on.
+    fn note_proposed(&mut self, (first, apart): (EntryId, u64), batch: &[WaitingWrite], out: &mut Outbox) {
+        for (number, write) in (0_u64..).zip(batch) {
             let place = EntryId {
                 term: first.term,
-                index: first.index.plus(offset as u64),
+                index: first.index.plus(number * apart),
             };
             if mutant("X10_answer_before_commit") {
-                let revision = Revision(self.store.revision().0 + 1 + offset as u64);
+                let revision = Revision(self.store.revision().0 + 1 + number);
                 let outcome = Ok(Answer::Put { revision });
                 let header = self.header();
                 out.finish(write.token, Response { header, outcome });

@@ -2,13 +2,15 @@
 //!
 //! For each key the base's old record is looked up: it gives blind puts their creation and version, it becomes the
 //! before-image in history, and its deadline's row goes away. Before-images are durable before the ingest commits; events
-//! were when the drain began. So what the base holds, history can explain.
+//! were when the drain began. So what the base holds, history can explain. Of a key that was deleted, and history given up beyond
+//! that, no image is written: on a full disk there would be no room for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
 
 use bytes::{Bytes, BytesMut};
-use raftkv_raft::simulation::mutant;
+use raftkv_protocol::Revision;
+use raftkv_raft::simulation::{mark, mutant};
 
 use super::base::{Base, BaseView, Row};
 use super::companions;
@@ -77,6 +79,7 @@ pub fn drain<B: Base, D: Disk>(
         held,
         view: base.view()?,
         images: Some(images),
+        oldest_kept: frozen.companions().oldest_kept,
         ready: VecDeque::new(),
         hints: BTreeMap::new(),
         last: last.peekable(),
@@ -121,6 +124,8 @@ struct DrainRows<'a, V, D: Disk> {
     view: V,
     /// `None` once they are durable.
     images: Option<ImageWriter<D>>,
+    /// Nothing before it can be read any more: history was told before this generation was sealed.
+    oldest_kept: Revision,
     ready: VecDeque<Row>,
     /// Rows of deadlines and of what hangs on leases: known once all records were gone through.
     hints: BTreeMap<Bytes, Presence>,
@@ -188,6 +193,10 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
         (self.done)(DrainStep::LookedUp);
         let images = self.images.as_mut().expect("images end behind the records");
         for (row, (_, old)) in chunk.iter().zip(&old) {
+            if needs_no_image(row.held.slot.borrowed(), self.oldest_kept) {
+                mark("before-image left out: history is given up");
+                continue;
+            }
             images.push(row.key.as_bytes(), row.held.first_revision, old.as_ref())?;
         }
         (self.done)(DrainStep::ImagesPut);
@@ -243,6 +252,14 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
             }
         }
     }
+}
+
+/// Was the key deleted before what is kept begins? Then nobody can ask what it was before that. Of a key that is there the
+/// image may still tell the lineage of what is kept.
+fn needs_no_image(last: SlotRef<'_>, oldest_kept: Revision) -> bool {
+    let is_one_too_many = mutant("image_of_the_oldest_kept_change_left_out");
+    let given_up = Revision(oldest_kept.0 + u64::from(is_one_too_many));
+    matches!(last, SlotRef::Deleted(revision) if revision < given_up)
 }
 
 impl<V: BaseView, D: Disk> Iterator for DrainRows<'_, V, D> {

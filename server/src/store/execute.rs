@@ -174,7 +174,8 @@ impl Store {
         self.forget_deadline(key);
         self.leases.detach(key);
         if let Truth::Live(stored) = self.truth(key) {
-            self.deleted_bytes += stored.value.len() as u64;
+            let bytes = stored.value.len() as u64;
+            self.deleted.add(revision, bytes);
         }
         self.overlay.active_mut().delete(key, revision);
         self.cache.take(key);
@@ -186,6 +187,9 @@ impl Store {
     fn keep_history_from(&mut self, oldest: Revision) {
         // Beyond the present there is nothing that could be kept or given up.
         let oldest = oldest.min(self.revision);
+        if oldest == self.revision {
+            self.deleted.keep_last(oldest);
+        }
         if oldest > self.oldest_kept {
             mark("history given up through the log");
             self.oldest_kept = oldest;

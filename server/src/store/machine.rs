@@ -31,6 +31,32 @@ pub enum Applied {
     Waits,
 }
 
+/// What the active generation's deletes took away: their before-images will be as large.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DeletedBytes {
+    bytes: u64,
+    /// The last revision that deleted something, and its part of them.
+    last: (Revision, u64),
+}
+
+impl DeletedBytes {
+    pub(super) fn add(&mut self, revision: Revision, bytes: u64) {
+        self.bytes += bytes;
+        if self.last.0 != revision {
+            self.last = (revision, 0);
+        }
+        self.last.1 += bytes;
+    }
+
+    /// History is given up before `revision`, the present one.
+    pub(super) fn keep_last(&mut self, revision: Revision) {
+        self.bytes = match self.last.0 == revision {
+            true => self.last.1,
+            false => 0,
+        };
+    }
+}
+
 /// The key-value state machine: a pure function of the entries applied to it (R73).
 #[derive(Debug)]
 pub struct Store {
@@ -51,8 +77,7 @@ pub struct Store {
     pub(super) log_time_us: u64,
     pub(super) effects: EffectsHash,
     pub(super) events: EventBuffer,
-    /// Bytes of the values that the active generation's deletes took away: their before-images will be as large.
-    pub(super) deleted_bytes: u64,
+    pub(super) deleted: DeletedBytes,
     /// What the last entry wants hashed.
     pub(super) scrub: Option<ScrubWanted>,
 }
@@ -77,7 +102,7 @@ impl Store {
             log_time_us: 0,
             effects: EffectsHash::EMPTY,
             events: EventBuffer::default(),
-            deleted_bytes: 0,
+            deleted: DeletedBytes::default(),
             scrub: None,
         }
     }
@@ -266,7 +291,7 @@ impl Store {
             configurations,
             founding,
         };
-        self.deleted_bytes = 0;
+        self.deleted = DeletedBytes::default();
         let tables = ChangedTables {
             size_bytes: self.changed_bytes(),
             leases: self.leases.take_changed(),
@@ -276,10 +301,10 @@ impl Store {
         self.overlay.freeze(companions, tables)
     }
 
-    /// Bytes of the values that were deleted since the last generation was frozen.
+    /// Bytes of the values that were deleted since the last generation was frozen, and that history has to keep.
     #[must_use]
     pub fn deleted_bytes(&self) -> u64 {
-        self.deleted_bytes
+        self.deleted.bytes
     }
 
     /// The base holds generation `number` now.

@@ -146,10 +146,10 @@ impl<D: Disk, B: Base> Views<D, B> {
         })
     }
 
-    /// Does history explain the event of this revision still? Without its generation's images the base's record, which may
-    /// be newer, would be taken for the one before it.
+    /// Does history explain the event of this revision still? Without its generation's images, or where history was given up
+    /// within it, the base's record, which may be newer, would be taken for the one before it.
     fn check(&self, revision: Revision) -> Result<(), HistoryError> {
-        let oldest_kept = self.history.first_event();
+        let oldest_kept = self.history.first_event().max(self.history.oldest_kept());
         match revision < oldest_kept {
             true => Err(HistoryError::Compacted { oldest_kept }),
             false => Ok(()),

@@ -171,6 +171,79 @@ fn a_nearly_full_disk_refuses_puts_and_takes_deletes_until_there_is_room_again()
     assert!(cluster.call(0, put("more", "x")).outcome.is_ok());
 }
 
+/// Ten records of 30,000 bytes, drained; the disk's reserve is 100,000 bytes.
+fn with_large_records() -> Cluster {
+    let roomy = |number| {
+        let mut config = tiny(number);
+        config.retention.history.max_events = 1 << 30;
+        config.retention.reserve_bytes = 100_000;
+        config
+    };
+    let mut cluster = Cluster::new((1..=3).map(roomy).collect(), 7);
+    (0..3).for_each(|machine| cluster.start(machine));
+    cluster.run_until("all nodes are ready", Cluster::all_ready);
+    for number in 0..10 {
+        let answer = cluster.call(0, put(&format!("key{number}"), &"x".repeat(30_000)));
+        assert!(answer.outcome.is_ok(), "{answer:?}");
+    }
+    cluster.run_for(Duration::from_secs(2));
+    cluster
+}
+
+/// All ten, without waiting for one before the next.
+fn delete_at_once(cluster: &mut Cluster) {
+    let deletes: Vec<_> = (0..10)
+        .map(|number| cluster.ask(0, delete(&format!("key{number}"))))
+        .collect();
+    for token in deletes {
+        let answer = cluster.wait(token);
+        assert!(answer.outcome.is_ok(), "{answer:?}");
+    }
+}
+
+/// The largest of a generation's before-images on this machine, of those that are kept.
+fn largest_images(cluster: &Cluster, machine: usize) -> u64 {
+    let (_, history) = cluster.kept(machine);
+    let images = history
+        .generations
+        .iter()
+        .map(|generation| generation.image_bytes);
+    images.max().unwrap_or(0)
+}
+
+#[test]
+fn deletes_on_a_nearly_full_disk_leave_hardly_a_before_image() {
+    let mut cluster = with_large_records();
+    (0..3).for_each(|machine| cluster.measure(machine, 99_999));
+    delete_at_once(&mut cluster);
+    for _ in 0..10 {
+        cluster.run_for(Duration::from_millis(200));
+        for machine in 0..3 {
+            let images = largest_images(&cluster, machine);
+            assert!(
+                images < 50_000,
+                "{images} bytes of before-images on machine {machine}"
+            );
+        }
+    }
+    let store = cluster.node(0).store().unwrap();
+    assert_eq!(store.oldest_kept(), store.revision());
+}
+
+#[test]
+fn one_generation_never_takes_more_away_than_part_of_the_reserve() {
+    let mut cluster = with_large_records();
+    delete_at_once(&mut cluster);
+    cluster.run_for(Duration::from_secs(2));
+    for machine in 0..3 {
+        let images = largest_images(&cluster, machine);
+        assert!(
+            (30_000..100_000).contains(&images),
+            "{images} bytes of before-images on machine {machine}"
+        );
+    }
+}
+
 #[test]
 fn a_disk_that_is_full_of_history_alone_is_not_full_for_ever() {
     let lasting = |number| {

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole.
 
 mod commands;
+mod given_up;
 mod leases;
 mod memory;
 mod model;

@@ -14,7 +14,7 @@
 //! happens to the one leader, and in the end wherever the cluster has come to rest (I20).
 
 use bytes::Bytes;
-use raftkv_protocol::{Answer, Command, ErrorCode, LeaseState, Response, decode_command};
+use raftkv_protocol::{Answer, Command, ErrorCode, LeaseState, Response, Revision, decode_command};
 use raftkv_raft::simulation::mark;
 use raftkv_raft::{Entry, EntryKind};
 
@@ -98,20 +98,24 @@ impl Observer {
         attempt
     }
 
-    /// A leader asks once for history to be given up: entries that bring nothing new would bring drains, and these more entries.
+    /// A leader asks once for history to be given up, or behind each write: entries that bring nothing new would bring drains, and
+    /// these more entries.
     fn check_trim(&mut self, entry: &Entry) {
         if entry.kind != EntryKind::Command {
             return;
         }
-        if let Ok(Command::KeepHistoryFrom { oldest }) = decode_command(&entry.payload) {
-            let asked = (entry.id.term, oldest);
-            if self.trim.replace(asked) == Some(asked) {
-                let what = format!(
-                    "the leader of {} asked twice to keep history from {oldest}",
-                    entry.id
-                );
-                self.violate("I19", None, what);
-            }
+        let Ok(Command::KeepHistoryFrom { oldest }) = decode_command(&entry.payload) else {
+            self.is_write_decided = true;
+            return;
+        };
+        let asked = (entry.id.term, oldest);
+        let follows_a_write = std::mem::take(&mut self.is_write_decided) && oldest == Revision(u64::MAX);
+        if !follows_a_write && self.trim.replace(asked) == Some(asked) {
+            let what = format!(
+                "the leader of {} asked twice to keep history from {oldest}",
+                entry.id
+            );
+            self.violate("I19", None, what);
         }
     }
 
