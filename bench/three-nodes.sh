@@ -11,7 +11,10 @@ connections=${CONNECTIONS:-16}     # no more than clients
 keys=${KEYS:-100000}
 value_bytes=${VALUE_BYTES:-256}
 base_port=${BASE_PORT:-7471}       # native ports: base, +1, +2; HTTP: +10, +11, +12
-# Each cell is WORKLOAD:CLIENTS, or WORKLOAD:CLIENTS:exactly-once for writes that are numbered within sessions.
+# Each cell is WORKLOAD:CLIENTS or WORKLOAD:CLIENTS:OPTION, where OPTION is one of
+#   exactly-once       writes are numbered within sessions
+#   follower-stopped   one follower does not run meanwhile (SIGSTOP)
+#   rate=N             open loop: N operations a second, latency from when each was due
 matrix=${MATRIX:-"put:1 put:16 put:64 put:256 put:1024 get:1 get:64 get:256 mixed:256"}
 
 cargo build --release --quiet --package raftkv-server --bin server --package raftkv-client --bin kvbench --bin kvctl
@@ -72,15 +75,33 @@ number() { sed -n "s/.*\"$2\":\([0-9.e+-]*\).*/\1/p" <<<"$1"; }
 latency() { number "$(sed -n 's/.*"latency_us":{"all":{\([^}]*\)}.*/\1/p' <<<"$1")" "$2"; }
 median() { sort -g "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
 
+# The process of a node that does not lead.
+follower() {
+    local status node
+    status=$("$bin/kvctl" --endpoints "$(native 1)" --output json status)
+    for node in 1 2 3; do
+        if [[ $status != *'"leader":"node'"$node"'"'* ]]; then echo "${pids[node - 1]}"; return; fi
+    done
+}
+
 run_cell() {
-    local workload clients writes report cell="$work/$1" metric
-    IFS=: read -r workload clients writes <<<"$1"
+    local workload clients option report cell="$work/$1" metric stopped="" more=()
+    IFS=: read -r workload clients option <<<"$1"
+    case "$option" in
+        "") ;;
+        exactly-once) more=(--writes exactly-once) ;;
+        rate=*) more=(--rate "${option#rate=}") ;;
+        follower-stopped) stopped=$(follower); kill -STOP "$stopped" ;;
+        *) echo "unknown option in $1" >&2; exit 2 ;;
+    esac
+    if [ "$option" != exactly-once ]; then more+=(--writes at-most-once); fi
     # Keys are loaded once, before the first round: a preload per cell would only warm what is warm.
     report=$("$bin/kvbench" "$workload" --clients "$clients" --connections "$connections" --duration "$duration" \
-        --warmup "$warmup" --keys "$keys" --value-bytes "$value_bytes" --preload never --writes "${writes:-at-most-once}" \
+        --warmup "$warmup" --keys "$keys" --value-bytes "$value_bytes" --preload never "${more[@]}" \
         --endpoints "$(native 1),$(native 2),$(native 3)" --server-pids "$(IFS=,; echo "${pids[*]}")" --output json)
+    if [ -n "$stopped" ]; then kill -CONT "$stopped"; wait_until_ready; fi
     number "$report" operations_per_second >>"$cell.rate"
-    for metric in p50 p99; do latency "$report" "$metric" >>"$cell.$metric"; done
+    for metric in p50 p99 p999; do latency "$report" "$metric" >>"$cell.$metric"; done
     number "$report" server_cpu_us_per_operation >>"$cell.server_cpu"
     number "$report" client_cpu_us_per_operation >>"$cell.client_cpu"
     if [[ $report != *'"errors":{}'* ]]; then
@@ -100,14 +121,14 @@ for round in $(seq "$rounds"); do
     done
 done
 
-echo "| load, clients | ops/s | p50 ms | p99 ms | server CPU µs per op, all nodes | kvbench CPU µs per op |"
-echo "|---|---|---|---|---|---|"
+echo "| load, clients | ops/s | p50 ms | p99 ms | p99.9 ms | server CPU µs per op, all nodes | kvbench CPU µs per op |"
+echo "|---|---|---|---|---|---|---|"
 for cell in $matrix; do
     file="$work/$cell"
-    printf '%s %s %s %s %s\n' "$(median "$file.rate")" "$(median "$file.p50")" "$(median "$file.p99")" \
-        "$(median "$file.server_cpu")" "$(median "$file.client_cpu")" |
+    printf '%s %s %s %s %s %s\n' "$(median "$file.rate")" "$(median "$file.p50")" "$(median "$file.p99")" \
+        "$(median "$file.p999")" "$(median "$file.server_cpu")" "$(median "$file.client_cpu")" |
         LC_ALL=C awk -v cell="$cell" '{
             gsub(":", ", ", cell)
-            printf "| %s | %.0f | %.2f | %.2f | %.1f | %.1f |\n", cell, $1, $2 / 1000, $3 / 1000, $4, $5
+            printf "| %s | %.0f | %.2f | %.2f | %.2f | %.1f | %.1f |\n", cell, $1, $2 / 1000, $3 / 1000, $4 / 1000, $5, $6
         }'
 done

@@ -5,6 +5,8 @@ use raftkv_raft::{self as raft, Entry};
 
 use super::Quarantine;
 use super::scrub::ScrubConfig;
+use crate::disk::Disk;
+use crate::log::{Log, Recovered};
 use crate::store::history::HistoryLimits;
 use crate::store::{Companions, StoreConfig, StoreNumber, Tables};
 
@@ -104,4 +106,27 @@ pub struct RestoredLog {
     pub last: raft::EntryId,
     /// Configuration entries, the founding one included.
     pub configurations: Vec<Entry>,
+}
+
+impl RestoredLog {
+    /// What a node needs to know of it, and the log itself.
+    pub fn of<D: Disk>(recovered: Recovered<D>) -> (RestoredLog, Log<D>) {
+        let Recovered {
+            log,
+            hard_state,
+            base,
+            term_runs,
+            last,
+            configurations,
+            ..
+        } = recovered;
+        let restored = RestoredLog {
+            hard_state,
+            base,
+            term_runs,
+            last,
+            configurations,
+        };
+        (restored, log)
+    }
 }

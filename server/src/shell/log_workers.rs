@@ -180,24 +180,18 @@ fn spawn_reader(
 
 #[cfg(test)]
 mod tests {
-    use raftkv_raft::{EntryId, EntryKind, FetchPurpose, Index, Stamp, Term};
+    use raftkv_raft::{EntryId, FetchPurpose, Index, Term};
 
     use super::*;
     use crate::membership::Membership;
+    use crate::recovery::configuration_at;
 
     fn founding() -> Entry {
-        let membership = Membership::of(ClusterId(1), Vec::new());
         let id = EntryId {
             term: Term(1),
             index: Index::FIRST,
         };
-        Entry {
-            id,
-            kind: EntryKind::Configuration,
-            stamp: Stamp::default(),
-            payload: membership.encode(),
-            configuration: Some(membership.configuration().into()),
-        }
+        configuration_at(id, &Membership::of(ClusterId(1), Vec::new()))
     }
 
     fn log(disk: RealDisk) -> Log<RealDisk> {

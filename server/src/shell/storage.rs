@@ -77,21 +77,15 @@ pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Resu
     };
     let membership = membership(&recovered, state.as_ref())?;
     let quarantine = quarantine::load(&disk)?;
-    let log = RestoredLog {
-        hard_state: recovered.hard_state,
-        base: recovered.base,
-        term_runs: recovered.term_runs,
-        last: recovered.last,
-        configurations: recovered.configurations,
-    };
+    let (restored_log, log) = RestoredLog::of(recovered);
     Ok(Storage {
         disk,
         identity,
-        log: Some(recovered.log),
+        log: Some(log),
         store,
         place,
         restored: Some(Restored {
-            log,
+            log: restored_log,
             store: number,
             state,
             quarantine,

@@ -3,6 +3,7 @@
 mod arguments;
 mod completions;
 mod delete;
+mod each;
 mod elect;
 mod escape;
 mod export;

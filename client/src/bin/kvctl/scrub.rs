@@ -1,13 +1,13 @@
 //! `kvctl scrub`
 
-use std::num::NonZeroUsize;
+use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use raftkv_client::{CheckedFiles, Client, Error, Member, ScrubPass, ScrubState};
+use raftkv_client::{CheckedFiles, Error, Member, ScrubPass, ScrubState};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::arguments::{Format, Options};
+use crate::each::ask_each;
 use crate::outcome::{Outcome, Trouble};
 use crate::output;
 use crate::table::{Table, columns};
@@ -76,24 +76,19 @@ async fn status(options: &Options) -> Result<Outcome, Trouble> {
 
 /// Asks all members at once, each for itself; by name.
 async fn ask(options: &Options, members: &[Member]) -> Result<Vec<Found>, Error> {
-    let mut asking = JoinSet::new();
-    for member in members {
-        let (name, address) = (member.name.to_string(), member.address.to_string());
-        let client = Client::builder()
-            .endpoints([address.as_str()])
-            .timeout(options.timeout)
-            .attempts(NonZeroUsize::MIN)
-            .build()?;
-        asking.spawn(async move {
-            let outcome = client.scrub_state().await;
-            Found {
-                name,
-                address,
-                outcome,
-            }
-        });
-    }
-    let mut found = asking.join_all().await;
+    let names: BTreeMap<String, String> = members
+        .iter()
+        .map(|member| (member.address.to_string(), member.name.to_string()))
+        .collect();
+    let answers = ask_each(options, names.keys().cloned(), |client| async move {
+        client.scrub_state().await
+    });
+    let found = |(address, outcome)| Found {
+        name: names.get(&address).cloned().unwrap_or_default(),
+        address,
+        outcome,
+    };
+    let mut found: Vec<Found> = answers.await?.into_iter().map(found).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }

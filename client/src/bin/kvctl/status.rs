@@ -1,14 +1,13 @@
 //! `kvctl status`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 
 use clap::Args;
-use raftkv_client::{Client, Error, Member, RoleName, Status as NodeStatus};
+use raftkv_client::{Error, Member, RoleName, Status as NodeStatus};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::arguments::{Format, Options};
+use crate::each::ask_each;
 use crate::outcome::{Outcome, Trouble};
 use crate::output;
 use crate::table::{Table, columns};
@@ -45,21 +44,11 @@ impl Status {
 
 /// Asks all of these at once, each for itself.
 async fn ask(options: &Options, addresses: &[String]) -> Result<Vec<Found>, Error> {
-    let mut asking = JoinSet::new();
-    for address in addresses.iter().cloned() {
-        let client = Client::builder()
-            .endpoints([address.as_str()])
-            .timeout(options.timeout)
-            .attempts(NonZeroUsize::MIN)
-            .build()?;
-        asking.spawn(async move {
-            Found {
-                address,
-                outcome: client.status().await,
-            }
-        });
-    }
-    Ok(asking.join_all().await)
+    let answers = ask_each(options, addresses.iter().cloned(), |client| async move {
+        client.status().await
+    });
+    let found = |(address, outcome)| Found { address, outcome };
+    Ok(answers.await?.into_iter().map(found).collect())
 }
 
 /// Every member that someone named, by name; of two opinions about one, that of the newer term.

@@ -84,20 +84,14 @@ pub(super) fn open_files(machine: &mut Machine, config: LogConfig) -> Result<Ope
     let (restored, log) = match recovered {
         None => (None, None),
         Some(recovered) => {
-            let log = RestoredLog {
-                hard_state: recovered.hard_state,
-                base: recovered.base,
-                term_runs: recovered.term_runs,
-                last: recovered.last,
-                configurations: recovered.configurations,
-            };
+            let (restored_log, log) = RestoredLog::of(recovered);
             let restored = Restored {
-                log,
+                log: restored_log,
                 store: number,
                 state,
                 quarantine,
             };
-            (Some(restored), Some(recovered.log))
+            (Some(restored), Some(log))
         }
     };
     Ok(Opened {
