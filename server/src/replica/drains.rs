@@ -29,11 +29,6 @@ const MARKS_A_TAIL: u64 = 16;
 /// log takes for its tail: if what comes behind the snapshot were gone when it is there, it would need the next one, for ever.
 const CATCH_UP_TAILS: u64 = 16;
 
-/// A generation takes away at most this part of the reserve, and at most that while the disk is nearly full: what it took away
-/// becomes before-images.
-const DELETED_OF_RESERVE: u64 = 4;
-const DELETED_OF_LOW_RESERVE: u64 = 32;
-
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -155,12 +150,8 @@ impl Formed {
 
     /// Would the before-images of what the generation deleted take too much of the reserve?
     fn takes_too_much_away(&self) -> bool {
-        let part = match self.space.is_low() {
-            true => DELETED_OF_LOW_RESERVE,
-            false => DELETED_OF_RESERVE,
-        };
-        let reserve_bytes = self.config.retention.reserve_bytes;
-        reserve_bytes > 0 && self.store.deleted_bytes() > reserve_bytes / part
+        let may_take = self.space.images_bytes();
+        may_take.is_some_and(|most| self.store.deleted_bytes() > most)
     }
 
     /// Ends the generation that is written to, if it is time.

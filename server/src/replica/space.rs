@@ -3,6 +3,12 @@
 /// What each byte of a write may become on the disk before it is measured again: log, event, base, before-image.
 const WRITTEN_FOR_EACH: u64 = 4;
 
+/// Before-images of one generation may take this part of what is free beyond the reserve; of the reserve at least so much, and at
+/// most that.
+const IMAGES_OF_FREE: u64 = 4;
+const LEAST_IMAGES_OF_RESERVE: u64 = 32;
+const MOST_IMAGES_OF_RESERVE: u64 = 4;
+
 /// How much room there is, as far as admission is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
@@ -54,6 +60,14 @@ impl Space {
         self.room == Room::Low
     }
 
+    /// What the before-images of one generation may take; `None`: no reserve is kept, and nothing is said.
+    pub(super) fn images_bytes(self) -> Option<u64> {
+        let beyond = self.free_bytes.saturating_sub(self.reserve_bytes) / IMAGES_OF_FREE;
+        let least = self.reserve_bytes / LEAST_IMAGES_OF_RESERVE;
+        let most = self.reserve_bytes / MOST_IMAGES_OF_RESERVE;
+        (self.reserve_bytes > 0).then(|| beyond.clamp(least, most))
+    }
+
     /// Is there room for writes of so many bytes? Then they count: a fast disk takes more between two measurements than the
     /// reserve may hold.
     pub(super) fn takes(&mut self, bytes: u64) -> bool {
@@ -101,6 +115,20 @@ mod tests {
             space.measured(free_bytes);
             assert_eq!(space.is_low(), is_low, "{free_bytes} bytes are free");
         }
+    }
+
+    #[test]
+    fn images_may_take_less_the_less_room_there_is() {
+        let mut space = Space::new(3200);
+        let mut images = |free_bytes| {
+            space.measured(free_bytes);
+            space.images_bytes()
+        };
+        assert_eq!(images(1 << 40), Some(800));
+        assert_eq!(images(3200 + 2000), Some(500));
+        assert_eq!(images(3201), Some(100));
+        assert_eq!(images(10), Some(100));
+        assert_eq!(Space::new(0).images_bytes(), None);
     }
 
     #[test]

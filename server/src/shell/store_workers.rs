@@ -280,6 +280,10 @@ impl Drainer {
             bytes = report.bytes,
             "drained into the base"
         );
+        // Before the next generation is frozen: a compaction beside it may have taken much since the last measurement.
+        if let Ok(bytes) = self.files.history.free_bytes() {
+            mailbox.send(Letter::Event(Event::FreeSpace { bytes }));
+        }
         mailbox.send(Letter::Event(Event::Drained {
             store: self.files.number,
             generation: frozen.number(),

@@ -171,12 +171,12 @@ fn a_nearly_full_disk_refuses_puts_and_takes_deletes_until_there_is_room_again()
     assert!(cluster.call(0, put("more", "x")).outcome.is_ok());
 }
 
-/// Ten records of 30,000 bytes, drained; the disk's reserve is 100,000 bytes.
+/// Ten records of 30,000 bytes, drained; the disk's reserve is 400,000 bytes.
 fn with_large_records() -> Cluster {
     let roomy = |number| {
         let mut config = tiny(number);
         config.retention.history.max_events = 1 << 30;
-        config.retention.reserve_bytes = 100_000;
+        config.retention.reserve_bytes = 400_000;
         config
     };
     let mut cluster = Cluster::new((1..=3).map(roomy).collect(), 7);
@@ -214,7 +214,7 @@ fn largest_images(cluster: &Cluster, machine: usize) -> u64 {
 #[test]
 fn deletes_on_a_nearly_full_disk_leave_hardly_a_before_image() {
     let mut cluster = with_large_records();
-    (0..3).for_each(|machine| cluster.measure(machine, 99_999));
+    (0..3).for_each(|machine| cluster.measure(machine, 399_999));
     delete_at_once(&mut cluster);
     for _ in 0..10 {
         cluster.run_for(Duration::from_millis(200));
@@ -231,16 +231,20 @@ fn deletes_on_a_nearly_full_disk_leave_hardly_a_before_image() {
 }
 
 #[test]
-fn one_generation_never_takes_more_away_than_part_of_the_reserve() {
-    let mut cluster = with_large_records();
-    delete_at_once(&mut cluster);
-    cluster.run_for(Duration::from_secs(2));
-    for machine in 0..3 {
-        let images = largest_images(&cluster, machine);
-        assert!(
-            (30_000..100_000).contains(&images),
-            "{images} bytes of before-images on machine {machine}"
-        );
+fn one_generation_takes_less_away_the_less_room_there_is() {
+    // A quarter of the reserve, so four of them, where there is plenty; one of them where there is hardly more than that.
+    for (free_bytes, expected) in [(1 << 40, 120_000..150_000), (400_001, 30_000..50_000)] {
+        let mut cluster = with_large_records();
+        (0..3).for_each(|machine| cluster.measure(machine, free_bytes));
+        delete_at_once(&mut cluster);
+        cluster.run_for(Duration::from_secs(2));
+        for machine in 0..3 {
+            let images = largest_images(&cluster, machine);
+            assert!(
+                expected.contains(&images),
+                "{images} bytes of before-images on machine {machine}, {free_bytes} are free"
+            );
+        }
     }
 }
 

@@ -138,6 +138,14 @@ impl<D: Disk> History<D> {
         self.shared.stop_on_error(begun)
     }
 
+    /// So much room is left on its disk.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.shared.disk.free_bytes()
+    }
+
     /// Everything below `oldest_kept` may go: drops the drained generations that end before it, but for the newest
     /// drained one; what is not drained yet goes with a later call. Readers go on. `oldest_kept` never falls.
     ///
