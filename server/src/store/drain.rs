@@ -78,8 +78,8 @@ pub fn drain<B: Base, D: Disk>(
     let mut drained = DrainRows {
         held,
         view: base.view()?,
+        oldest_kept: frozen.companions().oldest_kept.min(images.oldest_kept()),
         images: Some(images),
-        oldest_kept: frozen.companions().oldest_kept,
         ready: VecDeque::new(),
         hints: BTreeMap::new(),
         last: last.peekable(),
@@ -124,7 +124,7 @@ struct DrainRows<'a, V, D: Disk> {
     view: V,
     /// `None` once they are durable.
     images: Option<ImageWriter<D>>,
-    /// Nothing before it can be read any more: history was told before this generation was sealed.
+    /// Nothing before it can be read any more: history has given it up, and so it is after a restart from this generation.
     oldest_kept: Revision,
     ready: VecDeque<Row>,
     /// Rows of deadlines and of what hangs on leases: known once all records were gone through.

@@ -61,6 +61,12 @@ impl<D: Disk> ImageWriter<D> {
         })
     }
 
+    /// The oldest revision that history lets anybody read now.
+    #[must_use]
+    pub fn oldest_kept(&self) -> Revision {
+        self.shared.read(|kept| kept.oldest_kept)
+    }
+
     /// What the base holds of `key`, which the generation changed first at `first_revision`. Of a record's lineage all
     /// must be known.
     ///
