@@ -5,7 +5,10 @@
 //!
 //! Messages may be late or doubled, and disks may be lost. So a peer's word counts for the founder only if it names the
 //! founder's identity: an identity is new with each disk, so such a word is younger than the disk. A node that was in a
-//! cluster before the founder's disk was lost has no such word, and two foundings never both find a majority.
+//! cluster before the founder's disk was lost has no such word, and two foundings never both find a majority. A cluster may
+//! have gone on to members that are not listed: see [`elsewhere`].
+
+mod elsewhere;
 
 use std::time::Duration;
 
@@ -16,6 +19,7 @@ use raftkv_protocol::{
 use raftkv_raft::Time;
 use raftkv_raft::simulation::{mark, mutant};
 
+use self::elsewhere::Elsewhere;
 use super::founding::Founded;
 use super::notice::Repeated;
 use super::outbox::Outbox;
@@ -85,6 +89,8 @@ pub(super) struct Forming {
     stranger_said: Repeated,
     stranger_answered_at: Option<Time>,
     joining: Joining,
+    elsewhere: Elsewhere,
+    elsewhere_said: Repeated,
 }
 
 /// A node that is to join a cluster forms none.
@@ -125,6 +131,8 @@ impl Forming {
                 at: join,
                 heard: None,
             },
+            elsewhere: Elsewhere::default(),
+            elsewhere_said: Repeated::default(),
             ours,
         }
     }
@@ -193,7 +201,25 @@ impl Forming {
             }
         }
         let members = self.agreed_members(now)?;
+        if self.founds_beside_another(now, out) {
+            return None;
+        }
         Some(Founded::new(ClusterId(rng.u64(1..)), members))
+    }
+
+    /// Would the cluster be a second one beside one that lives on elsewhere? Then the operator hears of it.
+    fn founds_beside_another(&mut self, now: Time, out: &mut Outbox) -> bool {
+        let (Some(cluster), Some(command)) = (self.elsewhere.cluster(), self.elsewhere.command()) else {
+            return false;
+        };
+        let command = command.to_owned();
+        say(
+            now,
+            &mut self.elsewhere_said,
+            Notice::NotAMember { cluster, command },
+            out,
+        );
+        true
     }
 
     /// Why there is no service yet, and what to do about it.
@@ -222,6 +248,9 @@ impl Forming {
             );
         }
         let missing = self.missing(now);
+        if let Some(explanation) = self.elsewhere.explanation().filter(|_| missing.is_empty()) {
+            return explanation;
+        }
         if missing.is_empty() {
             return "all peers have answered; the cluster is being formed".to_owned();
         }
@@ -284,6 +313,11 @@ impl Forming {
         }
         let command = self.mending_command(theirs, cluster);
         let Some(place) = self.peers.iter().position(|peer| peer.address == theirs.address) else {
+            let is_ours =
+                |member: &Member| member.name == self.ours.name && member.address == self.ours.address;
+            if cluster.members.iter().any(is_ours) {
+                self.elsewhere.learn(cluster, &self.ours);
+            }
             let notice = Notice::ForeignPeer {
                 peer: theirs.name.clone(),
                 address: theirs.address.clone(),
@@ -297,6 +331,7 @@ impl Forming {
             }
             return;
         };
+        self.elsewhere.learn(cluster, &self.ours);
         // It may be told to replace what had our name.
         if is_due(self.peers[place].answered_at, now) {
             self.peers[place].answered_at = Some(now);

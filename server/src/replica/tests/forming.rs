@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use raftkv_protocol::{
-    ClusterId, Consistency, ErrorCode, Founding, Introduction, Member, PeerMessage, Request,
+    ClusterId, Consistency, ErrorCode, FormedIn, Founding, Introduction, Member, PeerMessage, Request,
 };
 
 use super::cluster::{Cluster, address, code, config, get, name, put};
@@ -201,6 +201,54 @@ fn introductions_under_way_since_before_a_disk_was_lost_found_no_second_cluster(
         cluster.run_for(Duration::from_millis(100));
         assert!(!cluster.is_formed(0), "its peers are in a cluster");
     }
+}
+
+/// Both founders lose their disks, one after the other. The cluster lives on: it has had a third member for long.
+#[test]
+fn founders_with_new_disks_found_no_second_cluster_beside_the_one_that_grew() {
+    let met = |members: &[usize]| {
+        let mut cluster = Cluster::new(vec![config(1, &[1, 2]), config(2, &[1, 2])], 19);
+        cluster.start(0);
+        let member = |&number: &usize| Member {
+            name: name(number),
+            identity: raftkv_protocol::NodeId(1000 + number as u64),
+            address: address(number),
+            http: None,
+            voter: true,
+        };
+        let formed = Introduction {
+            formed: Some(FormedIn {
+                cluster: ClusterId(77),
+                members: members.iter().map(member).collect(),
+            }),
+            identity: raftkv_protocol::NodeId(1002),
+            ..config(2, &[1, 2]).introduction
+        };
+        cluster.inject(0, PeerMessage::Introduce(formed));
+        cluster.run_for(Duration::from_secs(1));
+        // Its disk is new, and it says the same as at the very beginning.
+        cluster.start(1);
+        cluster.run_for(Duration::from_secs(10));
+        cluster
+    };
+    let cluster = met(&[1, 2, 3]);
+    assert!(!cluster.is_formed(0) && !cluster.is_formed(1));
+    let status = cluster.node(0).status(cluster.now);
+    let because = status.not_ready_because.unwrap();
+    assert!(
+        because.contains("run: kvctl --endpoints 127.0.0.1:7003 member replace node1"),
+        "{because}"
+    );
+    let is_told = |notice: &(usize, Notice)| matches!(notice, (0, Notice::NotAMember { command, .. }) if because.contains(command));
+    assert!(cluster.notices.iter().any(is_told));
+    // Who started it again said so that the other cluster is gone.
+    let mut cluster = cluster;
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.run_until("both are formed", Cluster::all_ready);
+    // Of a cluster of the two alone nothing is left.
+    let mut cluster = met(&[1, 2]);
+    cluster.run_until("both are formed", Cluster::all_ready);
 }
 
 #[test]

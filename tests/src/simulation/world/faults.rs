@@ -438,9 +438,10 @@ impl World {
             return;
         }
         self.kill(slot, Remains::Synced, down_us);
-        // One that founded a cluster alone would do so again by the flags that it had.
+        // When nobody who founded the cluster is in it any more, they would found a second one by the flags that they had.
         let mut others = (0..self.machines.len()).filter(|&other| other != slot);
         let formed = others.find(|&other| self.observer.is_formed(other));
+        let is_founder_left = formed.is_some_and(|first| first < self.scenario.plan.founders());
         // And of those that a recovery left behind, all that founded the old cluster could.
         let new_home = self.machines[slot]
             .is_left_behind
@@ -450,7 +451,7 @@ impl World {
         machine.replace_disk(&self.scenario.plan);
         if new_home.is_some() {
             machine.joins = new_home;
-        } else if self.scenario.plan.founders() == 1 {
+        } else if !is_founder_left {
             machine.joins = formed.or(machine.joins);
         }
         let after = machine.life;

@@ -354,7 +354,12 @@ pub(super) fn node_config(plan: &Plan, machines: &[Machine], slot: usize) -> Nod
     };
     // Behind a recovery the flags name nobody: one goes on, the others are told to join it.
     let has_recovered = machines.iter().any(|other| other.is_recovered) && !machine.is_left_behind;
-    let named = if has_recovered { 0 } else { named };
+    // No server takes both `--peers` and `--join`.
+    let named = if has_recovered || machine.joins.is_some() {
+        0
+    } else {
+        named
+    };
     let mut peers: Vec<_> = machines[..named]
         .iter()
         .map(|peer| (peer.name.clone(), peer.address.clone()))
