@@ -175,7 +175,7 @@ fn drain_now<B: Base, D: Disk>(
 ) -> Result<(), StoreError> {
     let frozen = store.freeze(configurations, None);
     files.history.seal(frozen.number())?;
-    let images = files.history.image_writer(frozen.number())?;
+    let images = files.history.image_writer(frozen.number(), None)?;
     drain(&frozen, files.base, images, &mut |_| {})?;
     store.drained_up_to(frozen.number());
     drop(store.release());

@@ -291,6 +291,66 @@ fn puts_are_refused_before_the_disk_is_full_and_taken_again_when_keys_were_delet
     assert_never_stopped(cluster.node(0));
 }
 
+/// What is left of the disk but for so much is taken by somebody else, until the file is removed.
+fn leave_mib(disk: &SmallDisk, mib: u64) -> PathBuf {
+    let output = Command::new("df")
+        .args(["-BM", "--output=avail"])
+        .arg(&disk.path)
+        .output();
+    let output = String::from_utf8(output.expect("df runs").stdout).expect("text");
+    let free = output
+        .lines()
+        .last()
+        .expect("a line")
+        .trim()
+        .trim_end_matches('M');
+    let free: u64 = free.parse().expect("a number");
+    let file = disk.path.join("of somebody else");
+    let size = free.checked_sub(mib).expect("room to take") << 20;
+    std::fs::write(&file, vec![1; size as usize]).expect("the room was there");
+    file
+}
+
+#[test]
+fn small_values_written_over_large_ones_do_not_fill_the_disk_with_what_was_there() {
+    let Some((mut cluster, disk)) = node_with_reserve() else {
+        return;
+    };
+    let value = "x".repeat(64 << 10);
+    let key = |number: u32| format!("key {number}");
+    for number in 0..500 {
+        let patience = Deadline::seconds(PATIENCE_SECONDS);
+        put_patiently(cluster.node(0), &key(number), &value, patience).expect("there is room for 32 MiB");
+    }
+    for number in 0..500 {
+        let patience = Deadline::seconds(PATIENCE_SECONDS);
+        put_patiently(cluster.node(0), &key(number), "small", patience).expect("that takes hardly any");
+    }
+    // Less than the before-images of these writes would take, and less than the reserve: so they drain now.
+    let taken = leave_mib(&disk, 20);
+    wait_for("the drain", Deadline::seconds(PATIENCE_SECONDS), || {
+        let output = cluster.node(0).output();
+        let is_over = output.contains("older revisions are given up on this node");
+        is_over.then_some(()).ok_or(output)
+    });
+    for number in 0..500 {
+        let got = cluster.node(0).http().get(&key(number)).expect("an answer");
+        assert_eq!(got.body["value"].as_str(), Some("small"), "{}", got.body);
+    }
+    assert_never_stopped(cluster.node(0));
+    cluster.kill9_all();
+    cluster.start_all();
+    cluster.wait_until_ready();
+    std::fs::remove_file(taken).expect("the file");
+    let patience = Deadline::seconds(PATIENCE_SECONDS);
+    put_patiently(cluster.node(0), "again", &value, patience).expect("there is room again");
+    for number in 0..500 {
+        let got = cluster.node(0).http().get(&key(number)).expect("an answer");
+        assert_eq!(got.body["value"].as_str(), Some("small"), "{}", got.body);
+    }
+    assert_never_stopped(cluster.node(0));
+}
+
 #[test]
 fn history_and_log_alone_never_fill_the_disk() {
     let Some((cluster, _disk)) = node_with_reserve() else {

@@ -229,6 +229,7 @@ impl Formed {
         out.push(Effect::Drain {
             store,
             frozen: frozen.clone(),
+            most_image_bytes: self.space.most_image_bytes(self.config.limits.value_bytes as u64),
         });
         self.drains.phase = Phase::Draining { frozen, since: now };
     }
@@ -260,6 +261,10 @@ impl Formed {
         self.release_drained(out);
         self.cut_log_behind(now, applied, out);
         self.propose_trim(now, history);
+        // Where the disk had no room for the images less is kept than is agreed: better that all nodes say the same.
+        if history.oldest_kept > self.store.oldest_kept() {
+            self.propose_keeping_from(now, history.oldest_kept);
+        }
         self.drains.history = Some(history.clone());
         // What was given up and not drained then can go now.
         self.drains.trimmed = Revision(0);

@@ -192,7 +192,12 @@ pub enum Effect {
         generation: GenerationNumber,
     },
     /// Put the generation into the base; then [`Event::Drained`]. One at a time, in order.
-    Drain { store: StoreNumber, frozen: Arc<Frozen> },
+    Drain {
+        store: StoreNumber,
+        frozen: Arc<Frozen>,
+        /// Its before-images may take so much (see [`crate::store::history::ImageWriter`]); `None`: no bound.
+        most_image_bytes: Option<u64>,
+    },
     /// Events and before-images that only explain older revisions are not needed any more.
     TrimHistory { oldest_kept: Revision },
     /// Entries below this one are not needed any more; then [`Event::LogCut`], if that gave up whole segments.

@@ -68,6 +68,14 @@ impl Space {
         (self.reserve_bytes > 0).then(|| beyond.clamp(least, most))
     }
 
+    /// What the before-images of one generation take at most, whatever was written over, before they are given up: all that is free
+    /// beyond the reserve, and never less than twice what deletes are let into it and the record that passes that bound.
+    pub(super) fn most_image_bytes(self, largest_record_bytes: u64) -> Option<u64> {
+        let free_bytes = self.free_bytes.saturating_sub(self.spent_bytes);
+        let of_deletes = self.images_bytes()?;
+        Some((2 * of_deletes + largest_record_bytes).max(free_bytes.saturating_sub(self.reserve_bytes)))
+    }
+
     /// Is there room for writes of so many bytes? Then they count: a fast disk takes more between two measurements than the
     /// reserve may hold.
     pub(super) fn takes(&mut self, bytes: u64) -> bool {
@@ -129,6 +137,27 @@ mod tests {
         assert_eq!(images(3201), Some(100));
         assert_eq!(images(10), Some(100));
         assert_eq!(Space::new(0).images_bytes(), None);
+    }
+
+    #[test]
+    fn images_are_given_up_before_they_take_the_reserve() {
+        let mut space = Space::new(3200);
+        assert_eq!(
+            space.most_image_bytes(7),
+            Some(u64::MAX - 3200),
+            "nothing is known yet"
+        );
+        let mut most = |free_bytes| {
+            space.measured(free_bytes);
+            space.most_image_bytes(7)
+        };
+        assert_eq!(most(3200 + 5000), Some(5000));
+        assert_eq!(most(3200 + 210), Some(210));
+        assert_eq!(most(3200 + 10), Some(207));
+        space.measured(3200 + 5000);
+        assert!(space.takes(500));
+        assert_eq!(space.most_image_bytes(7), Some(3000), "each byte may become four");
+        assert_eq!(Space::new(0).most_image_bytes(7), None);
     }
 
     #[test]

@@ -273,7 +273,11 @@ impl NodeLoop {
             }
             Effect::ReleaseState(number) => self.store.ranges().release(number),
             Effect::Seal { generation, .. } => self.store.seal(generation),
-            Effect::Drain { frozen, .. } => self.store.drain(frozen),
+            Effect::Drain {
+                frozen,
+                most_image_bytes,
+                ..
+            } => self.store.drain(frozen, most_image_bytes),
             Effect::Discard(released) => self.store.discard(released),
             Effect::TrimHistory { oldest_kept } => self.store.trim(oldest_kept),
             Effect::CutLog { keep_from } => self.log.cut(keep_from),

@@ -47,7 +47,10 @@ enum HistoryJob {
 }
 
 enum DrainJob {
-    Drain(Arc<Frozen>),
+    Drain {
+        frozen: Arc<Frozen>,
+        most_image_bytes: Option<u64>,
+    },
     Discard(Vec<Arc<Frozen>>),
 }
 
@@ -149,8 +152,11 @@ impl StoreWorkers {
         let _ = self.history_jobs.send(job);
     }
 
-    pub(super) fn drain(&self, frozen: Arc<Frozen>) {
-        let _ = self.drain_jobs.send(DrainJob::Drain(frozen));
+    pub(super) fn drain(&self, frozen: Arc<Frozen>, most_image_bytes: Option<u64>) {
+        let _ = self.drain_jobs.send(DrainJob::Drain {
+            frozen,
+            most_image_bytes,
+        });
     }
 
     pub(super) fn discard(&self, released: Vec<Arc<Frozen>>) {
@@ -258,14 +264,25 @@ impl Drainer {
         for job in jobs {
             match job {
                 DrainJob::Discard(released) => drop(released),
-                DrainJob::Drain(frozen) => self.drain(&frozen, mailbox)?,
+                DrainJob::Drain {
+                    frozen,
+                    most_image_bytes,
+                } => self.drain(&frozen, most_image_bytes, mailbox)?,
             }
         }
         Ok(())
     }
 
-    fn drain(&self, frozen: &Frozen, mailbox: &Mailbox) -> Result<(), StoreError> {
-        let images = self.files.history.image_writer(frozen.number())?;
+    fn drain(
+        &self,
+        frozen: &Frozen,
+        most_image_bytes: Option<u64>,
+        mailbox: &Mailbox,
+    ) -> Result<(), StoreError> {
+        let images = self
+            .files
+            .history
+            .image_writer(frozen.number(), most_image_bytes)?;
         let mut since = Instant::now();
         let mut pace = |step| {
             if let DrainStep::RowsMade { bytes } = step {
@@ -280,6 +297,12 @@ impl Drainer {
             bytes = report.bytes,
             "drained into the base"
         );
+        if let Some(oldest_kept) = report.past_given_up {
+            tracing::warn!(
+                oldest_kept = oldest_kept.0,
+                "the disk has no room for what was written over: older revisions are given up on this node"
+            );
+        }
         // Before the next generation is frozen: a compaction beside it may have taken much since the last measurement.
         if let Ok(bytes) = self.files.history.free_bytes() {
             mailbox.send(Letter::Event(Event::FreeSpace { bytes }));

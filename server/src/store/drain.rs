@@ -35,6 +35,8 @@ pub struct DrainReport {
     pub rows: u64,
     /// Their bytes, keys included.
     pub bytes: u64,
+    /// There was no room for the before-images: the oldest revision that this node can read now.
+    pub past_given_up: Option<Revision>,
 }
 
 /// What a drain has just done; the chunk by chunk work is told for each chunk.
@@ -156,7 +158,7 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
 
     fn behind_the_records(&mut self) -> Result<Option<Row>, StoreError> {
         if let Some(images) = self.images.take() {
-            images.finish()?;
+            self.report.past_given_up = images.finish()?;
             (self.done)(DrainStep::ImagesFinished);
         }
         let next = self.last.peek();

@@ -557,8 +557,12 @@ impl Cluster {
                 disk.history.seal(generation).unwrap();
                 Event::Sealed { store, generation }
             }
-            Effect::Drain { store, frozen } => {
-                disk.drain(&frozen);
+            Effect::Drain {
+                store,
+                frozen,
+                most_image_bytes,
+            } => {
+                disk.drain(&frozen, most_image_bytes);
                 Event::Drained {
                     store,
                     generation: frozen.number(),

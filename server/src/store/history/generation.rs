@@ -117,6 +117,12 @@ impl<F: DiskFile> Generation<F> {
         })
     }
 
+    /// Were its images given up?
+    pub(super) fn is_given_up(&self) -> bool {
+        self.images()
+            .is_some_and(|images| images.footer.span != self.span())
+    }
+
     pub(super) fn events(&self) -> u64 {
         self.read(|events| match events {
             Events::Open(open) => open.events,

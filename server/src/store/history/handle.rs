@@ -120,21 +120,25 @@ impl<D: Disk> History<D> {
         self.shared.stop_on_error(generation.seal(&self.shared.disk))
     }
 
-    /// Begins the images of a sealed generation. One that was not finished is thrown away.
+    /// Begins the images of a sealed generation, which may take `most_bytes`. One that was not finished is thrown away.
     ///
     /// # Errors
     /// Of the disk. The store takes no more writes then.
     ///
     /// # Panics
     /// When it is not the oldest whose images are not finished.
-    pub fn image_writer(&self, number: GenerationNumber) -> Result<ImageWriter<D>, StoreError> {
+    pub fn image_writer(
+        &self,
+        number: GenerationNumber,
+        most_bytes: Option<u64>,
+    ) -> Result<ImageWriter<D>, StoreError> {
         self.shared.check_running()?;
         let kept = self.shared.read(|kept| kept.generations.clone());
         let oldest = kept.iter().find(|generation| generation.images().is_none());
         let generation = oldest
             .filter(|oldest| oldest.number == number && oldest.sealed().is_some())
             .unwrap_or_else(|| panic!("generation {} is not the next to drain, or not sealed", number.0));
-        let begun = ImageWriter::begin(Arc::clone(&self.shared), Arc::clone(generation));
+        let begun = ImageWriter::begin(Arc::clone(&self.shared), Arc::clone(generation), most_bytes);
         self.shared.stop_on_error(begun)
     }
 
@@ -190,13 +194,12 @@ impl<D: Disk> History<D> {
     /// layers' base has written over is here.
     #[must_use]
     pub fn view(&self) -> HistoryView<D::File> {
-        self.shared
-            .read(|kept| HistoryView::new(kept.generations.clone(), kept.oldest_kept))
+        self.shared.read(HistoryView::new)
     }
 }
 
 /// Adds generations up to this one, those between without events.
-fn begin_through<F: crate::disk::DiskFile>(
+pub(super) fn begin_through<F: crate::disk::DiskFile>(
     kept: &mut Kept<F>,
     store: crate::store::StoreNumber,
     number: GenerationNumber,
@@ -211,6 +214,18 @@ fn begin_through<F: crate::disk::DiskFile>(
     if let Some(generations) = generations {
         kept.generations = Arc::new(generations);
     }
+}
+
+/// The images of `generation`, which ends with `last`, were given up: neither it nor what is older explains anything, and the past
+/// begins where it ends.
+pub(super) fn begin_behind<F: crate::disk::DiskFile>(
+    kept: &mut Kept<F>,
+    store: crate::store::StoreNumber,
+    (generation, last): (GenerationNumber, Revision),
+) {
+    kept.oldest_kept = kept.oldest_kept.max(last);
+    kept.readable_from = generation.next();
+    begin_through(kept, store, generation.next());
 }
 
 /// Takes the generations out that a trim drops.

@@ -10,6 +10,7 @@ use raftkv_raft::simulation::{mark, mutant};
 use super::file::{Scan, Sealed};
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Entry, Span, Stride, key_hash, short};
 use super::generation::Generation;
+use super::handle::begin_behind;
 use super::index::Pointer;
 use super::names::Content;
 use super::range::{Direction, KeyRange};
@@ -26,6 +27,9 @@ const WRITE_BYTES: usize = 512 << 10;
 /// Writes the images of one generation: the drain's, in ascending order of keys. Dropped before
 /// [`ImageWriter::finish`] it leaves a file that counts for nothing.
 ///
+/// When they become more than they may, they are given up, and with them the past up to the end of the generation: on a nearly full
+/// disk a generation that writes small values over large ones would take all there is.
+///
 /// It holds what waits to be written, and 8 bytes for each key.
 pub struct ImageWriter<D: Disk> {
     shared: Arc<Shared<D>>,
@@ -39,12 +43,22 @@ pub struct ImageWriter<D: Disk> {
     entries: u32,
     revisions: Option<(Revision, Revision)>,
     last_key: Vec<u8>,
+    /// `None`: no bound.
+    most_bytes: Option<u64>,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    GivenUp,
 }
 
 impl<D: Disk> ImageWriter<D> {
     pub(super) fn begin(
         shared: Arc<Shared<D>>,
         generation: Arc<Generation<D::File>>,
+        most_bytes: Option<u64>,
     ) -> Result<ImageWriter<D>, StoreError> {
         let stream = Stream::create(&shared.disk, generation.file_id(Content::Images))?;
         Ok(ImageWriter {
@@ -58,6 +72,8 @@ impl<D: Disk> ImageWriter<D> {
             entries: 0,
             revisions: None,
             last_key: Vec::new(),
+            most_bytes,
+            fate: Fate::Kept,
         })
     }
 
@@ -97,6 +113,9 @@ impl<D: Disk> ImageWriter<D> {
         if mutant("before_image_missing") && key_hash(key).is_multiple_of(3) {
             return Ok(());
         }
+        if self.fate == Fate::GivenUp {
+            return Ok(());
+        }
         let hash = key_hash(key);
         let place = self.stream.end() + self.block.len() as u64;
         let place = u32::try_from(place).expect("a generation's images end within 4 GiB");
@@ -131,6 +150,9 @@ impl<D: Disk> ImageWriter<D> {
         });
         self.stream.push(&self.block);
         self.block.truncate(BLOCK_HEADER_BYTES);
+        if self.most_bytes.is_some_and(|most| self.stream.end() > most) {
+            return self.give_up();
+        }
         if self.stream.waiting_bytes() < WRITE_BYTES {
             return Ok(());
         }
@@ -138,24 +160,47 @@ impl<D: Disk> ImageWriter<D> {
         self.shared.stop_on_error(written)
     }
 
-    /// Makes the images durable and lets readers see them. Comes before the ingest.
+    /// Throws away what is written.
+    fn give_up(&mut self) -> Result<(), StoreError> {
+        mark("history: images given up");
+        self.fate = Fate::GivenUp;
+        (self.strides, self.pointers) = (Vec::new(), Vec::new());
+        let begun = Stream::create(&self.shared.disk, self.generation.file_id(Content::Images));
+        self.stream = self.shared.stop_on_error(begun)?;
+        Ok(())
+    }
+
+    /// Makes the images durable and lets readers see them. Comes before the ingest. If they were given up: the oldest revision that
+    /// this node can still read.
     ///
     /// # Errors
     /// Of the disk. The store takes no more writes then.
-    pub fn finish(mut self) -> Result<(), StoreError> {
+    pub fn finish(mut self) -> Result<Option<Revision>, StoreError> {
         self.end_block()?;
         self.shared.check_running()?;
         self.pointers.sort_unstable();
-        let sealed = Sealed::finish(
-            &self.shared.disk,
-            self.stream,
-            self.strides,
-            &self.pointers,
-            self.span,
-        );
-        self.generation.set_images(self.shared.stop_on_error(sealed)?);
+        let span = match self.fate {
+            Fate::GivenUp if !mutant("images_given_up_without_a_word") => given_up(self.span),
+            Fate::GivenUp | Fate::Kept => self.span,
+        };
+        let sealed = Sealed::finish(&self.shared.disk, self.stream, self.strides, &self.pointers, span);
+        let sealed = self.shared.stop_on_error(sealed)?;
+        if self.fate == Fate::GivenUp {
+            let ends = (self.generation.number, self.span.last);
+            self.shared
+                .change(|kept| begin_behind(kept, self.shared.store, ends));
+        }
+        self.generation.set_images(sealed);
         mark("history: images finished");
-        Ok(())
+        Ok((self.fate == Fate::GivenUp).then_some(self.span.last))
+    }
+}
+
+/// What images that were given up say of their revisions: that they explain none.
+pub(super) fn given_up(generation: Span) -> Span {
+    Span {
+        before: generation.last,
+        ..generation
     }
 }
 

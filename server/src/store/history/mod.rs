@@ -14,7 +14,7 @@
 //! EventBuffer::push .. take -> History::push      apply: in memory and readable at once
 //! History::write_pending                          the history thread: all that waits, as one write
 //! History::seal                                   frozen: the rest, index and footer, synced
-//! History::image_writer .. push .. finish         drain: synced, before the ingest commits
+//! History::image_writer .. push .. finish         drain: synced, before the ingest commits; given up if they are too many
 //! History::trim                                   dropped as a whole, oldest first
 //! ```
 //! # What holds
@@ -43,7 +43,8 @@
 //! shared.rs      what all handles share                           error.rs    why the past can not be read
 //! transfer.rs    files on their way to another node, in a snapshot
 //! ```
-//! Not here: threads, clocks, and the decision what to keep: the oldest kept revision is agreed through the log.
+//! Not here: threads, clocks, and the decision what to keep: the oldest kept revision is agreed through the log. Only where the
+//! disk has no room for a drain's images a node keeps less than is agreed ([`ImageWriter`]).
 
 mod buffer;
 mod error;

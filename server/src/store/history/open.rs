@@ -9,7 +9,8 @@ use raftkv_raft::simulation::mark;
 use super::file::{Sealed, bad_file};
 use super::format::{Bad, Span};
 use super::generation::Generation;
-use super::handle::History;
+use super::handle::{History, begin_behind};
+use super::images::given_up;
 use super::names::{Content, FileId};
 use super::shared::{Kept, Shared};
 use crate::disk::Disk;
@@ -20,7 +21,7 @@ impl<D: Disk> History<D> {
     /// Opens the history of `store`, whose base holds the generations up to `through` (`None`: none yet).
     ///
     /// Files of later generations are deleted, durably: the log is replayed. Of the others the footers are read.
-    /// `oldest_kept` is what was agreed as far as the base tells; a trim behind it may have dropped more, then
+    /// `oldest_kept` is what was agreed as far as the base tells; a trim behind it may have dropped more, and a drain given more up, then
     /// [`History::oldest_kept`] tells more. For a store without drained generations it is the revision that it begins
     /// at: 1 when empty, that of the snapshot when filled from one.
     ///
@@ -55,9 +56,12 @@ impl<D: Disk> History<D> {
         check_spans(&generations)?;
         remove_all(&disk, &goes)?;
         let begins = generations.first().map(|first| first.span().before);
-        let kept = Kept {
+        let given_up = generations.iter().rev().find(|g| g.is_given_up());
+        let given_up = given_up.map(|generation| (generation.number, generation.span().last));
+        let mut kept = Kept {
             oldest_kept: begins.map_or(oldest_kept, |begins| begins.max(oldest_kept)),
             generations: Arc::new(generations),
+            readable_from: GenerationNumber(0),
             begin: Span {
                 before: oldest_kept,
                 last: oldest_kept,
@@ -65,6 +69,9 @@ impl<D: Disk> History<D> {
             },
             next: through.map_or(GenerationNumber(1), GenerationNumber::next),
         };
+        if let Some(ends) = given_up {
+            begin_behind(&mut kept, store, ends);
+        }
         Ok(History {
             shared: Arc::new(Shared::new(disk, store, kept)),
         })
@@ -123,7 +130,8 @@ fn open_drained<D: Disk>(
         Sealed::open(disk, id)
     };
     let (events, images) = (open(Content::Events)?, open(Content::Images)?);
-    if events.footer.span != images.footer.span {
+    let spans = [events.footer.span, given_up(events.footer.span)];
+    if !spans.contains(&images.footer.span) {
         let bad = Bad::Damaged("it tells other revisions than the generation's events");
         return Err(bad_file(images.blocks.id, images.footer.tail_start(), bad));
     }

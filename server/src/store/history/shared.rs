@@ -16,6 +16,8 @@ pub(super) type Generations<F> = Arc<Vec<Arc<Generation<F>>>>;
 pub(super) struct Kept<F> {
     pub(super) generations: Generations<F>,
     pub(super) oldest_kept: Revision,
+    /// Generations before this one explain nothing any more: a drain gave their images up.
+    pub(super) readable_from: GenerationNumber,
     /// Where the first generation of all begins.
     pub(super) begin: Span,
     /// The generation that comes after `generations`.

@@ -10,6 +10,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "history_not_synced_before_ingest",
         "events and images are not synced when the ingest commits (R36)",
     ),
+    (
+        "images_given_up_without_a_word",
+        "a start does not know that the images of a generation were given up",
+    ),
 ];
 
 /// The situations this module marks.
@@ -17,5 +21,6 @@ pub const MARKS: &[&str] = &[
     "history: generation sealed",
     "history: generations trimmed",
     "history: images finished",
+    "history: images given up",
     "history: unfinished file removed",
 ];

@@ -14,7 +14,7 @@ use super::images::{ImageKeys, decode_image};
 use super::index::newest;
 use super::names::Content;
 use super::range::{Direction, KeyRange};
-use super::shared::Generations;
+use super::shared::{Generations, Kept};
 use super::transfer::HistoryFile;
 use crate::disk::DiskFile;
 use crate::store::{GenerationNumber, Slot, StoreError, Stored};
@@ -23,7 +23,9 @@ use crate::store::{GenerationNumber, Slot, StoreError, Stored};
 /// them are seen. Cheap to make and to clone.
 #[derive(Debug)]
 pub struct HistoryView<F> {
-    pub(super) generations: Generations<F>,
+    generations: Generations<F>,
+    /// Where those begin that explain the past.
+    readable_from: GenerationNumber,
     oldest_kept: Revision,
 }
 
@@ -31,17 +33,26 @@ impl<F> Clone for HistoryView<F> {
     fn clone(&self) -> Self {
         HistoryView {
             generations: self.generations.clone(),
+            readable_from: self.readable_from,
             oldest_kept: self.oldest_kept,
         }
     }
 }
 
 impl<F: DiskFile> HistoryView<F> {
-    pub(super) fn new(generations: Generations<F>, oldest_kept: Revision) -> HistoryView<F> {
+    pub(super) fn new(kept: &Kept<F>) -> HistoryView<F> {
         HistoryView {
-            generations,
-            oldest_kept,
+            generations: kept.generations.clone(),
+            readable_from: kept.readable_from,
+            oldest_kept: kept.oldest_kept,
         }
+    }
+
+    fn readable(&self) -> &[Arc<Generation<F>>] {
+        let begin = self
+            .generations
+            .partition_point(|generation| generation.number < self.readable_from);
+        &self.generations[begin..]
     }
 
     /// The oldest revision whose state can be read.
@@ -65,7 +76,7 @@ impl<F: DiskFile> HistoryView<F> {
     /// # Errors
     /// Of the disk, or damage.
     pub fn newest_event(&self, key: &[u8], at: Revision) -> Result<Option<Slot>, StoreError> {
-        newest_of(&self.generations, key, at)
+        newest_of(self.readable(), key, at)
     }
 
     /// As [`HistoryView::newest_event`], of the generations behind `drained` alone: what the base that holds that one lacks.
@@ -78,10 +89,9 @@ impl<F: DiskFile> HistoryView<F> {
         at: Revision,
         drained: Option<GenerationNumber>,
     ) -> Result<Option<Slot>, StoreError> {
-        let begin = self
-            .generations
-            .partition_point(|generation| Some(generation.number) <= drained);
-        newest_of(&self.generations[begin..], key, at)
+        let readable = self.readable();
+        let begin = readable.partition_point(|generation| Some(generation.number) <= drained);
+        newest_of(&readable[begin..], key, at)
     }
 
     /// What the first image of `key` says whose generation changed it first behind `at`: `Some(None)` when there was no
@@ -93,6 +103,11 @@ impl<F: DiskFile> HistoryView<F> {
         for generation in self.changed_after(at) {
             // Generations drain in order.
             let Some(images) = generation.images() else { break };
+            // While this was held its images were given up: what the later ones say is what this one made. Who reads from before
+            // has the layers of before.
+            if generation.is_given_up() {
+                break;
+            }
             let image = image_of(images, key)?;
             let Some(entry) = image.filter(|entry| entry.revision > at) else {
                 continue;
@@ -117,15 +132,16 @@ impl<F: DiskFile> HistoryView<F> {
     }
 
     fn changed_after(&self, at: Revision) -> &[Arc<Generation<F>>] {
-        let start = self.generations.partition_point(|g| g.span().last <= at);
-        &self.generations[start..]
+        let readable = self.readable();
+        let start = readable.partition_point(|g| g.span().last <= at);
+        &readable[start..]
     }
 
     /// Events from this revision on are there.
     #[must_use]
     pub fn first_event(&self) -> Revision {
         // An empty store has revision 1, which no event made.
-        let begins = self.generations.first().map(|first| first.span().before);
+        let begins = self.readable().first().map(|first| first.span().before);
         let first_event = begins.filter(|begins| *begins > Revision(1));
         first_event.map_or(Revision(1), |begins| Revision(begins.0 + 1))
     }
@@ -138,10 +154,11 @@ impl<F: DiskFile> HistoryView<F> {
     pub fn revision_at(&self, log_time_us: u64, current: Revision) -> Result<Revision, HistoryError> {
         let has_begun =
             |g: &std::sync::Arc<super::generation::Generation<F>>| g.span().first_log_time_us <= log_time_us;
-        let begun = self.generations.partition_point(has_begun);
-        let found = match (begun.checked_sub(1), self.generations.first()) {
+        let readable = self.readable();
+        let begun = readable.partition_point(has_begun);
+        let found = match (begun.checked_sub(1), readable.first()) {
             (Some(last), _) => {
-                let generation = &self.generations[last];
+                let generation = &readable[last];
                 let found = generation.newest_by(log_time_us)?;
                 found.unwrap_or(generation.span().before)
             }
@@ -167,8 +184,9 @@ impl<F: DiskFile> HistoryView<F> {
         if from < self.oldest_kept || from < first_event {
             return Err(HistoryError::Compacted { oldest_kept });
         }
-        let start = self.generations.partition_point(|g| g.span().last < from);
-        Ok(Events::new(self.generations[start..].into(), from, to, keys))
+        let readable = self.readable();
+        let start = readable.partition_point(|g| g.span().last < from);
+        Ok(Events::new(readable[start..].into(), from, to, keys))
     }
 
     /// The keys that drained generations changed behind `at`, of each generation in order.

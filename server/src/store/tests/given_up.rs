@@ -94,6 +94,7 @@ fn live(seed: u64) {
                 give_up(&mut applier, Revision(oldest));
             }
             9 => applier.freeze(),
+            10 => applier.drain_with_images((random.u8(..3) == 0).then_some(0)),
             _ => applier.drain(),
         }
         let revision = applier.store.revision();
@@ -106,7 +107,8 @@ fn live(seed: u64) {
             };
             state.range(&[], None).map(record).collect()
         });
-        for (at, expected) in states.range(applier.store.oldest_kept()..) {
+        let oldest_kept = applier.store.oldest_kept().max(applier.history().oldest_kept());
+        for (at, expected) in states.range(oldest_kept..) {
             let told = records(&applier, *at, Direction::Ascending);
             assert_eq!(&told, expected, "seed {seed}: at {at} of {revision}");
             let mut back = records(&applier, *at, Direction::Descending);

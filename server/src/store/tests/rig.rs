@@ -166,11 +166,19 @@ impl<B: Base> Applier<B> {
     }
 
     pub(in crate::store) fn drain(&mut self) {
+        self.drain_with_images(None);
+    }
+
+    /// With so much room for before-images.
+    pub(in crate::store) fn drain_with_images(&mut self, most_image_bytes: Option<u64>) {
         let Some(frozen) = self.frozen.pop_front() else {
             return;
         };
         self.history.seal(frozen.number()).unwrap();
-        let images = self.history.image_writer(frozen.number()).unwrap();
+        let images = self
+            .history
+            .image_writer(frozen.number(), most_image_bytes)
+            .unwrap();
         drain(&frozen, &self.base, images, &mut |_| {}).unwrap();
         self.store.drained_up_to(frozen.number());
         self.store.release();

@@ -103,6 +103,8 @@ pub(crate) struct Observer {
     /// The highest index each peer acknowledged to each leader, and in which term: (peer, leader).
     acknowledged: HashMap<(usize, u64), (u64, u64)>,
     model: Model,
+    /// Some node's drain gave the past up to here up, for want of room: it may say so, whatever is agreed.
+    past_given_up: u64,
     /// Attempts that were reported as failed: must never show an effect (I18).
     failed_attempts: HashSet<Attempt>,
     /// The highest revision that a completed operation has shown.
@@ -150,6 +152,7 @@ impl Observer {
             state_hashes: HashMap::new(),
             acknowledged: HashMap::new(),
             model: Model::new(),
+            past_given_up: 0,
             failed_attempts: HashSet::new(),
             shown_revision: 1,
             shown_index: 0,

@@ -106,7 +106,7 @@ impl Observer {
     /// A page was refused for good.
     pub(crate) fn page_refused(&mut self, slot: usize, invocation: &Invocation, failure: &Failure) {
         let at = invocation.listing.as_ref().and_then(Listing::at);
-        let oldest_kept = self.model.oldest_kept();
+        let oldest_kept = self.oldest_kept_anywhere();
         let is_right = match failure.code {
             ErrorCode::Compacted => at.map_or(oldest_kept > 1, |at| at < oldest_kept),
             ErrorCode::FutureRevision => at.is_some_and(|at| at > invocation.floor),

@@ -250,6 +250,16 @@ impl Observer {
         Ok(())
     }
 
+    /// A drain had no room for its images: its node knows nothing of the past before `oldest_kept` any more.
+    pub(crate) fn past_given_up(&mut self, oldest_kept: Revision) {
+        self.past_given_up = self.past_given_up.max(oldest_kept.0);
+    }
+
+    /// Nobody may refuse what is from here on.
+    pub(super) fn oldest_kept_anywhere(&self) -> u64 {
+        self.model.oldest_kept().max(self.past_given_up)
+    }
+
     /// Reads of the past.
     ///
     /// # Errors
@@ -263,7 +273,7 @@ impl Observer {
         if !self.is_watched(slot) {
             return Ok(());
         }
-        let agreed = self.model.oldest_kept();
+        let agreed = self.oldest_kept_anywhere();
         let oldest_kept = check.history.oldest_kept();
         if oldest_kept.0 > agreed {
             let what = format!("history begins at {oldest_kept}, agreed is {agreed}");

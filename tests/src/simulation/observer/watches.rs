@@ -99,7 +99,8 @@ impl Observer {
         if failure.code != ErrorCode::Compacted {
             return;
         }
-        let oldest_kept = self.model.oldest_kept();
+        // The change that made the oldest state is given up with those before it.
+        let oldest_kept = self.model.oldest_kept().max(self.past_given_up + 1);
         if view.next.is_none_or(|next| next >= oldest_kept) {
             let what = format!(
                 "{:?} wanted {:?} and was told {failure}, the oldest kept is {oldest_kept}",

@@ -42,7 +42,7 @@ pub(super) enum StoreStep {
     WriteEvents,
     Seal(StoreNumber, GenerationNumber),
     Sealed(StoreNumber, GenerationNumber),
-    Drain(StoreNumber, Arc<Frozen>),
+    Drain(StoreNumber, Arc<Frozen>, Option<u64>),
     Drained(StoreNumber, GenerationNumber),
     Trim(Revision),
     Cut(Index),
@@ -64,7 +64,7 @@ impl StoreStep {
             StoreStep::WriteEvents => [1, 0],
             StoreStep::Seal(_, generation) => [2, generation.0],
             StoreStep::Sealed(_, generation) => [3, generation.0],
-            StoreStep::Drain(_, frozen) => [4, frozen.number().0],
+            StoreStep::Drain(_, frozen, _) => [4, frozen.number().0],
             StoreStep::Drained(_, generation) => [5, generation.0],
             StoreStep::Trim(revision) => [6, revision.0],
             StoreStep::Cut(index) => [7, index.get()],
@@ -181,7 +181,11 @@ impl World {
             Effect::CheckFiles => (plan.seal_us, StoreStep::CheckFiles),
             Effect::ReleaseState(number) => return self.release_state(id, number),
             Effect::Seal { store, generation } => (plan.seal_us, StoreStep::Seal(store, generation)),
-            Effect::Drain { store, frozen } => (plan.drain_us, StoreStep::Drain(store, frozen)),
+            Effect::Drain {
+                store,
+                frozen,
+                most_image_bytes,
+            } => (plan.drain_us, StoreStep::Drain(store, frozen, most_image_bytes)),
             Effect::TrimHistory { oldest_kept } => (plan.seal_us, StoreStep::Trim(oldest_kept)),
             Effect::CutLog { keep_from } => (plan.seal_us, StoreStep::Cut(keep_from)),
             // Their memory is given back here.
@@ -208,7 +212,9 @@ impl World {
             StoreStep::WriteEvents => self.write_events(id),
             StoreStep::Seal(store, generation) => self.seal(id, store, generation),
             StoreStep::Sealed(store, generation) => self.handle(id, Event::Sealed { store, generation }),
-            StoreStep::Drain(store, frozen) => self.drain(id, store, &frozen),
+            StoreStep::Drain(store, frozen, most_image_bytes) => {
+                self.drain(id, store, &frozen, most_image_bytes);
+            }
             StoreStep::Drained(store, generation) => self.drained(id, store, generation),
             StoreStep::Trim(oldest_kept) => self.trim(id, oldest_kept),
             StoreStep::Cut(keep_from) => {
@@ -287,17 +293,24 @@ impl World {
         }
     }
 
-    fn drain(&mut self, id: ProcessId, store: StoreNumber, frozen: &Frozen) {
-        let base = self.machines[id.slot].base.clone();
+    fn drain(&mut self, id: ProcessId, store: StoreNumber, frozen: &Frozen, most_image_bytes: Option<u64>) {
+        let machine = &self.machines[id.slot];
+        let base = machine.base.clone();
+        // The reserve is made for more than these small states ever take.
+        let is_low = machine.free_bytes < self.scenario.plan.store.reserve_bytes;
+        let most_image_bytes = if is_low { Some(0) } else { most_image_bytes };
         let Some(process) = self.process_on(id, store) else {
             return;
         };
         process.drains += 1;
         let drains = process.drains;
-        let images = process.history.image_writer(frozen.number());
+        let images = process.history.image_writer(frozen.number(), most_image_bytes);
         let drained = images.and_then(|images| drain(frozen, &base, images, &mut |_| {}));
-        if self.survives(id, drained).is_none() {
+        let Some(report) = self.survives(id, drained) else {
             return;
+        };
+        if let Some(oldest_kept) = report.past_given_up {
+            self.observer.past_given_up(oldest_kept);
         }
         if is_checked(drains) {
             self.observer.drained(id.slot, &base);

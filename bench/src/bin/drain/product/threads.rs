@@ -133,7 +133,10 @@ fn drain_all(files: &Files, jobs: &Receiver<DrainJob>, told: &Sender<Done>, bell
 
 fn drain_one(files: &Files, frozen: &Frozen, told: &Sender<Done>, meter: &mut Meter) {
     let begun = Instant::now();
-    let images = files.history.image_writer(frozen.number()).expect("images begin");
+    let images = files
+        .history
+        .image_writer(frozen.number(), None)
+        .expect("images begin");
     let mut since = begun;
 
     let mut done = |step| match step {

@@ -94,8 +94,11 @@ impl Disk {
         BaseRecords::read(&self.base.view().unwrap(), keys, ranges).unwrap()
     }
 
-    pub(super) fn drain(&self, frozen: &Frozen) {
-        let images = self.history.image_writer(frozen.number()).unwrap();
+    pub(super) fn drain(&self, frozen: &Frozen, most_image_bytes: Option<u64>) {
+        let images = self
+            .history
+            .image_writer(frozen.number(), most_image_bytes)
+            .unwrap();
         drain(frozen, &self.base, images, &mut |_| {}).unwrap();
     }
 

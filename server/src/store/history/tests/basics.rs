@@ -53,7 +53,7 @@ pub(super) fn push<D: Disk>(
 pub(super) fn drain<D: Disk>(history: &History<D>, generation: u64, changed: &[(&[u8], u64)]) {
     let generation = GenerationNumber(generation);
     history.seal(generation).unwrap();
-    let mut writer = history.image_writer(generation).unwrap();
+    let mut writer = history.image_writer(generation, None).unwrap();
     for (key, first) in changed {
         writer.push(key, Revision(*first), None).unwrap();
     }
@@ -305,7 +305,7 @@ fn images_before_the_events_are_sealed_are_refused() {
     let disk = SimulatedDisk::new(1);
     let history = open(&disk, 0).unwrap();
     push(&history, 1, 2, &[(b"key", b"value")]);
-    let _ = history.image_writer(GenerationNumber(1));
+    let _ = history.image_writer(GenerationNumber(1), None);
 }
 
 #[test]

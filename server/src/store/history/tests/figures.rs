@@ -74,7 +74,7 @@ fn drain(history: &History<RealDisk>) {
         .collect();
     keys.sort_unstable();
     let begun = Instant::now();
-    let mut writer = history.image_writer(GenerationNumber(1)).unwrap();
+    let mut writer = history.image_writer(GenerationNumber(1), None).unwrap();
     for (key, revision) in &keys {
         writer.push(key, Revision(*revision), None).unwrap();
     }

@@ -41,7 +41,7 @@ fn golden() -> DurableImage {
     buffer.push(b"known", put(4, known, None));
     history.push(buffer.take(GenerationNumber(1), 2000).unwrap());
     history.seal(GenerationNumber(1)).unwrap();
-    let mut writer = history.image_writer(GenerationNumber(1)).unwrap();
+    let mut writer = history.image_writer(GenerationNumber(1), None).unwrap();
     let stored = Stored {
         value: Bytes::from_static(b"before"),
         mod_revision: Revision(1),

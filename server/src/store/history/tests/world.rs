@@ -83,8 +83,12 @@ pub(super) struct World {
     base: Base,
     /// As the log has it.
     agreed_oldest: Revision,
+    /// The past up to here was given up, if no crash came before the drain was over.
+    given_up: Revision,
     buffer: EventBuffer,
     keys: u64,
+    /// Some drains have no room for images.
+    pub(super) lacks_room: bool,
     /// Readers that began earlier, and the revisions that they may ask for.
     readers: Vec<Past<SimulatedFile, PlainLayers>>,
 }
@@ -113,7 +117,9 @@ impl World {
                 oldest_kept: Revision(1),
             },
             agreed_oldest: Revision(1),
+            given_up: Revision(1),
             buffer: EventBuffer::default(),
+            lacks_room: true,
             readers: Vec::new(),
         }
     }
@@ -135,7 +141,7 @@ impl World {
         } = self.base;
         let history = History::open(self.disk.clone(), STORE, through, oldest_kept)?;
         assert!(
-            history.oldest_kept() <= self.agreed_oldest.max(oldest_kept),
+            history.oldest_kept() <= self.agreed_oldest.max(oldest_kept).max(self.given_up),
             "history from {} on, agreed is {}",
             history.oldest_kept(),
             self.agreed_oldest
@@ -251,7 +257,9 @@ impl World {
             return self.seal();
         }
         let generation = self.layers.generations[0].clone();
-        let mut writer = self.history().image_writer(generation.number)?;
+        let kept_before = self.history().oldest_kept();
+        let most_bytes = (self.lacks_room && self.rng.u8(..6) == 0).then_some(0);
+        let mut writer = self.history().image_writer(generation.number, most_bytes)?;
         let gives_up = self.rng.u8(..8) == 0;
         let mut rows = self.layers.base.clone();
         let mut revision = self.base.revision;
@@ -277,6 +285,14 @@ impl World {
         self.layers.base.clone_from(&rows);
         self.layers.generations.remove(0);
         self.sealed -= 1;
+        // Where it had to give them up, it keeps less than is agreed.
+        let oldest_kept = self.history().oldest_kept();
+        if most_bytes.is_some() && !generation.changed.is_empty() {
+            self.given_up = revision;
+            assert_eq!(oldest_kept, kept_before.max(revision));
+        } else {
+            assert_eq!(oldest_kept, kept_before);
+        }
         self.base = Base {
             through: Some(generation.number),
             revision,
