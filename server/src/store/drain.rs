@@ -25,8 +25,11 @@ use super::rows;
 use super::state::record_of_row;
 use crate::disk::Disk;
 
-/// Keys looked up at a time: enough for neighbours to share the base's blocks, little enough to pace by.
-const CHUNK_KEYS: usize = 512;
+/// Keys looked up first: so many tell the base that a walk through its tables is worth it.
+const FIRST_KEYS: usize = 512;
+/// Keys looked up at a time behind them: enough for neighbours to share the base's blocks, little enough that their records stay in
+/// the processor's cache until their rows are made, and to pace by.
+const CHUNK_KEYS: usize = 64;
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +85,7 @@ pub fn drain<B: Base, D: Disk>(
         view: base.view()?,
         oldest_kept: frozen.companions().oldest_kept.min(images.oldest_kept()),
         images: Some(images),
+        next_chunk: FIRST_KEYS,
         ready: VecDeque::new(),
         hints: BTreeMap::new(),
         last: last.peekable(),
@@ -128,6 +132,8 @@ struct DrainRows<'a, V, D: Disk> {
     images: Option<ImageWriter<D>>,
     /// Nothing before it can be read any more: history has given it up, and so it is after a restart from this generation.
     oldest_kept: Revision,
+    /// So many keys are looked up next.
+    next_chunk: usize,
     ready: VecDeque<Row>,
     /// Rows of deadlines and of what hangs on leases: known once all records were gone through.
     hints: BTreeMap<Bytes, Presence>,
@@ -147,7 +153,8 @@ impl<V: BaseView, D: Disk> DrainRows<'_, V, D> {
     fn next_row(&mut self) -> Result<Option<Row>, StoreError> {
         while self.ready.is_empty() {
             (self.done)(DrainStep::RowsTaken);
-            let chunk: Vec<&HeldRow> = self.held.by_ref().take(CHUNK_KEYS).collect();
+            let keys = std::mem::replace(&mut self.next_chunk, CHUNK_KEYS);
+            let chunk: Vec<&HeldRow> = self.held.by_ref().take(keys).collect();
             if chunk.is_empty() {
                 return self.behind_the_records();
             }
