@@ -334,7 +334,7 @@ fn small_values_written_over_large_ones_do_not_fill_the_disk_with_what_was_there
         is_over.then_some(()).ok_or(output)
     });
     for number in 0..500 {
-        let got = cluster.node(0).http().get(&key(number)).expect("an answer");
+        let got = cluster.node(0).http().get(key(number)).expect("an answer");
         assert_eq!(got.body["value"].as_str(), Some("small"), "{}", got.body);
     }
     assert_never_stopped(cluster.node(0));
@@ -345,7 +345,7 @@ fn small_values_written_over_large_ones_do_not_fill_the_disk_with_what_was_there
     let patience = Deadline::seconds(PATIENCE_SECONDS);
     put_patiently(cluster.node(0), "again", &value, patience).expect("there is room again");
     for number in 0..500 {
-        let got = cluster.node(0).http().get(&key(number)).expect("an answer");
+        let got = cluster.node(0).http().get(key(number)).expect("an answer");
         assert_eq!(got.body["value"].as_str(), Some("small"), "{}", got.body);
     }
     assert_never_stopped(cluster.node(0));

@@ -196,6 +196,9 @@ impl Forming {
                     for peer in &self.peers {
                         self.introduce(&peer.address, out);
                     }
+                    if let Some(member) = self.elsewhere.member() {
+                        self.knock(member, out);
+                    }
                     self.say_who_is_missing(now, out);
                 }
             }
@@ -209,7 +212,7 @@ impl Forming {
 
     /// Would the cluster be a second one beside one that lives on elsewhere? Then the operator hears of it.
     fn founds_beside_another(&mut self, now: Time, out: &mut Outbox) -> bool {
-        let (Some(cluster), Some(command)) = (self.elsewhere.cluster(), self.elsewhere.command()) else {
+        let Some((cluster, command)) = self.elsewhere.known() else {
             return false;
         };
         let command = command.to_owned();

@@ -32,19 +32,21 @@ impl Elsewhere {
                 member: member.address.clone(),
                 command: mending_command(cluster, &member.address, ours),
             });
-        } else if self.cluster() == Some(cluster.cluster) {
-            self.known = None;
+        } else {
+            self.known.take_if(|known| known.cluster == cluster.cluster);
         }
     }
 
-    /// The cluster that no other one is to be founded beside.
-    pub(super) fn cluster(&self) -> Option<ClusterId> {
-        self.known.as_ref().map(|known| known.cluster)
+    /// The cluster that no other one is to be founded beside, and what lets this node into it.
+    pub(super) fn known(&self) -> Option<(ClusterId, &str)> {
+        self.known
+            .as_ref()
+            .map(|known| (known.cluster, known.command.as_str()))
     }
 
-    /// What lets this node into it.
-    pub(super) fn command(&self) -> Option<&str> {
-        self.known.as_ref().map(|known| known.command.as_str())
+    /// Whom to tell that this node is there, so that it can be let in.
+    pub(super) fn member(&self) -> Option<&Address> {
+        self.known.as_ref().map(|known| &known.member)
     }
 
     /// Why none is founded, and what to do.
