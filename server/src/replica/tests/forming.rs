@@ -7,6 +7,7 @@ use raftkv_protocol::{
 };
 
 use super::cluster::{Cluster, address, code, config, get, name, put};
+use super::members::add;
 use crate::membership::Membership;
 use crate::replica::{Node, Notice};
 
@@ -249,6 +250,32 @@ fn founders_with_new_disks_found_no_second_cluster_beside_the_one_that_grew() {
     // Of a cluster of the two alone nothing is left.
     let mut cluster = met(&[1, 2]);
     cluster.run_until("both are formed", Cluster::all_ready);
+}
+
+#[test]
+fn who_founds_no_second_cluster_is_let_into_the_first() {
+    let mut cluster = Cluster::new(vec![config(1, &[1, 2]), config(2, &[1, 2]), config(3, &[])], 20);
+    cluster.start(2);
+    cluster.run_until("the third is formed", |cluster| cluster.is_formed(2));
+    let membership = cluster.membership(2).unwrap();
+    cluster.start(0);
+    // Of a founder that is in its cluster, and nowhere any more.
+    let formed = Introduction {
+        formed: Some(FormedIn {
+            cluster: membership.cluster,
+            members: membership.members.clone(),
+        }),
+        identity: raftkv_protocol::NodeId(1002),
+        ..config(2, &[1, 2]).introduction
+    };
+    cluster.inject(0, PeerMessage::Introduce(formed));
+    cluster.start(1);
+    cluster.run_for(Duration::from_secs(2));
+    let added = cluster.call(2, add(name(1)));
+    assert!(added.outcome.is_ok(), "it has knocked: {added:?}");
+    cluster.run_until("it is let in", |cluster| cluster.is_formed(0));
+    let cluster_of = |machine| cluster.membership(machine).unwrap().cluster;
+    assert_eq!(cluster_of(0), cluster_of(2));
 }
 
 #[test]
