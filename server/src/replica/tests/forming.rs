@@ -263,7 +263,7 @@ fn who_founds_no_second_cluster_is_let_into_the_first() {
     let formed = Introduction {
         formed: Some(FormedIn {
             cluster: membership.cluster,
-            members: membership.members.clone(),
+            members: membership.members,
         }),
         identity: raftkv_protocol::NodeId(1002),
         ..config(2, &[1, 2]).introduction
