@@ -261,10 +261,6 @@ impl Formed {
         self.release_drained(out);
         self.cut_log_behind(now, applied, out);
         self.propose_trim(now, history);
-        // Where the disk had no room for the images less is kept than is agreed: better that all nodes say the same.
-        if history.oldest_kept > self.store.oldest_kept() {
-            self.propose_keeping_from(now, history.oldest_kept);
-        }
         self.drains.history = Some(history.clone());
         // What was given up and not drained then can go now.
         self.drains.trimmed = Revision(0);
@@ -390,7 +386,10 @@ impl Formed {
         if self.space.is_low() {
             limits.max_bytes = 0;
         }
-        let oldest = oldest_within(history, limits, self.store.log_time_us())?;
+        // Where the disk had no room for before-images less is kept here than is agreed: better that all nodes say the same.
+        let kept = history.oldest_kept;
+        let within = oldest_within(history, limits, self.store.log_time_us());
+        let oldest = within.map_or(kept, |within| within.max(kept));
         // The state itself always stays: to ask for more would be asked again after each drain, for ever.
         let oldest = oldest.min(self.store.revision());
         (oldest > self.store.oldest_kept()).then_some(oldest)

@@ -251,11 +251,9 @@ impl Forming {
             );
         }
         let missing = self.missing(now);
-        if let Some(explanation) = self.elsewhere.explanation().filter(|_| missing.is_empty()) {
-            return explanation;
-        }
         if missing.is_empty() {
-            return "all peers have answered; the cluster is being formed".to_owned();
+            let is_formed_now = || "all peers have answered; the cluster is being formed".to_owned();
+            return self.elsewhere.explanation().unwrap_or_else(is_formed_now);
         }
         let missing: Vec<_> = missing
             .iter()
@@ -366,10 +364,7 @@ impl Forming {
         let is_known = |member: &Member| member.name == ours.name || member.identity == ours.identity;
         match cluster.members.iter().find(|member| is_known(member)) {
             Some(member) => format!("kvctl member replace {}", member.name),
-            None => format!(
-                "server --id {} --listen {} --join {}",
-                ours.name, ours.address, theirs.address
-            ),
+            None => join_command(ours, &theirs.address),
         }
     }
 
@@ -512,6 +507,11 @@ impl Peer {
             Heard::Nothing | Heard::Agrees { .. } | Heard::Differs | Heard::Formed { .. } => None,
         }
     }
+}
+
+/// Starts this node so that it asks at `at` to be let in.
+fn join_command(ours: &Introduction, at: &Address) -> String {
+    format!("server --id {} --listen {} --join {at}", ours.name, ours.address)
 }
 
 /// May an introduction be answered again?

@@ -7,6 +7,8 @@
 
 use raftkv_protocol::{Address, ClusterId, FormedIn, Introduction, Member};
 
+use super::join_command;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
@@ -65,8 +67,5 @@ fn mending_command(cluster: &FormedIn, member: &Address, ours: &Introduction) ->
     if is_known {
         return format!("kvctl --endpoints {member} member replace {}", ours.name);
     }
-    format!(
-        "server --id {} --listen {} --join {member}",
-        ours.name, ours.address
-    )
+    join_command(ours, member)
 }

@@ -199,7 +199,7 @@ impl<D: Disk> History<D> {
 }
 
 /// Adds generations up to this one, those between without events.
-pub(super) fn begin_through<F: crate::disk::DiskFile>(
+fn begin_through<F: crate::disk::DiskFile>(
     kept: &mut Kept<F>,
     store: crate::store::StoreNumber,
     number: GenerationNumber,

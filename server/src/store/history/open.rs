@@ -56,8 +56,8 @@ impl<D: Disk> History<D> {
         check_spans(&generations)?;
         remove_all(&disk, &goes)?;
         let begins = generations.first().map(|first| first.span().before);
-        let given_up = generations.iter().rev().find(|g| g.is_given_up());
-        let given_up = given_up.map(|generation| (generation.number, generation.span().last));
+        let last_given_up = generations.iter().rev().find(|g| g.is_given_up());
+        let ends = last_given_up.map(|generation| (generation.number, generation.span().last));
         let mut kept = Kept {
             oldest_kept: begins.map_or(oldest_kept, |begins| begins.max(oldest_kept)),
             generations: Arc::new(generations),
@@ -69,7 +69,7 @@ impl<D: Disk> History<D> {
             },
             next: through.map_or(GenerationNumber(1), GenerationNumber::next),
         };
-        if let Some(ends) = given_up {
+        if let Some(ends) = ends {
             begin_behind(&mut kept, store, ends);
         }
         Ok(History {
