@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use bytes::Bytes;
 use lsm_tree::compaction::Leveled;
 use lsm_tree::config::{
     BlockSizePolicy, BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy,
@@ -14,13 +15,14 @@ use lsm_tree::config::{
 };
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SequenceNumberCounter};
 
-use super::room::Rooms;
+use super::compacting::Compactions;
+use super::growing::GrowingTables;
 use super::view::{Held, LsmView};
 use crate::store::base::{Base, Row};
 use crate::store::error::{StoreError, io_error};
 
 /// Where the engine keeps its tables, below its directory.
-const TABLES: &str = "tables";
+pub(super) const TABLES: &str = "tables";
 /// How the engine's temporary files begin; a process killed at the wrong moment leaves one, and the engine never looks.
 const TEMPORARY: &str = ".tmp";
 
@@ -295,17 +297,23 @@ impl Shared {
         if rows.peek().is_none() {
             return Ok(());
         }
+        let mut growing =
+            GrowingTables::new(&self.directory).map_err(io_error("listing the tables in", TABLES))?;
         let mut ingestion = self
             .tree
             .ingestion()
             .map_err(engine_error("beginning to ingest"))?;
         for row in rows {
             let row = row?;
+            let bytes = row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
             let written = match row.value {
                 Some(value) => ingestion.write(row.key, value),
                 None => ingestion.write_tombstone(row.key),
             };
             written.map_err(engine_error("writing rows"))?;
+            growing
+                .wrote(bytes)
+                .map_err(|error| engine_error("syncing rows")(error.into()))?;
         }
         ingestion
             .finish()
@@ -388,7 +396,7 @@ fn engine_config(directory: &Path, config: &BaseConfig, next_number: &SequenceNu
         .data_block_size_policy(BlockSizePolicy::all(config.block_size_bytes))
         .filter_policy(FilterPolicy::all(bloom))
         .expect_point_read_hits(false)
-        .with_compaction_filter_factory(Some(Arc::new(Rooms::new(
+        .with_compaction_filter_factory(Some(Arc::new(Compactions::new(
             directory,
             config.compaction_reserve_bytes,
         ))))

@@ -3,7 +3,8 @@
 //! ```text
 //! engine.rs      LsmBase: open, ingest, compaction, what abandoned work left behind
 //! view.rs        LsmView: a held version, its lookups and iterators
-//! room.rs        no compaction without room on the disk
+//! compacting.rs  beside a compaction: room on the disk, syncs
+//! growing.rs     tables are synced while they grow
 //! ascending.rs   lookups of many ascending keys: a walk through the tables beside them
 //! ```
 //! # What we rely on, read in the sources of lsm-tree 3.1.10
@@ -29,8 +30,9 @@
 //! data directory has one. Compression: rows are small, and CPU per write is what the store is measured by.
 
 mod ascending;
+mod compacting;
 mod engine;
-mod room;
+mod growing;
 #[cfg(test)]
 mod tests;
 mod view;

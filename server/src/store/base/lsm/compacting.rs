@@ -1,51 +1,57 @@
-//! Compaction stops before it takes the room that the rest needs: it writes whole tables anew before the old ones go.
+//! Beside a compaction, as it takes row after row: it stops before it takes the room that the rest needs (it writes whole
+//! tables anew before the old ones go), and what it writes is synced in pieces.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict};
 
+use super::growing::GrowingTables;
+
 /// The disk is looked at before the first row, and again after so many bytes of them.
 const BYTES_A_LOOK: usize = 1 << 20;
 
-/// Makes a [`Room`] for each compaction. Keeps every row.
-pub(super) struct Rooms {
+/// Makes a [`Compaction`] for each. Keeps every row.
+pub(super) struct Compactions {
     directory: PathBuf,
     reserve_bytes: u64,
 }
 
-impl Rooms {
+impl Compactions {
     /// So much stays free of the disk that `directory` is on.
-    pub(super) fn new(directory: &Path, reserve_bytes: u64) -> Rooms {
-        Rooms {
+    pub(super) fn new(directory: &Path, reserve_bytes: u64) -> Compactions {
+        Compactions {
             directory: directory.to_owned(),
             reserve_bytes,
         }
     }
 }
 
-impl Factory for Rooms {
+impl Factory for Compactions {
     fn name(&self) -> &str {
-        "room on the disk"
+        "room on the disk, and syncs"
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Room {
+        Box::new(Compaction {
             directory: self.directory.clone(),
+            growing: GrowingTables::new(&self.directory).ok(),
             reserve_bytes: self.reserve_bytes,
             unlooked_bytes: BYTES_A_LOOK,
         })
     }
 }
 
-/// Ends a compaction that has no room.
-struct Room {
+struct Compaction {
     directory: PathBuf,
+    /// `None` when they could not be listed: then each is synced at its end alone.
+    growing: Option<GrowingTables>,
     reserve_bytes: u64,
     unlooked_bytes: usize,
 }
 
-impl Room {
+impl Compaction {
+    /// Ends it when there is no room.
     fn check(&self) -> io::Result<()> {
         let statistics = rustix::fs::statvfs(&self.directory)?;
         let free_bytes = statistics.f_bavail.saturating_mul(statistics.f_frsize);
@@ -56,13 +62,17 @@ impl Room {
     }
 }
 
-impl CompactionFilter for Room {
+impl CompactionFilter for Compaction {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
         if self.unlooked_bytes >= BYTES_A_LOOK {
             self.unlooked_bytes = 0;
             self.check()?;
         }
-        self.unlooked_bytes += item.key().len() + item.value()?.len();
+        let bytes = item.key().len() + item.value()?.len();
+        self.unlooked_bytes += bytes;
+        if let Some(growing) = &mut self.growing {
+            growing.wrote(bytes)?;
+        }
         Ok(Verdict::Keep)
     }
 }
