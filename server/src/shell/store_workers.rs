@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! history   writes events, seals them, drops what is trimmed
-//! drain     puts frozen generations into the base, paced; gives back the memory of old ones
+//! drain     puts frozen generations into the base, paced
+//! release   gives back the memory of those that the base holds: at once, while the next one drains
 //! compact   merges the base's tables after drains
 //! lookup    reads records that memory does not hold
 //! range     reads pages of ranges (`range_workers.rs`)
@@ -46,12 +47,9 @@ enum HistoryJob {
     Trim(Revision),
 }
 
-enum DrainJob {
-    Drain {
-        frozen: Arc<Frozen>,
-        most_image_bytes: Option<u64>,
-    },
-    Discard(Vec<Arc<Frozen>>),
+struct DrainJob {
+    frozen: Arc<Frozen>,
+    most_image_bytes: Option<u64>,
 }
 
 struct LookupJob {
@@ -73,6 +71,7 @@ pub(super) struct StoreWorkers {
     files: StoreFiles,
     history_jobs: Sender<HistoryJob>,
     drain_jobs: Sender<DrainJob>,
+    released: Sender<Vec<Arc<Frozen>>>,
     lookup_jobs: Sender<LookupJob>,
     ranges: RangeWorkers,
     checks: Sender<LogReader<RealDisk>>,
@@ -100,6 +99,11 @@ impl StoreWorkers {
         let drainer = worker("drain", mailbox, move |mailbox| {
             drainer.run(&drain_queue, mailbox)
         })?;
+        let (released, to_release) = mpsc::channel::<Vec<Arc<Frozen>>>();
+        let releaser = worker("release", mailbox, move |_| {
+            to_release.into_iter().for_each(drop);
+            Ok(())
+        })?;
         let compacted = files.base.clone();
         let compactor = worker("compact", mailbox, move |_| compact(&compacted, &compact_rings))?;
         let read = files.base.clone();
@@ -113,12 +117,13 @@ impl StoreWorkers {
             check_files(&checked, &wanted_checks, mailbox);
             Ok(())
         })?;
-        let mut threads = vec![writer, drainer, compactor, reader, checker];
+        let mut threads = vec![writer, drainer, releaser, compactor, reader, checker];
         threads.extend(range_readers);
         Ok(StoreWorkers {
             files,
             history_jobs,
             drain_jobs,
+            released,
             lookup_jobs,
             ranges,
             checks,
@@ -153,14 +158,14 @@ impl StoreWorkers {
     }
 
     pub(super) fn drain(&self, frozen: Arc<Frozen>, most_image_bytes: Option<u64>) {
-        let _ = self.drain_jobs.send(DrainJob::Drain {
+        let _ = self.drain_jobs.send(DrainJob {
             frozen,
             most_image_bytes,
         });
     }
 
     pub(super) fn discard(&self, released: Vec<Arc<Frozen>>) {
-        let _ = self.drain_jobs.send(DrainJob::Discard(released));
+        let _ = self.released.send(released);
     }
 
     pub(super) fn look_up(&self, lookup: LookupNumber, keys: Vec<Bytes>, ranges: Option<Box<RangesWanted>>) {
@@ -193,6 +198,7 @@ impl StoreWorkers {
         let StoreWorkers {
             history_jobs,
             drain_jobs,
+            released,
             lookup_jobs,
             ranges,
             checks,
@@ -202,7 +208,7 @@ impl StoreWorkers {
         } = self;
         // A drain that is under way does not take its time any more.
         pressure.set(1, 1);
-        drop((history_jobs, drain_jobs, lookup_jobs, ranges, checks));
+        drop((history_jobs, drain_jobs, released, lookup_jobs, ranges, checks));
         for thread in threads {
             // A panic was told by the thread's guard.
             let _ = thread.join();
@@ -262,13 +268,7 @@ struct Drainer {
 impl Drainer {
     fn run(&self, jobs: &Receiver<DrainJob>, mailbox: &Mailbox) -> Result<(), StoreError> {
         for job in jobs {
-            match job {
-                DrainJob::Discard(released) => drop(released),
-                DrainJob::Drain {
-                    frozen,
-                    most_image_bytes,
-                } => self.drain(&frozen, most_image_bytes, mailbox)?,
-            }
+            self.drain(&job.frozen, job.most_image_bytes, mailbox)?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use raftkv_server::store::base::Base as _;
 use raftkv_server::store::{Applied, BaseRecords, Frozen, GenerationNumber, Looked, Store};
 
 use super::spending::{Meter, Part};
-use super::threads::{Done, DrainJob, Files, HistoryJob, LookupJob, Work};
+use super::threads::{Done, Files, HistoryJob, LookupJob, Work};
 use crate::load::{Keys, key};
 use crate::options::Options;
 use crate::run::{histogram, micros};
@@ -179,6 +179,7 @@ impl<'a> Node<'a> {
                 let _ = self.work.history.send(HistoryJob::Write);
             }
         }
+        self.release_drained();
         self.meter.charge(Part::Apply);
     }
 
@@ -260,7 +261,7 @@ impl<'a> Node<'a> {
         let Phase::Sealing(frozen) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             panic!("generation {} was sealed, and none waits for it", generation.0);
         };
-        let _ = self.work.drain.send(DrainJob::Drain(frozen.clone()));
+        let _ = self.work.drain.send(frozen.clone());
         self.phase = Phase::Draining(frozen);
     }
 
@@ -274,14 +275,17 @@ impl<'a> Node<'a> {
         self.store.drained_up_to(generation);
         self.drained.push_back(frozen.companions().revision);
         drop(frozen);
-        let released = self.store.release();
-        if !released.is_empty() {
-            let _ = self.work.drain.send(DrainJob::Discard(released));
-        }
         if self.drained.len() > KEPT_GENERATIONS
             && let Some(oldest) = self.drained.pop_front()
         {
             let _ = self.work.history.send(HistoryJob::Trim(oldest));
+        }
+    }
+
+    fn release_drained(&mut self) {
+        let released = self.store.release();
+        if !released.is_empty() {
+            let _ = self.work.release.send(released);
         }
     }
 

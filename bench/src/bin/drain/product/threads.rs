@@ -43,11 +43,6 @@ pub(crate) enum HistoryJob {
     Trim(Revision),
 }
 
-pub(crate) enum DrainJob {
-    Drain(Arc<Frozen>),
-    Discard(Vec<Arc<Frozen>>),
-}
-
 /// A read that memory could not answer.
 pub(crate) struct LookupJob {
     pub(crate) asked_at: Instant,
@@ -57,7 +52,8 @@ pub(crate) struct LookupJob {
 /// The queues to the threads; they end when it is dropped.
 pub(crate) struct Work {
     pub(crate) history: Sender<HistoryJob>,
-    pub(crate) drain: Sender<DrainJob>,
+    pub(crate) drain: Sender<Arc<Frozen>>,
+    pub(crate) release: Sender<Vec<Arc<Frozen>>>,
     pub(crate) lookup: Sender<LookupJob>,
 }
 
@@ -69,6 +65,7 @@ impl Work {
     ) -> Work {
         let (history, history_jobs) = channel();
         let (drain, drain_jobs) = channel();
+        let (release, released) = channel();
         let (lookup, lookup_jobs) = channel();
         let (bell, rings) = channel();
         let start = |name: &str, run: Box<dyn FnOnce(Files, Sender<Done>) + Send + 'scope>| {
@@ -86,6 +83,10 @@ impl Work {
             "drain",
             Box::new(move |files, told| drain_all(&files, &drain_jobs, &told, &bell)),
         );
+        start(
+            "release",
+            Box::new(move |files, _| release_all(&files, &released)),
+        );
         start("compact", Box::new(move |files, _| compact(&files, &rings)));
         start(
             "lookup",
@@ -94,6 +95,7 @@ impl Work {
         Work {
             history,
             drain,
+            release,
             lookup,
         }
     }
@@ -115,19 +117,19 @@ fn keep_history(files: &Files, jobs: &Receiver<HistoryJob>, told: &Sender<Done>)
     }
 }
 
-fn drain_all(files: &Files, jobs: &Receiver<DrainJob>, told: &Sender<Done>, bell: &Sender<()>) {
+fn drain_all(files: &Files, jobs: &Receiver<Arc<Frozen>>, told: &Sender<Done>, bell: &Sender<()>) {
     let mut meter = Meter::start(&files.spending);
-    for job in jobs {
-        match job {
-            DrainJob::Discard(released) => {
-                drop(released);
-                meter.charge(Part::Release);
-            }
-            DrainJob::Drain(frozen) => {
-                drain_one(files, &frozen, told, &mut meter);
-                let _ = bell.send(());
-            }
-        }
+    for frozen in jobs {
+        drain_one(files, &frozen, told, &mut meter);
+        let _ = bell.send(());
+    }
+}
+
+fn release_all(files: &Files, released: &Receiver<Vec<Arc<Frozen>>>) {
+    let mut meter = Meter::start(&files.spending);
+    for generations in released {
+        drop(generations);
+        meter.charge(Part::Release);
     }
 }
 
