@@ -217,9 +217,9 @@ fn mebibytes(mib: u64) -> u64 {
 
 fn retention(flags: &StorageFlags) -> RetentionConfig {
     RetentionConfig {
-        // A key that is written again and again fills the log alone. Twice the overlay is replayed in about a second, and with
-        // less of it small sets of keys drain more often than anything else asks for (`bench/README.md`).
-        freeze_log_bytes: mebibytes(flags.overlay_mib.saturating_mul(2)),
+        // A key that is written again and again fills the log alone. So much of it (256 MiB at the default) is replayed in about a
+        // second, and with less small sets of keys drain more often than anything else asks for (`bench/README.md`).
+        freeze_log_bytes: mebibytes(flags.overlay_mib.saturating_mul(4) / 3),
         log_tail_bytes: mebibytes(flags.log_tail_mib),
         history: HistoryLimits {
             max_age_us: flags.history_seconds.saturating_mul(1_000_000),

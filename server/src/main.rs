@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use raftkv_server::config::{self, Config, Flags};
 use raftkv_server::{ServerError, complain, end_process_on_panic, init_logging, run_command, run_flags};
+use tikv_jemallocator::Jemalloc;
 
-/// Frames, answers and overlay nodes are many small allocations; this allocator makes them measurably cheaper.
+/// Threads give back what others have allocated, a generation of the overlay at a time: this allocator gives it back to the system,
+/// at no more CPU than others (`bench/README.md`).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const USAGE: u8 = 2;
 

@@ -90,8 +90,8 @@ pub struct Flags {
 #[command(next_help_heading = "Memory and disk")]
 pub struct StorageFlags {
     /// Memory for writes that are not in the base on disk yet, MiB. More: less CPU for each write, and more of the log to
-    /// replay after a crash (at most twice as much, for keys that are written again and again).
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    /// replay after a crash (at most a third more than this, for keys that are written again and again).
+    #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub overlay_mib: u64,
 
     /// Memory for records that were read from disk, MiB.

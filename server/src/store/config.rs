@@ -29,7 +29,7 @@ impl StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         StoreConfig {
-            overlay_bytes: 128 << 20,
+            overlay_bytes: 192 << 20,
             cache_bytes: 64 << 20,
         }
     }

@@ -28,10 +28,11 @@ use std::error::Error;
 use clap::Parser as _;
 
 use options::{MapKind, Mode, Options};
+use tikv_jemallocator::Jemalloc;
 
-/// As in the server: a third of the cost of small allocations goes.
+/// As in the server.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();

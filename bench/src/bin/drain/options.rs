@@ -71,7 +71,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 30)]
     pub(crate) seconds: u64,
     /// Memory for what is not in the base yet, as the server's flag of this name (product only).
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 192)]
     pub(crate) overlay_mib: u64,
     /// Ends after so many operations, if that comes before the time is over (product only): for comparisons.
     #[arg(long, default_value_t = u64::MAX)]
