@@ -2,7 +2,7 @@
 //!
 //! A lookup through the engine's cache costs about 3 us for a row that is not cached, mostly for finding the block, reading
 //! it, and making room for it in the cache. The old rows of a drain are looked up in key order and each once: a walk keeps
-//! its place in each table's index, reads a block once for all keys in it and ahead when the next one is near, asks the
+//! its place in each table's index, reads a block once for all keys in it and ahead where most blocks are wanted, asks the
 //! filters it holds, and leaves the cache to those who read again. A scan of the merged rows instead pays for each row
 //! that is passed in each run, and loses as soon as runs lie one over another (`bench/storage.md`).
 
@@ -14,10 +14,8 @@ use lsm_tree::table::filter::standard_bloom::{self, StandardBloomFilterReader};
 use lsm_tree::table::{Block, BlockHandle, BlockOffset, DataBlock, IndexBlock};
 use lsm_tree::{CompressionType, InternalValue, SeqNo, Table};
 
-/// Read at once when the next blocks are probably wanted, too.
-const READ_AHEAD_BYTES: usize = 64 << 10;
-/// A block that begins this near after the last one that was read is taken as a sign that the ones after it are wanted.
-const NEAR_BYTES: u64 = 8 << 10;
+/// Read ahead, most.
+const MOST_AHEAD_BYTES: u64 = 64 << 10;
 
 /// When so many keys in a row were there, the next one is looked for without asking the filter, until one is not there: most
 /// old rows of a drain are in one large run, whose filter is the largest and always says "perhaps".
@@ -100,7 +98,7 @@ struct TableWalk {
     index: Index,
     /// Keys that were there since one was not.
     there: u32,
-    /// The block that holds the keys up to `index.current()`, once one was wanted.
+    /// The block that `index` is at, once one was wanted.
     block: Option<DataBlock>,
     ahead: ReadAhead,
 }
@@ -147,12 +145,13 @@ impl TableWalk {
         if self.index.seek(key) {
             self.block = None;
         }
-        let Some(handle) = self.index.current() else {
+        let wanted = self.index.here_and_behind();
+        if wanted.is_empty() {
             return Ok(None);
-        };
+        }
         let block = match &mut self.block {
             Some(block) => block,
-            none => none.insert(DataBlock::new(self.ahead.block(&self.file, handle)?)),
+            none => none.insert(DataBlock::new(self.ahead.block(&self.file, wanted)?)),
         };
         let row = block.point_read(key, SeqNo::MAX);
         self.there = if row.is_some() {
@@ -176,6 +175,12 @@ struct IndexedBlock {
     key_begins: u32,
     size: u32,
     offset: u64,
+}
+
+impl IndexedBlock {
+    fn end(&self) -> u64 {
+        self.offset + u64::from(self.size)
+    }
 }
 
 impl Index {
@@ -240,36 +245,79 @@ impl Index {
         self.at != from
     }
 
-    fn current(&self) -> Option<&IndexedBlock> {
-        self.blocks.get(self.at)
+    /// The block that it is at, and those behind.
+    fn here_and_behind(&self) -> &[IndexedBlock] {
+        &self.blocks[self.at..]
     }
 }
 
-/// Reads blocks, several at once when they are wanted one after another.
-#[derive(Default)]
+/// Reads blocks; several at once as long as most of what was read so is wanted: to read a block for nothing costs about as much
+/// as to ask for a wanted one by itself.
 struct ReadAhead {
+    /// What was read last and holds more than one block.
     bytes: Vec<u8>,
     begins: u64,
-    /// Where the block read last ends.
+    /// Of `bytes`, those of blocks that were wanted.
+    wanted_bytes: usize,
+    /// So many blocks are read next.
+    blocks: usize,
+    /// Where the block ends that was wanted last.
     last_end: u64,
 }
 
+impl Default for ReadAhead {
+    fn default() -> ReadAhead {
+        ReadAhead {
+            bytes: Vec::new(),
+            begins: 0,
+            wanted_bytes: 0,
+            blocks: 1,
+            last_end: 0,
+        }
+    }
+}
+
 impl ReadAhead {
-    fn block(&mut self, file: &File, wanted: &IndexedBlock) -> lsm_tree::Result<Block> {
-        let (offset, size) = (wanted.offset, wanted.size as usize);
-        let is_near = (self.last_end..self.last_end + NEAR_BYTES).contains(&offset);
-        self.last_end = offset + u64::from(wanted.size);
-        if let Some(block) = self.held(offset, size) {
-            return Block::from_reader(&mut &*block, CompressionType::None);
+    /// The first of `wanted`, which are all that follow in the file. Each is wanted once, or never.
+    fn block(&mut self, file: &File, wanted: &[IndexedBlock]) -> lsm_tree::Result<Block> {
+        let (offset, size) = (wanted[0].offset, wanted[0].size as usize);
+        let is_next = offset == std::mem::replace(&mut self.last_end, wanted[0].end());
+        if self.held(offset, size).is_none() {
+            self.learn(is_next);
+            let last = self.last_of(wanted);
+            if last == 0 {
+                self.bytes.clear();
+                let handle = BlockHandle::new(BlockOffset(offset), wanted[0].size);
+                return Block::from_file(file, handle, CompressionType::None);
+            }
+            self.fill(file, offset, wanted[last].end())?;
         }
-        if !is_near || size > READ_AHEAD_BYTES {
-            let handle = BlockHandle::new(BlockOffset(offset), wanted.size);
-            return Block::from_file(file, handle, CompressionType::None);
-        }
-        self.fill(file, offset)?;
+        self.wanted_bytes += size;
         // A file that ends before the block does is damaged, and the reader says so.
-        let rest = self.held(offset, size).unwrap_or(&self.bytes);
-        Block::from_reader(&mut &*rest, CompressionType::None)
+        let block = self.held(offset, size).unwrap_or(&self.bytes);
+        Block::from_reader(&mut &*block, CompressionType::None)
+    }
+
+    /// Twice as many blocks where one follows the other and most were wanted; half as many where most were not.
+    fn learn(&mut self, is_next: bool) {
+        let most_were_wanted = self.bytes.is_empty() || self.wanted_bytes > self.bytes.len() / 2;
+        if !most_were_wanted {
+            self.blocks = (self.blocks / 2).max(1);
+        } else if is_next {
+            self.blocks *= 2;
+        }
+    }
+
+    /// Which of `wanted` is the last to be read with the first.
+    fn last_of(&mut self, wanted: &[IndexedBlock]) -> usize {
+        let most = wanted[0].offset + MOST_AHEAD_BYTES;
+        let fit = wanted
+            .iter()
+            .take(self.blocks)
+            .take_while(|block| block.end() <= most);
+        // One that is larger than that is read alone.
+        self.blocks = fit.count().max(1);
+        self.blocks - 1
     }
 
     fn held(&self, offset: u64, size: usize) -> Option<&[u8]> {
@@ -277,9 +325,11 @@ impl ReadAhead {
         self.bytes.get(begin..begin.checked_add(size)?)
     }
 
-    fn fill(&mut self, file: &File, offset: u64) -> lsm_tree::Result<()> {
+    fn fill(&mut self, file: &File, offset: u64, end: u64) -> lsm_tree::Result<()> {
         self.begins = offset;
-        self.bytes.resize(READ_AHEAD_BYTES, 0);
+        self.wanted_bytes = 0;
+        self.bytes
+            .resize(usize::try_from(end - offset).unwrap_or(usize::MAX), 0);
         let mut filled = 0;
         while filled < self.bytes.len() {
             match file.read_at(&mut self.bytes[filled..], offset + filled as u64)? {
@@ -289,5 +339,87 @@ impl ReadAhead {
         }
         self.bytes.truncate(filled);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lsm_tree::table::block::BlockType;
+
+    use super::*;
+
+    /// A file of blocks as long as told, each filled with its place, and where they are.
+    fn file_of(lengths: &[usize]) -> (File, Vec<IndexedBlock>) {
+        let mut bytes = Vec::new();
+        let mut blocks = Vec::new();
+        for (at, length) in lengths.iter().enumerate() {
+            let offset = bytes.len();
+            let body = vec![at as u8; *length];
+            Block::write_into(&mut bytes, &body, BlockType::Data, CompressionType::None)
+                .expect("memory takes it");
+            blocks.push(IndexedBlock {
+                key_begins: 0,
+                size: (bytes.len() - offset) as u32,
+                offset: offset as u64,
+            });
+        }
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        std::io::Write::write_all(&mut file, &bytes).expect("it can be written");
+        (file, blocks)
+    }
+
+    fn read(ahead: &mut ReadAhead, file: &File, blocks: &[IndexedBlock], at: usize) {
+        let block = ahead.block(file, &blocks[at..]).expect("it is whole");
+        assert!(
+            block.data.iter().all(|byte| *byte == at as u8),
+            "another block than {at}"
+        );
+        assert!(ahead.bytes.len() as u64 <= MOST_AHEAD_BYTES, "too much at once");
+    }
+
+    #[test]
+    fn reads_ahead_while_most_of_it_is_wanted_and_block_by_block_where_it_is_not() {
+        let lengths: Vec<_> = (0..200).map(|at| 4_200 + at % 50).collect();
+        let (file, blocks) = file_of(&lengths);
+        let mut ahead = ReadAhead::default();
+        for at in 0..60 {
+            read(&mut ahead, &file, &blocks, at);
+        }
+        assert_eq!(ahead.blocks, 15, "all that fit");
+        for at in (60..120).filter(|at| at % 4 != 0) {
+            read(&mut ahead, &file, &blocks, at);
+        }
+        assert_eq!(ahead.blocks, 15, "three of four are most");
+        for at in (120..180).step_by(3) {
+            read(&mut ahead, &file, &blocks, at);
+        }
+        assert_eq!((ahead.blocks, ahead.bytes.len()), (1, 0), "one of three is not");
+        for at in 180..200 {
+            read(&mut ahead, &file, &blocks, at);
+        }
+        assert!(ahead.blocks > 1, "and again");
+    }
+
+    #[test]
+    fn a_block_that_is_larger_than_what_is_read_ahead_is_read_alone() {
+        let (file, blocks) = file_of(&[4_000, 4_000, 4_000, 100_000, 4_000, 4_000]);
+        let mut ahead = ReadAhead::default();
+        for at in 0..blocks.len() {
+            read(&mut ahead, &file, &blocks, at);
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_an_error() {
+        let (file, mut blocks) = file_of(&[4_000, 4_000]);
+        blocks.push(IndexedBlock {
+            key_begins: 0,
+            size: 4_000,
+            offset: blocks[1].end(),
+        });
+        let mut ahead = ReadAhead::default();
+        read(&mut ahead, &file, &blocks, 0);
+        read(&mut ahead, &file, &blocks, 1);
+        assert!(ahead.block(&file, &blocks[2..]).is_err());
     }
 }
