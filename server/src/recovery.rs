@@ -8,6 +8,10 @@
 //! idempotency keys are named after the place of their entry, and live on: a log that counted from one again would give their
 //! names away a second time. And it begins behind its founding entry, so that whoever joins gets a snapshot first, and no log
 //! of it can be taken for one of the old cluster.
+//!
+//! **Names leap.** Clients still use the sessions and leases whose entries this directory never had. None of those may become
+//! somebody else's, whose answers they would get and whose keys they would keep: new ones are named far behind
+//! ([`Companions::names_from`]).
 
 use raftkv_protocol::{ClusterId, HistoryEpoch, Member, NodeId, NodeName, Revision};
 use raftkv_raft::simulation::mutant;
@@ -26,6 +30,10 @@ use crate::store::{
     drain, rewrite_companions,
 };
 
+/// How far names leap: further than any log goes on that this node had no part in. At a million entries a second it takes twelve
+/// days, and there is room for millions of recoveries.
+const NAMES_LEAP: u64 = 1 << 40;
+
 /// Entries are read back so many bytes at a time.
 const READ_BYTES: usize = 4 << 20;
 
@@ -34,6 +42,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     (
         "recovery_counts_from_one_again",
         "the log of a recovered cluster begins again at its first index",
+    ),
+    (
+        "recovery_gives_names_again",
+        "a recovered cluster names sessions and leases as the old one may have named those that were lost",
     ),
     (
         "recovery_keeps_the_old_cluster",
@@ -89,6 +101,8 @@ pub struct BegunAnew {
     pub revision: Revision,
     /// The new log begins behind this entry, the last one of the old log.
     pub base: EntryId,
+    /// See [`Companions::names_from`].
+    pub names_from: u64,
 }
 
 /// Is there anything beyond the founding of a cluster? Else nothing was ever acknowledged, and there is nothing to recover.
@@ -196,10 +210,11 @@ pub fn begin_anew<B: Base, D: Disk>(
     let companions = companions_in(&base.view()?)?.ok_or(RecoveryError::Nothing)?;
     let latest = companions.configurations.last().ok_or(RecoveryError::Nothing)?;
     let latest = Membership::decode(&latest.payload)?;
-    let membership = if latest.cluster == successor.cluster {
-        latest
+    let (membership, names_from) = if latest.cluster == successor.cluster {
+        (latest, companions.names_from)
     } else {
-        alone(&latest, name, successor).ok_or(RecoveryError::Nothing)?
+        let membership = alone(&latest, name, successor).ok_or(RecoveryError::Nothing)?;
+        (membership, leap(companions.names_from))
     };
     log::discard(disk)?;
     identity::replace(disk, name, membership.members[0].identity)?;
@@ -217,6 +232,7 @@ pub fn begin_anew<B: Base, D: Disk>(
         applied: begins_behind,
         configurations: vec![founding.clone()],
         founding: Some(founding),
+        names_from,
         ..companions
     };
     rewrite_companions(base, &companions)?;
@@ -224,7 +240,15 @@ pub fn begin_anew<B: Base, D: Disk>(
         membership,
         revision,
         base: begins_behind,
+        names_from,
     })
+}
+
+fn leap(names_from: u64) -> u64 {
+    match mutant("recovery_gives_names_again") {
+        true => names_from,
+        false => names_from + NAMES_LEAP,
+    }
 }
 
 /// The new cluster: this node alone. Nobody of the old one, this node's former identity included, can come back.

@@ -9,7 +9,9 @@ use super::record::GenerationNumber;
 
 /// The one row of the companions.
 pub(super) const ROW_KEY: &[u8] = &[3];
+/// What is written where `names_from` is 0, so that what was never recovered can be read by every version.
 const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION_2: u8 = 2;
 
 /// The state machine's numbers as of a drained generation's last entry. In the same atomic ingest as its records (R45).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Companions {
     pub configurations: Vec<StoredConfiguration>,
     /// The founding entry, for members that never made their log.
     pub founding: Option<StoredConfiguration>,
+    /// Leases and sessions are named after this plus the index of their entry. A recovery raises it.
+    pub names_from: u64,
 }
 
 /// A configuration entry of the log, as bytes.
@@ -59,6 +63,12 @@ struct Version1 {
 }
 
 #[derive(Serialize, Deserialize)]
+struct Version2 {
+    version_1: Version1,
+    names_from: u64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Entry1 {
     term: u64,
     index: u64,
@@ -82,20 +92,38 @@ impl Companions {
             sessions: 0,
             leases: 0,
         };
-        let encoded = postcard::to_extend(&version_1, vec![FORMAT_VERSION]);
+        let names_from = self.names_from;
+        let encoded = match names_from {
+            0 => postcard::to_extend(&version_1, vec![FORMAT_VERSION]),
+            _ => postcard::to_extend(
+                &Version2 {
+                    version_1,
+                    names_from,
+                },
+                vec![FORMAT_VERSION_2],
+            ),
+        };
         encoded.expect("numbers and bytes always encode").into()
     }
 
     /// Reads it back.
     ///
     /// # Errors
-    /// A sentence when the bytes are no companions of this version.
+    /// A sentence when the bytes are no companions of these versions.
     pub fn decode(bytes: &[u8]) -> Result<Companions, &'static str> {
         let (version, rest) = bytes.split_first().ok_or("the companions are empty")?;
-        if *version != FORMAT_VERSION {
-            return Err("the companions have another format version");
-        }
-        let read: Version1 = postcard::from_bytes(rest).map_err(|_| "the companions do not decode")?;
+        let read = match *version {
+            FORMAT_VERSION => postcard::from_bytes(rest).map(|version_1| Version2 {
+                version_1,
+                names_from: 0,
+            }),
+            FORMAT_VERSION_2 => postcard::from_bytes(rest),
+            _ => return Err("the companions have another format version"),
+        };
+        let Version2 {
+            version_1: read,
+            names_from,
+        } = read.map_err(|_| "the companions do not decode")?;
         let configurations: Option<Vec<_>> = read.configurations.into_iter().map(Entry1::stored).collect();
         Ok(Companions {
             generation: read.generation,
@@ -106,6 +134,7 @@ impl Companions {
             oldest_kept: read.oldest_kept,
             configurations: configurations.ok_or("a configuration has index 0")?,
             founding: read.founding.and_then(Entry1::stored),
+            names_from,
         })
     }
 }
@@ -154,32 +183,49 @@ mod tests {
             oldest_kept: Revision(12),
             configurations: vec![configuration.clone()],
             founding: Some(configuration),
+            names_from: 0,
         }
+    }
+
+    fn recovered() -> Companions {
+        Companions {
+            names_from: 1 << 40,
+            ..companions()
+        }
+    }
+
+    fn hex(companions: &Companions) -> String {
+        let encoded = companions.encode();
+        encoded.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]
     fn companions_come_back_as_they_were() {
-        let companions = companions();
-        assert_eq!(Companions::decode(&companions.encode()), Ok(companions));
+        for companions in [companions(), recovered()] {
+            assert_eq!(Companions::decode(&companions.encode()), Ok(companions));
+        }
     }
 
     #[test]
     fn the_bytes_of_version_1_never_change() {
         let golden = "010302ac02a2024def9bafcdf8acd191010c01010107\
                       6d656d62657273010101076d656d626572730000";
-        let hex: String = companions()
-            .encode()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(hex, golden);
+        assert_eq!(hex(&companions()), golden);
+    }
+
+    #[test]
+    fn the_bytes_of_version_2_never_change() {
+        let golden = "020302ac02a2024def9bafcdf8acd191010c01010107\
+                      6d656d62657273010101076d656d626572730000808080808020";
+        assert_eq!(hex(&recovered()), golden);
     }
 
     #[test]
     fn what_is_no_companions_row_is_an_error() {
-        let whole = companions().encode();
-        for length in 0..whole.len() {
-            assert!(Companions::decode(&whole[..length]).is_err(), "{length} bytes");
+        for whole in [companions().encode(), recovered().encode()] {
+            for length in 0..whole.len() {
+                assert!(Companions::decode(&whole[..length]).is_err(), "{length} bytes");
+            }
         }
     }
 }

@@ -76,6 +76,7 @@ pub struct Store {
     /// Highest log time applied, microseconds.
     pub(super) log_time_us: u64,
     pub(super) effects: EffectsHash,
+    names_from: u64,
     pub(super) events: EventBuffer,
     pub(super) deleted: DeletedBytes,
     /// What the last entry wants hashed.
@@ -101,6 +102,7 @@ impl Store {
             oldest_kept: Revision(1),
             log_time_us: 0,
             effects: EffectsHash::EMPTY,
+            names_from: 0,
             events: EventBuffer::default(),
             deleted: DeletedBytes::default(),
             scrub: None,
@@ -125,8 +127,14 @@ impl Store {
             oldest_kept: companions.oldest_kept,
             log_time_us: companions.log_time_us,
             effects: EffectsHash::restored(companions.effects),
+            names_from: companions.names_from,
             ..Store::new(companions.applied.index.next(), config)
         }
+    }
+
+    /// The number that the entry `index` names what it makes with, and no other entry ever does, not one that a recovery lost.
+    pub(super) fn fresh_name(&self, index: Index) -> u64 {
+        self.names_from + index.get()
     }
 
     /// Applies the next entry, or says that it has to wait.
@@ -290,6 +298,7 @@ impl Store {
             oldest_kept: self.oldest_kept,
             configurations,
             founding,
+            names_from: self.names_from,
         };
         self.deleted = DeletedBytes::default();
         let tables = ChangedTables {

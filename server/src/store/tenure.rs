@@ -61,7 +61,7 @@ impl Store {
 
     /// `index`: of the entry, from which the store chooses an id that no other lease ever had.
     pub(super) fn grant_lease(&mut self, index: Index, id: Option<LeaseId>, ttl_ms: u64) -> Outcome {
-        let id = id.unwrap_or(LeaseId(LeaseId::FIRST_OF_SERVER.0 + index.get()));
+        let id = id.unwrap_or(LeaseId(LeaseId::FIRST_OF_SERVER.0 + self.fresh_name(index)));
         if self.leases.get(id).is_some() {
             let message = format!("there is a lease {id} already; nothing was changed");
             return Err(Failure::new(ErrorCode::LeaseExists, message));
@@ -120,7 +120,7 @@ impl Store {
         keys.len()
     }
 
-    /// The session's id is the index of the entry.
+    /// `index`: of the entry, from which the store chooses an id that no other session ever had.
     pub(super) fn open_session(&mut self, index: Index, ttl_ms: u64) -> Outcome {
         if self.sessions.count() >= MAX_SESSIONS {
             return Err(too_many(
@@ -129,7 +129,7 @@ impl Store {
                 "share one client between tasks, or write at most once, which needs no session; those that nobody uses expire",
             ));
         }
-        let (session, deadline_us) = (SessionId(index.get()), self.deadline_after(ttl_ms));
+        let (session, deadline_us) = (SessionId(self.fresh_name(index)), self.deadline_after(ttl_ms));
         self.sessions.open(session, ttl_ms, deadline_us);
         self.effects.add(kind::SESSION_SET, session.0);
         self.effects.add(ttl_ms, deadline_us);

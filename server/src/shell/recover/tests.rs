@@ -151,6 +151,9 @@ fn assert_recovered(directory: &Path) {
         Revision(KEYS + 1),
         "an acknowledged write is lost"
     );
+    // Of a lease or a session that this directory never knew of.
+    let lost = KEYS + 1_000_000_000;
+    assert!(state.companions.names_from > lost, "its name is given again");
 }
 
 /// What a server finds that starts on what a crash left.

@@ -1,8 +1,8 @@
 //! A recovery (I27): a majority is lost for ever, and what one directory held durably is all there is from then on.
 //!
 //! **What may be lost** is what that directory did not hold, acknowledged or not. Everything it held is there afterwards, in
-//! its order, and nothing else; a new cluster of one, under an id and an identity that never were, decides what follows; and
-//! from then on every other invariant holds again. So the one log is cut to what the directory held, and the model replays it.
+//! its order, and nothing else; a new cluster of one, under an id and an identity that never were, decides what follows; no
+//! lease and no session gets the name of one that was lost; and from then on every other invariant holds again. So the one log is cut to what the directory held, and the model replays it.
 //!
 //! What had been called failed may show its effect: the directory may hold an entry that the majority had replaced, and nobody
 //! is left who could say so.
@@ -23,6 +23,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) identity: u64,
     /// The last entry of the old log.
     pub(crate) base: EntryId,
+    /// Leases and sessions are named after this plus their entry's index from now on.
+    pub(crate) names_from: u64,
     /// Entry 1 of the new cluster.
     pub(crate) founding: &'a Entry,
     /// What it begins with behind the old log.
@@ -69,6 +71,7 @@ impl Observer {
             self.model.apply(entry, moment);
         }
         drop(self.model.take_ended());
+        self.model.names_from = recovery.names_from;
         self.forget_the_lost();
         self.begin_log(log, recovery);
         entries[0].entry = recovery.founding.clone();
@@ -93,6 +96,14 @@ impl Observer {
                 "goes on behind {}, the log ended with {}@{last}",
                 recovery.base,
                 log.len()
+            );
+            self.violate("I27", Some(slot), what);
+        }
+        let first_name = recovery.names_from + index + 1;
+        if first_name < self.model.fresh_name() {
+            let what = format!(
+                "names leases and sessions from {first_name} on, the old cluster got to {}",
+                self.model.fresh_name()
             );
             self.violate("I27", Some(slot), what);
         }

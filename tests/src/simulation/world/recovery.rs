@@ -3,7 +3,7 @@
 //! All machines fail at once. One directory is recovered, by the code that `server recover` runs. The others get empty disks
 //! and are told to join; but some come back first with what they stored, and run on as members of the old cluster until their
 //! disks are taken out, too. Nobody asks them anything, what they sent before is still on its way, and they must not mix with
-//! the new cluster. Clients begin anew: what they were told may be lost, and what they held may be given to others.
+//! the new cluster. Clients begin anew: what they were told, and what they held, may be lost.
 
 use raftkv_protocol::ClusterId;
 use raftkv_raft::simulation::mark;
@@ -141,6 +141,7 @@ impl World {
         let recovery = Recovery {
             identity: self.machines[node].identity.0,
             base: begun.base,
+            names_from: begun.names_from,
             founding: &configuration_at(founding, &begun.membership),
             configuration: &configuration_at(first, &begun.membership),
         };

@@ -112,6 +112,7 @@ fn filled(options: &Options) -> Companions {
         oldest_kept: revision,
         configurations: Vec::new(),
         founding: None,
+        names_from: 0,
     }
 }
 

@@ -99,6 +99,8 @@ pub(super) struct Model {
     revision: u64,
     log_time_us: u64,
     oldest_kept: u64,
+    /// Added to an entry's index in the names of leases and sessions. A recovery raises it.
+    pub(super) names_from: u64,
     keys: BTreeMap<Bytes, Vec<Version>>,
     deadlines: BTreeSet<(u64, Bytes)>,
     /// What it was after each index; index 1 first.
@@ -120,6 +122,7 @@ impl Model {
             revision: 1,
             log_time_us: 0,
             oldest_kept: 1,
+            names_from: 0,
             keys: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             after: Vec::new(),
@@ -250,6 +253,11 @@ impl Model {
     /// That of the entry which is applied.
     fn index(&self) -> u64 {
         self.after.len() as u64 + 1
+    }
+
+    /// What a lease or a session is named with that this entry makes.
+    pub(super) fn fresh_name(&self) -> u64 {
+        self.names_from + self.index()
     }
 
     /// A change that is a transaction of its own.

@@ -203,7 +203,7 @@ impl Model {
     }
 
     pub(super) fn grant_lease(&mut self, id: Option<LeaseId>, ttl_ms: u64) -> Outcome {
-        let id = id.unwrap_or(LeaseId(LeaseId::FIRST_OF_SERVER.0 + self.index()));
+        let id = id.unwrap_or(LeaseId(LeaseId::FIRST_OF_SERVER.0 + self.fresh_name()));
         if self.leases.now(&id).is_some() {
             return Err(ErrorCode::LeaseExists);
         }
@@ -251,7 +251,7 @@ impl Model {
             outcomes: BTreeMap::new(),
             renewed: self.moment,
         };
-        let id = SessionId(index);
+        let id = SessionId(self.fresh_name());
         self.sessions.set(index, &id, Some(session));
         Ok(Answer::SessionOpened { session: id, ttl_ms })
     }

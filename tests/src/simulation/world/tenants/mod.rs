@@ -150,7 +150,7 @@ impl Tenants {
         }
     }
 
-    /// What they wait for is answered by nobody any more; what they held may be lost, and its names given to others.
+    /// What they wait for is answered by nobody any more; what they held may be lost.
     pub(super) fn begin_anew(&mut self) {
         self.tenants.fill_with(Tenant::default);
         self.open.clear();
