@@ -9,9 +9,10 @@
 //! names away a second time. And it begins behind its founding entry, so that whoever joins gets a snapshot first, and no log
 //! of it can be taken for one of the old cluster.
 //!
-//! **Names leap.** Clients still use the sessions and leases whose entries this directory never had. None of those may become
-//! somebody else's, whose answers they would get and whose keys they would keep: new ones are named far behind
-//! ([`Companions::names_from`]).
+//! **Revisions and names leap.** Clients remember the revisions, sessions and leases of entries that this directory never had.
+//! None of them may become somebody else's: a put under the condition that a key is as a lost write left it would meet another
+//! write, a session would get another's answers, a lease would keep another's keys. So all of them go on far behind
+//! ([`LEAP`]); the revisions in between are a generation of history without events.
 
 use raftkv_protocol::{ClusterId, HistoryEpoch, Member, NodeId, NodeName, Revision};
 use raftkv_raft::simulation::mutant;
@@ -30,9 +31,9 @@ use crate::store::{
     drain, rewrite_companions,
 };
 
-/// How far names leap: further than any log goes on that this node had no part in. At a million entries a second it takes twelve
-/// days, and there is room for millions of recoveries.
-const NAMES_LEAP: u64 = 1 << 40;
+/// How far revisions and names leap: further than any log goes on that this node had no part in, which at a million entries a second
+/// takes twelve days. A revision that is a number of JSON holds nine thousand recoveries.
+pub const LEAP: u64 = 1_000_000_000_000;
 
 /// Entries are read back so many bytes at a time.
 const READ_BYTES: usize = 4 << 20;
@@ -45,7 +46,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     (
         "recovery_gives_names_again",
-        "a recovered cluster names sessions and leases as the old one may have named those that were lost",
+        "a recovered cluster gives revisions, and names to sessions and leases, as the old one may have given those that were lost",
     ),
     (
         "recovery_keeps_the_old_cluster",
@@ -97,7 +98,7 @@ pub struct StateFiles<'a, B, D: Disk> {
 pub struct BegunAnew {
     /// The new cluster: this node alone.
     pub membership: Membership,
-    /// The store goes on from there.
+    /// The store goes on from there: far behind all that the directory held.
     pub revision: Revision,
     /// The new log begins behind this entry, the last one of the old log.
     pub base: EntryId,
@@ -203,18 +204,19 @@ fn drain_now<B: Base, D: Disk>(
 /// When the base is no member's, and of the disk.
 pub fn begin_anew<B: Base, D: Disk>(
     (disk, log): (&D, LogConfig),
-    base: &B,
+    (base, history): (&B, &History<D>),
     name: &NodeName,
     successor: Successor,
 ) -> Result<BegunAnew, RecoveryError> {
-    let companions = companions_in(&base.view()?)?.ok_or(RecoveryError::Nothing)?;
+    let mut companions = companions_in(&base.view()?)?.ok_or(RecoveryError::Nothing)?;
     let latest = companions.configurations.last().ok_or(RecoveryError::Nothing)?;
     let latest = Membership::decode(&latest.payload)?;
-    let (membership, names_from) = if latest.cluster == successor.cluster {
-        (latest, companions.names_from)
+    let membership = if latest.cluster == successor.cluster {
+        latest
     } else {
         let membership = alone(&latest, name, successor).ok_or(RecoveryError::Nothing)?;
-        (membership, leap(companions.names_from))
+        leap(&mut companions, history)?;
+        membership
     };
     log::discard(disk)?;
     identity::replace(disk, name, membership.members[0].identity)?;
@@ -227,12 +229,11 @@ pub fn begin_anew<B: Base, D: Disk>(
         id: place(1, 1),
         payload: membership.encode(),
     };
-    let revision = companions.revision;
+    let (revision, names_from) = (companions.revision, companions.names_from);
     let companions = Companions {
         applied: begins_behind,
         configurations: vec![founding.clone()],
         founding: Some(founding),
-        names_from,
         ..companions
     };
     rewrite_companions(base, &companions)?;
@@ -244,11 +245,15 @@ pub fn begin_anew<B: Base, D: Disk>(
     })
 }
 
-fn leap(names_from: u64) -> u64 {
-    match mutant("recovery_gives_names_again") {
-        true => names_from,
-        false => names_from + NAMES_LEAP,
+/// History first: the base's ingest says that this generation is there.
+fn leap<D: Disk>(companions: &mut Companions, history: &History<D>) -> Result<(), StoreError> {
+    if mutant("recovery_gives_names_again") {
+        return Ok(());
     }
+    companions.generation = companions.generation.next();
+    companions.revision = Revision(companions.revision.0.saturating_add(LEAP));
+    companions.names_from = companions.names_from.saturating_add(LEAP);
+    history.leap(companions.generation, companions.revision)
 }
 
 /// The new cluster: this node alone. Nobody of the old one, this node's former identity included, can come back.

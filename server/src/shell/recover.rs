@@ -21,8 +21,6 @@ use crate::disk::{RealDisk, identity};
 use crate::log::LogConfig;
 use crate::membership::Membership;
 use crate::recovery::{self, BegunAnew, RecoveryError, StateFiles, Successor};
-use crate::store::base::LsmBase;
-use crate::store::current_store;
 
 /// What the operator is told.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ pub(super) fn run_recover(flags: &RecoverFlags) -> Result<(), ServerError> {
         membership.cluster, membership.epoch
     ));
     tell(format_args!(
-        "It goes on from revision {}; {} entries of the old log were applied for that.",
+        "It goes on from revision {}, far behind all that may be lost; {} entries of the old log were applied for that.",
         report.revision, report.replayed
     ));
     tell(format_args!(
@@ -132,16 +130,13 @@ fn begin_anew(
     name: &NodeName,
     mark: RecoveryMark,
 ) -> Result<BegunAnew, ServerError> {
-    let store = current_store(disk)?;
-    let base = LsmBase::open(
-        &config.data_dir.join(storage::base_directory(store)),
-        &config.base,
-    )?;
+    let files = storage::open_current_store(config, disk)?;
     let successor = Successor {
         cluster: mark.cluster,
         identity: mark.identity,
     };
-    recovery::begin_anew((disk, config.log), &base, name, successor)
+    let state = (&files.base, &files.history);
+    recovery::begin_anew((disk, config.log), state, name, successor)
         .map_err(|error| told(&config.data_dir, error))
 }
 

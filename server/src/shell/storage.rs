@@ -43,11 +43,7 @@ pub(super) fn open(config: &Config) -> Result<Storage, ServerError> {
 pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Result<Storage, ServerError> {
     let recovered = Log::open(disk.clone(), config.log, identity)?;
     let number = current_store(&disk)?;
-    let place = Place {
-        disk: disk.clone(),
-        directory: config.data_dir.clone(),
-        base: config.base.clone(),
-    };
+    let place = place(config, &disk);
     place.remove_all_but(number);
     let (store, state) = open_store(&place, number)?;
     let Some(recovered) = recovered else {
@@ -92,6 +88,20 @@ pub(super) fn open_on(config: &Config, disk: RealDisk, identity: NodeId) -> Resu
         }),
         membership,
     })
+}
+
+fn place(config: &Config, disk: &RealDisk) -> Place {
+    Place {
+        disk: disk.clone(),
+        directory: config.data_dir.clone(),
+        base: config.base.clone(),
+    }
+}
+
+/// Opens base and history alone.
+pub(super) fn open_current_store(config: &Config, disk: &RealDisk) -> Result<StoreFiles, ServerError> {
+    let (files, _) = open_store(&place(config, disk), current_store(disk)?)?;
+    Ok(files)
 }
 
 fn open_store(

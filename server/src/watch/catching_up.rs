@@ -31,7 +31,7 @@ pub enum WindowRead {
     Events {
         /// The events.
         events: Vec<Event>,
-        /// The last revision that is whole; at most the window's last.
+        /// The last revision that is whole; beyond the window's last where no event comes behind it up to here.
         through: Revision,
     },
     /// History does not keep the window's begin any more.
@@ -95,14 +95,14 @@ impl Hub {
         records: &impl Records,
         out: &mut Output,
     ) -> Result<(), StoreError> {
-        let window = self.reading.expect("a window is being read");
+        assert!(self.reading.is_some(), "a window is being read");
         match read {
             WindowRead::Compacted { oldest_kept } => {
                 self.reading = None;
                 self.give_up_below(oldest_kept, out);
             }
             WindowRead::Events { events, through } => {
-                assert!(through <= window.to, "a window ends where it was to end");
+                assert!(through <= self.head, "nothing is told that has not come");
                 mark("watch: window of history read");
                 let round = Round {
                     now,

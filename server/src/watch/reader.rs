@@ -101,7 +101,7 @@ impl<D: Disk, B: Base> Reader<D, B> {
         }
         Ok(WindowRead::Events {
             events: read,
-            through: window.to,
+            through: view.leapt(window.to),
         })
     }
 }
@@ -212,5 +212,44 @@ impl<D: Disk, B: Base> Records for Now<'_, D, B> {
             Some(Slot::Live(stored)) => Ok(Some(views.resolved(key, stored)?)),
             Some(Slot::Deleted(_)) | None => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimulatedDisk;
+    use crate::store::StoreNumber;
+    use crate::store::base::TwinBase;
+    use crate::store::history::EventBuffer;
+
+    /// A window for each few thousand of the revisions that a recovery leaps over would never come to an end.
+    #[test]
+    fn a_window_that_ends_within_a_leap_goes_through_all_of_it() {
+        let history = History::open(SimulatedDisk::new(1), StoreNumber(1), None, Revision(1))
+            .expect("nothing is there");
+        let mut buffer = EventBuffer::default();
+        buffer.push(b"key", Slot::Deleted(Revision(2)).borrowed());
+        history.push(buffer.take(GenerationNumber(1), 7).expect("an event was pushed"));
+        history.seal(GenerationNumber(1)).expect("room");
+        let images = history.image_writer(GenerationNumber(1), None).expect("room");
+        images.finish().expect("room");
+        history
+            .leap(GenerationNumber(2), Revision(1_000_000))
+            .expect("room");
+        let reader = Reader::new(history, TwinBase::new());
+        let read = |from, to| {
+            let window = Window {
+                from: Revision(from),
+                to: Revision(to),
+            };
+            match reader.read(window).expect("it is whole") {
+                WindowRead::Events { events, through } => (events.len(), through.0),
+                WindowRead::Compacted { .. } => panic!("all is kept"),
+            }
+        };
+        assert_eq!(read(2, 2), (1, 2));
+        assert_eq!(read(2, 3), (1, 1_000_000));
+        assert_eq!(read(500, 600), (0, 1_000_000));
     }
 }

@@ -192,6 +192,17 @@ impl<F: DiskFile> Generation<F> {
         });
     }
 
+    /// No event comes for any revision up to this one.
+    pub(super) fn leap(&self, to: Revision) {
+        self.change(|events| {
+            let Events::Open(open) = events else {
+                panic!("generation {} is sealed, and leaps", self.number.0);
+            };
+            assert!(open.span.last <= to, "revisions never go back");
+            open.span.last = to;
+        });
+    }
+
     /// Writes what waits, as one write if it is not too large; tells `written` of the bytes of each.
     pub(super) fn write_pending<D: Disk<File = F>>(
         &self,

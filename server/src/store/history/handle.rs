@@ -120,6 +120,21 @@ impl<D: Disk> History<D> {
         self.shared.stop_on_error(generation.seal(&self.shared.disk))
     }
 
+    /// The next generation, without any event, ends with this revision: those in between are never given to a change. Durable
+    /// on return, events and images.
+    ///
+    /// # Errors
+    /// Of the disk. The store takes no more writes then.
+    ///
+    /// # Panics
+    /// When `number` is not the next one to seal and to drain, or the revision is below the last one.
+    pub fn leap(&self, number: GenerationNumber, to: Revision) -> Result<(), StoreError> {
+        self.generation(number).leap(to);
+        self.seal(number)?;
+        self.image_writer(number, None)?.finish()?;
+        Ok(())
+    }
+
     /// Begins the images of a sealed generation, which may take `most_bytes`. One that was not finished is thrown away.
     ///
     /// # Errors

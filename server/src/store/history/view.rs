@@ -137,6 +137,16 @@ impl<F: DiskFile> HistoryView<F> {
         &readable[start..]
     }
 
+    /// The last revision of which no event tells, behind `at`, in one row: where a recovery let revisions leap, far behind it. `at`
+    /// itself elsewhere.
+    #[must_use]
+    pub fn leapt(&self, at: Revision) -> Revision {
+        let readable = self.readable();
+        let generation = readable.get(readable.partition_point(|g| g.span().last < at));
+        let leaps = generation.filter(|g| g.events() == 0);
+        leaps.map_or(at, |generation| generation.span().last)
+    }
+
     /// Events from this revision on are there.
     #[must_use]
     pub fn first_event(&self) -> Revision {
@@ -159,8 +169,12 @@ impl<F: DiskFile> HistoryView<F> {
         let found = match (begun.checked_sub(1), readable.first()) {
             (Some(last), _) => {
                 let generation = &readable[last];
-                let found = generation.newest_by(log_time_us)?;
-                found.unwrap_or(generation.span().before)
+                match generation.newest_by(log_time_us)? {
+                    Some(found) => found,
+                    // Over one without events the store may have leapt.
+                    None if generation.events() == 0 => generation.span().last,
+                    None => generation.span().before,
+                }
             }
             (None, Some(first)) => first.span().before,
             (None, None) => current,

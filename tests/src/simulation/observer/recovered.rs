@@ -2,7 +2,7 @@
 //!
 //! **What may be lost** is what that directory did not hold, acknowledged or not. Everything it held is there afterwards, in
 //! its order, and nothing else; a new cluster of one, under an id and an identity that never were, decides what follows; no
-//! lease and no session gets the name of one that was lost; and from then on every other invariant holds again. So the one log is cut to what the directory held, and the model replays it.
+//! revision is given again, and no lease and no session gets the name of one that was lost; and from then on every other invariant holds again. So the one log is cut to what the directory held, and the model replays it.
 //!
 //! What had been called failed may show its effect: the directory may hold an entry that the majority had replaced, and nobody
 //! is left who could say so.
@@ -23,6 +23,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) identity: u64,
     /// The last entry of the old log.
     pub(crate) base: EntryId,
+    /// The store goes on from there.
+    pub(crate) revision: u64,
     /// Leases and sessions are named after this plus their entry's index from now on.
     pub(crate) names_from: u64,
     /// Entry 1 of the new cluster.
@@ -71,7 +73,7 @@ impl Observer {
             self.model.apply(entry, moment);
         }
         drop(self.model.take_ended());
-        self.model.names_from = recovery.names_from;
+        self.model.leap(recovery.revision, recovery.names_from);
         self.forget_the_lost();
         self.begin_log(log, recovery);
         entries[0].entry = recovery.founding.clone();
@@ -99,12 +101,11 @@ impl Observer {
             );
             self.violate("I27", Some(slot), what);
         }
-        let first_name = recovery.names_from + index + 1;
-        if first_name < self.model.fresh_name() {
-            let what = format!(
-                "names leases and sessions from {first_name} on, the old cluster got to {}",
-                self.model.fresh_name()
-            );
+        let first = (recovery.revision + 1, recovery.names_from + index + 1);
+        let old = (self.model.revision() + 1, self.model.fresh_name());
+        if first.0 < old.0 || first.1 < old.1 {
+            let what =
+                format!("goes on with revision and name {first:?}, the old cluster would have with {old:?}");
             self.violate("I27", Some(slot), what);
         }
         let cluster = cluster_of(recovery.founding);

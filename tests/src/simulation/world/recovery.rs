@@ -116,7 +116,8 @@ impl World {
         };
         recovery::fold_log_into_base(&log.reader(), restored, &files)?;
         drop(log);
-        let begun = recovery::begin_anew((&machine.disk, config), &machine.base, &machine.name, successor)?;
+        let state = (&machine.base, &store.1);
+        let begun = recovery::begin_anew((&machine.disk, config), state, &machine.name, successor)?;
         machine.identity = begun.membership.members[0].identity;
         machine.joins = None;
         machine.is_recovered = true;
@@ -141,11 +142,15 @@ impl World {
         let recovery = Recovery {
             identity: self.machines[node].identity.0,
             base: begun.base,
+            revision: begun.revision.0,
             names_from: begun.names_from,
             founding: &configuration_at(founding, &begun.membership),
             configuration: &configuration_at(first, &begun.membership),
         };
         self.observer.recovered(node, &recovery);
+        // From before the leap.
+        let last_held = begun.revision.0.saturating_sub(recovery::LEAP).max(1);
+        self.watchers.go_on_from(last_held.saturating_sub(3).max(2));
     }
 
     fn start_later(&mut self, slot: usize) {

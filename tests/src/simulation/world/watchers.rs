@@ -123,6 +123,13 @@ impl Watchers {
         *self = Watchers::new(plan);
     }
 
+    /// Half of them go on from this revision, if they have not begun.
+    pub(super) fn go_on_from(&mut self, revision: u64) {
+        for watcher in self.watchers.iter_mut().step_by(2) {
+            watcher.view.next.get_or_insert(revision);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.watchers.len()
     }

@@ -91,6 +91,42 @@ fn a_key_that_fills_many_index_pages_is_found_at_each_revision() {
     check(&open(&disk, 1).unwrap());
 }
 
+/// As a recovery leaves it: those in between belong to nobody.
+#[test]
+fn revisions_leap_over_a_generation_without_events() {
+    let disk = SimulatedDisk::new(1);
+    let history = open(&disk, 0).unwrap();
+    push(&history, 1, 2, &[(b"a", b"old"), (b"b", b"old")]);
+    drain(&history, 1, &[(b"a", 2), (b"b", 3)]);
+    history.leap(GenerationNumber(2), Revision(1003)).unwrap();
+    let now = history.view().revision_at(u64::MAX, Revision(1003)).unwrap();
+    assert_eq!(now, Revision(1003));
+    push(&history, 3, 1004, &[(b"a", b"new")]);
+    let check = |history: &History<SimulatedDisk>| {
+        for at in [3, 4, 500, 1003] {
+            assert_eq!(value_at(history, b"a", at).unwrap(), "old", "at {at}");
+        }
+        assert_eq!(value_at(history, b"a", 1004).unwrap(), "new");
+        let leapt = [2, 3, 4, 500, 1003, 1004, 1005].map(|at| history.view().leapt(Revision(at)).0);
+        assert_eq!(leapt, [2, 3, 1003, 1003, 1003, 1004, 1005]);
+        for (from, expected) in [(2, &[2, 3, 1004][..]), (4, &[1004]), (600, &[1004])] {
+            let events = history
+                .view()
+                .events(Revision(from), Revision(2000), KeyRange::all());
+            let found: Vec<u64> = events.unwrap().map(|event| event.unwrap().revision.0).collect();
+            assert_eq!(found, expected, "from {from}");
+        }
+    };
+    check(&history);
+    drain(&history, 3, &[(b"a", 1004)]);
+    check(&history);
+    check(&open(&disk, 3).unwrap());
+    // A crash before the base said that the leap is part of it: then it never was.
+    let history = open(&disk, 1).unwrap();
+    push(&history, 2, 4, &[(b"a", b"next")]);
+    assert_eq!(value_at(&history, b"a", 4).unwrap(), "next");
+}
+
 #[test]
 fn r47_a_look_at_each_file_finds_what_rotted_since_it_was_finished() {
     let disk = SimulatedDisk::new(1);

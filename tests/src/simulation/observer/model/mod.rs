@@ -100,7 +100,7 @@ pub(super) struct Model {
     log_time_us: u64,
     oldest_kept: u64,
     /// Added to an entry's index in the names of leases and sessions. A recovery raises it.
-    pub(super) names_from: u64,
+    names_from: u64,
     keys: BTreeMap<Bytes, Vec<Version>>,
     deadlines: BTreeSet<(u64, Bytes)>,
     /// What it was after each index; index 1 first.
@@ -253,6 +253,15 @@ impl Model {
     /// That of the entry which is applied.
     fn index(&self) -> u64 {
         self.after.len() as u64 + 1
+    }
+
+    /// A recovery: its last entry leaves the store at this revision, and what comes is named from there.
+    pub(super) fn leap(&mut self, revision: u64, names_from: u64) {
+        self.revision = revision;
+        self.names_from = names_from;
+        if let Some(last) = self.after.last_mut() {
+            last.revision = revision;
+        }
     }
 
     /// What a lease or a session is named with that this entry makes.
