@@ -135,12 +135,13 @@ impl LogClock {
     /// When the next tick must be proposed, given the log time of the next deadline.
     pub(super) fn next_tick(&self, next_deadline_us: u64) -> Time {
         let regular = self.stamped_at.after(TICK_INTERVAL);
-        // The log holds a time beyond the deadline already: where commits are slow, another tick every few milliseconds would only make
-        // them slower.
-        let is_told = self.seen_us() >= next_deadline_us;
-        let Some(running) = self.running.filter(|_| !is_told) else {
+        let Some(running) = self.running else {
             return regular;
         };
+        if self.seen_us() >= next_deadline_us {
+            // The log tells of it already: where commits are slow, a tick every few milliseconds would only make them slower.
+            return regular;
+        }
         let due = Time(
             running
                 .since

@@ -130,6 +130,16 @@ impl<F: DiskFile> Generation<F> {
         })
     }
 
+    /// Where one without any event ends: where the one before does, or as far as a recovery let revisions leap.
+    pub(super) fn ends_without_events(&self) -> Option<Revision> {
+        // Both at once: the first event may come at any moment.
+        let (events, span) = self.read(|events| match events {
+            Events::Open(open) => (open.events, open.span),
+            Events::Sealed(sealed) => (sealed.footer.entries, sealed.footer.span),
+        });
+        (events == 0).then_some(span.last)
+    }
+
     /// Of its events' file, what waits included.
     pub(super) fn event_bytes(&self) -> u64 {
         self.read(|events| match events {

@@ -143,8 +143,7 @@ impl<F: DiskFile> HistoryView<F> {
     pub fn leapt(&self, at: Revision) -> Revision {
         let readable = self.readable();
         let generation = readable.get(readable.partition_point(|g| g.span().last < at));
-        let leaps = generation.filter(|g| g.events() == 0);
-        leaps.map_or(at, |generation| generation.span().last)
+        generation.and_then(|g| g.ends_without_events()).unwrap_or(at)
     }
 
     /// Events from this revision on are there.
@@ -169,12 +168,9 @@ impl<F: DiskFile> HistoryView<F> {
         let found = match (begun.checked_sub(1), readable.first()) {
             (Some(last), _) => {
                 let generation = &readable[last];
-                match generation.newest_by(log_time_us)? {
-                    Some(found) => found,
-                    // Over one without events the store may have leapt.
-                    None if generation.events() == 0 => generation.span().last,
-                    None => generation.span().before,
-                }
+                let found = generation.newest_by(log_time_us)?;
+                let found = found.or_else(|| generation.ends_without_events());
+                found.unwrap_or_else(|| generation.span().before)
             }
             (None, Some(first)) => first.span().before,
             (None, None) => current,

@@ -2,7 +2,8 @@
 //!
 //! **What may be lost** is what that directory did not hold, acknowledged or not. Everything it held is there afterwards, in
 //! its order, and nothing else; a new cluster of one, under an id and an identity that never were, decides what follows; no
-//! revision is given again, and no lease and no session gets the name of one that was lost; and from then on every other invariant holds again. So the one log is cut to what the directory held, and the model replays it.
+//! revision is given again, and no lease and no session gets the name of one that was lost; and from then on every other
+//! invariant holds again. So the one log is cut to what the directory held, and the model replays it.
 //!
 //! What had been called failed may show its effect: the directory may hold an entry that the majority had replaced, and nobody
 //! is left who could say so.

@@ -148,9 +148,9 @@ impl World {
             configuration: &configuration_at(first, &begun.membership),
         };
         self.observer.recovered(node, &recovery);
-        // From before the leap.
-        let last_held = begun.revision.0.saturating_sub(recovery::LEAP).max(1);
-        self.watchers.go_on_from(last_held.saturating_sub(3).max(2));
+        // From a little before the leap.
+        let before = begun.revision.0.saturating_sub(recovery::LEAP + 3);
+        self.watchers.go_on_from(before.max(2));
     }
 
     fn start_later(&mut self, slot: usize) {

@@ -123,10 +123,10 @@ impl Watchers {
         *self = Watchers::new(plan);
     }
 
-    /// Half of them go on from this revision, if they have not begun.
+    /// Half of them begin with this revision.
     pub(super) fn go_on_from(&mut self, revision: u64) {
         for watcher in self.watchers.iter_mut().step_by(2) {
-            watcher.view.next.get_or_insert(revision);
+            watcher.view.next = Some(revision);
         }
     }
 
