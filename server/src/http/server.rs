@@ -75,6 +75,7 @@ impl HttpServer {
             body_timeout: settings.body_timeout,
         };
         runtime.spawn(answers.pass_on());
+        runtime.spawn(api.door.clone().wake_the_node());
         let serve = serve(listener, settings.max_connections, api, stopped);
         let thread = std::thread::Builder::new()
             .name("http".into())

@@ -10,6 +10,7 @@ use raftkv_protocol::{
     Answer, ClusterId, ErrorCode, Failure, Header, HistoryEpoch, LeaderHint, Limits, NodeId, Record, Request,
     Response, Revision, RoleName, Status,
 };
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::shell::{Door, answer_post};
@@ -26,6 +27,23 @@ const HEADER: Header = Header {
 struct Rote {
     address: SocketAddr,
     server: Option<HttpServer>,
+    /// Its node ends when this is dropped.
+    _node: oneshot::Sender<()>,
+}
+
+/// Runs a node's end of things on a thread of its own, until what is returned is dropped.
+fn node_thread(node: impl Future<Output = ()> + Send + 'static) -> oneshot::Sender<()> {
+    let (end, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(async {
+            tokio::select! {
+                () = node => {}
+                _ = ended => {}
+            }
+        });
+    });
+    end
 }
 
 impl Rote {
@@ -36,19 +54,21 @@ impl Rote {
     fn deciding(mut decide: impl FnMut(Request) -> Result<Answer, Failure> + Send + 'static) -> Rote {
         let (door, mut calls) = Door::new();
         let (mut post, round) = answer_post();
-        std::thread::spawn(move || {
-            while let Some(call) = calls.blocking_recv() {
-                let response = Response {
-                    header: HEADER,
-                    outcome: decide(call.request),
-                };
-                // What waits is answered in one batch, as the node does.
-                call.answer.send_by(&mut post, response);
-                if calls.is_empty() {
-                    post.flush();
+        let node = async move {
+            let mut taken = Vec::new();
+            loop {
+                calls.take(&mut taken).await;
+                for call in taken.drain(..) {
+                    let response = Response {
+                        header: HEADER,
+                        outcome: decide(call.request),
+                    };
+                    call.answer.send_by(&mut post, response);
                 }
+                // What waits is answered in one batch, as the node does.
+                post.flush();
             }
-        });
+        };
         let listener = StdListener::bind("127.0.0.1:0").expect("loopback");
         let address = listener.local_addr().expect("bound");
         let settings = HttpSettings {
@@ -65,6 +85,7 @@ impl Rote {
         Rote {
             address,
             server: Some(server),
+            _node: node_thread(node),
         }
     }
 
@@ -376,7 +397,11 @@ fn liveness_does_not_ask_the_node() {
 #[test]
 fn a_write_whose_answer_is_lost_is_unknown() {
     let (door, mut calls) = Door::new();
-    std::thread::spawn(move || calls.blocking_recv().expect("a call").take());
+    let node = node_thread(async move {
+        let mut taken = Vec::new();
+        calls.take(&mut taken).await;
+        taken[0].take();
+    });
     let listener = StdListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
     let settings = HttpSettings {
@@ -388,6 +413,7 @@ fn a_write_whose_answer_is_lost_is_unknown() {
     let rote = Rote {
         address,
         server: Some(HttpServer::start(listener, settings, door, answer_post().1).expect("starts")),
+        _node: node,
     };
     let answer = rote.call("POST", "/set", r#"{"key":"k","value":"v"}"#);
     assert_eq!(status(&answer), "504", "{}", answer.1);

@@ -10,12 +10,9 @@ use raftkv_protocol::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::call_post::{CallPost, Calls, PutError, call_post};
 use super::watch_feed::{WatchFeed, WatchKey};
 use crate::watch::ConnectionId;
-
-/// Requests that may wait in front of the node thread. It takes all that wait at once, so a queue that is full means
-/// that the node can not keep up, not that it has not looked yet.
-const MAX_WAITING: usize = 4096;
 
 /// A request on its way to the node thread.
 #[derive(Debug)]
@@ -28,6 +25,18 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// A call, and where to see later whether it was taken.
+    pub(super) fn new(request: Request, timeout: Duration, answer: CallAnswer) -> (Call, Arc<AtomicBool>) {
+        let is_taken = Arc::<AtomicBool>::default();
+        let call = Call {
+            request,
+            timeout,
+            answer,
+            is_taken: is_taken.clone(),
+        };
+        (call, is_taken)
+    }
+
     /// From now on the node has to do with it: should the answer never come, nobody knows what became of the request.
     pub(crate) fn take(&self) {
         self.is_taken.store(true, Ordering::Release);
@@ -108,17 +117,23 @@ impl Drop for WatchCall {
 /// Hands requests to the node thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
-    calls: mpsc::Sender<Call>,
+    calls: CallPost,
     /// How many watches came through it.
     watches: Arc<AtomicU64>,
 }
 
 impl Door {
     /// A door, and the end at which the node thread takes the calls.
-    pub(crate) fn new() -> (Door, mpsc::Receiver<Call>) {
-        let (calls, taken) = mpsc::channel(MAX_WAITING);
+    pub(crate) fn new() -> (Door, Calls) {
+        let (calls, taken) = call_post();
         let watches = Arc::default();
         (Door { calls, watches }, taken)
+    }
+
+    /// Wakes the node thread when calls wait; without it none is taken. A task of the thread that calls, for as long as
+    /// that lasts.
+    pub(crate) async fn wake_the_node(self) {
+        self.calls.wake_the_node().await;
     }
 
     /// Asks the node and waits for its answer; the node itself keeps to the time-out.
@@ -132,13 +147,8 @@ impl Door {
             request,
             Request::Write(_) | Request::Member(_) | Request::Scrub(ScrubCommand::Start)
         );
-        let is_taken = Arc::new(AtomicBool::new(false));
-        self.send(Call {
-            request,
-            timeout,
-            answer: CallAnswer::Call(answer),
-            is_taken: is_taken.clone(),
-        })?;
+        let (call, is_taken) = Call::new(request, timeout, CallAnswer::Call(answer));
+        self.send(call)?;
         answered.await.map_err(|_| {
             if is_write && is_taken.load(Ordering::Acquire) {
                 lost()
@@ -149,12 +159,12 @@ impl Door {
     }
 
     fn send(&self, call: Call) -> Result<(), Failure> {
-        self.calls.try_send(call).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::new(
+        self.calls.put(call).map_err(|error| match error {
+            PutError::Full => Failure::new(
                 ErrorCode::Overloaded,
                 "this node has more requests waiting than it can take; nothing was done, try again later",
             ),
-            mpsc::error::TrySendError::Closed(_) => stopping(),
+            PutError::Closed => stopping(),
         })
     }
 
@@ -167,16 +177,13 @@ impl Door {
         // Names of native connections count from 1, these down from the highest.
         let connection = ConnectionId(u64::MAX - self.watches.fetch_add(1, Ordering::Relaxed));
         let (feed, told) = oneshot::channel();
-        self.send(Call {
-            request: Request::Watch(request),
-            timeout,
-            answer: CallAnswer::Watch(Watcher {
-                connection,
-                answers: sender,
-                feed,
-            }),
-            is_taken: Arc::default(),
-        })?;
+        let watcher = Watcher {
+            connection,
+            answers: sender,
+            feed,
+        };
+        let (call, _) = Call::new(Request::Watch(request), timeout, CallAnswer::Watch(watcher));
+        self.send(call)?;
         Ok(WatchCall {
             answers,
             key: WatchKey {
@@ -190,7 +197,7 @@ impl Door {
 
     /// Is the node still there to take calls?
     pub(crate) fn is_open(&self) -> bool {
-        !self.calls.is_closed()
+        self.calls.is_open()
     }
 }
 
@@ -210,6 +217,7 @@ fn lost() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::call_post::MAX_WAITING;
     use super::*;
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -219,22 +227,29 @@ mod tests {
         runtime.expect("a runtime").block_on(future)
     }
 
+    /// A door that wakes, and the other end.
+    fn door() -> (Door, Calls) {
+        let (door, calls) = Door::new();
+        tokio::spawn(door.clone().wake_the_node());
+        (door, calls)
+    }
+
+    async fn take_one(calls: &mut Calls) -> Call {
+        let mut taken = Vec::new();
+        calls.take(&mut taken).await;
+        assert_eq!(taken.len(), 1);
+        taken.remove(0)
+    }
+
     const TIMEOUT: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_full_queue_refuses_early() {
         block_on(async {
-            let (door, _taken) = Door::new();
+            let (door, _taken) = door();
             for _ in 0..MAX_WAITING {
-                let (answer, _) = oneshot::channel();
-                let request = Request::Status;
-                let call = Call {
-                    request,
-                    timeout: TIMEOUT,
-                    answer: CallAnswer::Call(answer),
-                    is_taken: Arc::default(),
-                };
-                door.calls.try_send(call).expect("there is room");
+                let (call, _) = Call::new(Request::Status, TIMEOUT, CallAnswer::Call(oneshot::channel().0));
+                door.calls.put(call).expect("there is room");
             }
             let failure = door.call(Request::Status, TIMEOUT).await.expect_err("no room");
             assert_eq!(failure.code, ErrorCode::Overloaded);
@@ -244,7 +259,7 @@ mod tests {
     #[test]
     fn a_write_that_was_never_taken_is_known_not_to_have_happened() {
         block_on(async {
-            let (door, mut taken) = Door::new();
+            let (door, mut taken) = door();
             let limits = raftkv_protocol::Limits::default();
             let command = raftkv_protocol::Command::Delete {
                 key: b"k",
@@ -252,9 +267,11 @@ mod tests {
             };
             let write =
                 || Request::Write(raftkv_protocol::CheckedCommand::new(&command, &limits).expect("valid"));
-            let (untaken, _) = tokio::join!(door.call(write(), TIMEOUT), async { drop(taken.recv().await) });
+            let (untaken, _) = tokio::join!(door.call(write(), TIMEOUT), async {
+                drop(take_one(&mut taken).await)
+            });
             assert_eq!(untaken.expect_err("dropped").code, ErrorCode::NotServing);
-            let take = async { taken.recv().await.expect("a call").take() };
+            let take = async { take_one(&mut taken).await.take() };
             let (lost, ()) = tokio::join!(door.call(write(), TIMEOUT), take);
             assert_eq!(lost.expect_err("dropped").code, ErrorCode::OutcomeUnknown);
         });

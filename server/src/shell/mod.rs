@@ -10,6 +10,7 @@
 //! Nothing here decides anything about keys, terms or revisions.
 
 mod answer_post;
+mod call_post;
 mod clock;
 mod console;
 mod dev;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use raftkv_protocol::{Header, Limits, Revision};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use super::ServerError;
 use super::answer_post::AnswerPost;
+use super::call_post::Calls;
 use super::clock::Clock;
-use super::door::{Call, CallAnswer};
+use super::door::CallAnswer;
 use super::inbox::{Asked, Inbox, Mailbox};
 use super::log_workers::{LogSetup, LogWorkers};
 use super::node_context::{Identity, NodeContext};
@@ -41,7 +42,7 @@ pub(super) struct NodeSetup {
     pub(super) log: LogConfig,
     pub(super) storage: Storage,
     pub(super) listener: StdListener,
-    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) calls: Calls,
     pub(super) answers: AnswerPost,
     pub(super) mailbox: Mailbox,
 }
@@ -176,10 +177,10 @@ async fn measure_space(disk: RealDisk, inbox: Rc<Inbox>) {
 }
 
 /// Moves requests of other threads into the inbox, all that wait at once.
-async fn take_calls(mut calls: mpsc::Receiver<Call>, inbox: Rc<Inbox>) {
-    const AT_ONCE: usize = 1024;
-    let mut taken = Vec::with_capacity(AT_ONCE);
-    while calls.recv_many(&mut taken, AT_ONCE).await > 0 {
+async fn take_calls(mut calls: Calls, inbox: Rc<Inbox>) {
+    let mut taken = Vec::new();
+    loop {
+        calls.take(&mut taken).await;
         if inbox.is_closed() {
             // The calls are dropped untaken, which tells their callers that nothing was done.
             return;
