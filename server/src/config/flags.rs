@@ -110,7 +110,8 @@ pub struct StorageFlags {
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=1 << 30))]
     pub history_mib: u64,
 
-    /// Log kept behind what the base holds, for nodes that are behind, MiB. A node further behind gets a snapshot.
+    /// Log kept behind what the base holds, for nodes that are behind, MiB. A node further behind gets a snapshot; until it
+    /// has caught up, up to 16 times as much is kept, or as much as the snapshot is large.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
     pub log_tail_mib: u64,
 

@@ -27,7 +27,18 @@ const MARKS_A_TAIL: u64 = 16;
 
 /// For a follower that is catching up, so many tails of the log are kept. A snapshot of a large state takes longer than a busy
 /// log takes for its tail: if what comes behind the snapshot were gone when it is there, it would need the next one, for ever.
+/// And as much as the snapshot is large, as far as it was sent: so one is enough wherever it is sent faster than the log
+/// grows, and the log takes no more room than the state.
 const CATCH_UP_TAILS: u64 = 16;
+
+/// What a follower that is catching up needs.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    /// The first entry.
+    from: Index,
+    /// How much of a snapshot it was sent to get there.
+    snapshot_bytes: u64,
+}
 
 #[derive(Debug)]
 enum Phase {
@@ -109,18 +120,20 @@ impl Drains {
     }
 
     /// The first entry that the log keeps behind a base that holds everything up to `drained`: a tail for followers that are
-    /// behind, bounded in entries and bytes; and what one of them `needs` who is catching up, up to many times that.
-    fn keep_from(&mut self, drained: Index, needs: Option<Index>, retention: &RetentionConfig) -> Index {
+    /// behind, bounded in entries and bytes; and what those need who are catching up, up to many times that.
+    fn keep_from(&mut self, drained: Index, needs: &[Need], retention: &RetentionConfig) -> Index {
         let of_drained = self.marks.iter().rev().find(|(index, _)| *index <= drained);
         let drained_bytes = of_drained.map_or(0, |(_, bytes)| *bytes);
         let mut is_cut = false;
         while let Some(&(index, bytes)) = self.marks.front() {
+            let behind_bytes = drained_bytes.saturating_sub(bytes);
             let is_within = |tails: u64| {
-                drained_bytes.saturating_sub(bytes) <= retention.log_tail_bytes.saturating_mul(tails)
+                behind_bytes <= retention.log_tail_bytes.saturating_mul(tails)
                     && drained.distance_from(index) <= retention.log_tail_entries.saturating_mul(tails)
             };
             let next = self.marks.get(1).map_or(drained, |(index, _)| *index);
-            let is_needed = needs.is_some_and(|needed| needed <= next) && is_within(CATCH_UP_TAILS);
+            let is_granted = |need: &Need| is_within(CATCH_UP_TAILS) || behind_bytes <= need.snapshot_bytes;
+            let is_needed = needs.iter().any(|need| need.from <= next && is_granted(need));
             if is_within(1) || is_needed || index >= drained {
                 break;
             }
@@ -312,47 +325,51 @@ impl Formed {
     }
 
     fn cut_log_behind(&mut self, now: Time, drained: Index, out: &mut Outbox) {
-        let needs = self.needed_by_followers(now);
         let none = RetentionConfig {
             log_tail_bytes: 0,
             log_tail_entries: 0,
             ..self.config.retention
         };
-        let retention = if self.space.is_low() {
-            none
+        let (needs, retention) = if self.space.is_low() {
+            (Vec::new(), none)
         } else {
-            self.config.retention
+            (self.needs_of_followers(now), self.config.retention)
         };
-        let keep_from = self.drains.keep_from(drained, needs, &retention);
+        let keep_from = self.drains.keep_from(drained, &needs, &retention);
         if keep_from > self.drains.log_base.next() {
             out.push(Effect::CutLog { keep_from });
         }
     }
 
-    /// The first entry that a follower needs which can go on with this log: behind the snapshot that it is being sent, or now,
-    /// if it is alive.
-    fn needed_by_followers(&self, now: Time) -> Option<Index> {
+    /// What followers need which can go on with this log: behind the snapshot that they are being sent, or now, if they are
+    /// alive.
+    fn needs_of_followers(&mut self, now: Time) -> Vec<Need> {
+        self.sendings
+            .forget_delivered(|peer| self.raft.is_caught_up(now, peer));
         let base = self.drains.log_base;
-        let has = |peer: PeerProgress| match peer.state {
+        let has = |peer: &PeerProgress| match peer.state {
             ProgressState::Snapshot => self.sendings.last(peer.peer).map(|last| last.index),
             ProgressState::Probe | ProgressState::Replicate => {
                 peer.matched.filter(|_| self.is_alive(now, NodeId(peer.peer.0)))
             }
         };
-        let needed = self
-            .raft
-            .peer_progress()
-            .filter_map(has)
-            .filter(|has| *has >= base);
-        needed.map(Index::next).min()
+        let need = |peer: PeerProgress| {
+            let has = has(&peer).filter(|has| *has >= base)?;
+            Some(Need {
+                from: has.next(),
+                snapshot_bytes: self.sendings.bytes(peer.peer),
+            })
+        };
+        self.raft.peer_progress().filter_map(need).collect()
     }
 
     /// The log was cut.
-    pub(super) fn log_cut(&mut self, base: EntryId) {
+    pub(super) fn log_cut(&mut self, now: Time, base: EntryId, out: &mut Outbox) {
         mark("log cut behind the base");
         self.drains.log_base = base.index;
         self.raft.compacted(base);
         self.members.forget_before(base.index);
+        self.give_up_sendings_before(now, base.index, out);
     }
 
     /// The leader lets everybody give up history beyond its limits. Once: while that is not decided yet, more drains may come,

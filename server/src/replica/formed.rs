@@ -253,7 +253,7 @@ impl Formed {
                 snapshot,
                 taken,
             } => self.part_taken(now, from, snapshot, taken, out),
-            Event::LogCut { base } => self.log_cut(base),
+            Event::LogCut { base } => self.log_cut(now, base, out),
             Event::FreeSpace { bytes } => self.space_measured(now, bytes, out),
             Event::Request { .. } | Event::LogCreated | Event::Drain => {
                 unreachable!("requests, the log's creation and draining are the node's")

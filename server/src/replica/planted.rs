@@ -242,6 +242,7 @@ pub const MARKS: &[&str] = &[
     "session: write refused, it has ended",
     "snapshot arrived at a peer",
     "snapshot did not arrive",
+    "snapshot given up, the log behind it is gone",
     "snapshot refused in quarantine",
     "snapshot wanted by a peer",
     "snapshot: damaged file refused",

@@ -38,6 +38,8 @@ struct Sending {
     wanted: SendSnapshot,
     snapshot: SnapshotNumber,
     last: Option<EntryId>,
+    /// Of the parts read so far.
+    bytes: u64,
     /// What is read or under way.
     position: Bytes,
     phase: Phase,
@@ -48,6 +50,8 @@ struct Sending {
 #[derive(Debug)]
 pub(super) struct Sendings {
     by_peer: BTreeMap<raft::NodeId, Sending>,
+    /// How large the snapshot was that a peer has, in bytes.
+    delivered: BTreeMap<raft::NodeId, u64>,
     next: SnapshotNumber,
 }
 
@@ -57,6 +61,7 @@ impl Sendings {
     pub(super) fn new(first: u64) -> Sendings {
         Sendings {
             by_peer: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             next: SnapshotNumber(first),
         }
     }
@@ -70,6 +75,19 @@ impl Sendings {
     /// The last entry of the snapshot that this peer is sent, once it is known.
     pub(super) fn last(&self, peer: raft::NodeId) -> Option<EntryId> {
         self.by_peer.get(&peer)?.last
+    }
+
+    /// Bytes of the snapshot that this peer is sent, as far as they went, or was sent last by this leader.
+    pub(super) fn bytes(&self, peer: raft::NodeId) -> u64 {
+        let sending = self.by_peer.get(&peer).map(|sending| sending.bytes);
+        sending
+            .or_else(|| self.delivered.get(&peer).copied())
+            .unwrap_or(0)
+    }
+
+    /// Those that have caught up may be as far behind as any other from now on.
+    pub(super) fn forget_delivered(&mut self, is_caught_up: impl Fn(raft::NodeId) -> bool) {
+        self.delivered.retain(|peer, _| !is_caught_up(*peer));
     }
 
     pub(super) fn next_deadline(&self) -> Time {
@@ -97,6 +115,7 @@ impl Formed {
             wanted,
             snapshot,
             last: None,
+            bytes: 0,
             position: Position::START.encode(),
             phase: Phase::Reading,
             give_up_at: now.after(GIVE_UP_AFTER),
@@ -141,6 +160,7 @@ impl Formed {
         let Some(part) = part else {
             return self.sending_failed(now, peer, out);
         };
+        sending.bytes += part.len() as u64;
         sending.phase = Phase::Awaiting {
             position: sending.position.clone(),
             part,
@@ -235,7 +255,9 @@ impl Formed {
             SnapshotProgress::Installed => {
                 mark("snapshot arrived at a peer");
                 let (wanted, last) = (sending.wanted, sending.last);
+                let bytes = sending.bytes;
                 self.stop_sending_to(peer, out);
+                self.sendings.delivered.insert(peer, bytes);
                 if let Some(last) = last {
                     out.notice(Notice::SnapshotDelivered { peer, last });
                     self.raft.snapshot_sent(now, wanted, last);
@@ -253,6 +275,22 @@ impl Formed {
         self.stop_sending_to(peer, out);
     }
 
+    /// The log begins behind `base`. Who gets a snapshot that ends before that would only need another one.
+    pub(super) fn give_up_sendings_before(&mut self, now: Time, base: raft::Index, out: &mut Outbox) {
+        let is_outlived = |sending: &Sending| sending.last.is_some_and(|last| last.index < base);
+        let outlived: Vec<_> = self
+            .sendings
+            .by_peer
+            .iter()
+            .filter(|(_, sending)| is_outlived(sending))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in outlived {
+            mark("snapshot given up, the log behind it is gone");
+            self.sending_failed(now, peer, out);
+        }
+    }
+
     fn stop_sending_to(&mut self, peer: raft::NodeId, out: &mut Outbox) {
         if let Some(sending) = self.sendings.by_peer.remove(&peer) {
             out.push(Effect::CloseSnapshot(sending.snapshot));
@@ -261,6 +299,7 @@ impl Formed {
 
     /// This node leads no more: whoever does sends what is needed.
     pub(super) fn stop_sending(&mut self, out: &mut Outbox) {
+        self.sendings.delivered.clear();
         for sending in std::mem::take(&mut self.sendings.by_peer).into_values() {
             out.push(Effect::CloseSnapshot(sending.snapshot));
         }

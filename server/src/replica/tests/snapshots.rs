@@ -80,6 +80,37 @@ fn one_snapshot_is_enough_however_much_is_written_meanwhile() {
     }
 }
 
+/// As the one above, but more is written than any number of tails. What counts is that the snapshot is sent faster than
+/// the log grows.
+#[test]
+fn one_snapshot_of_a_large_state_is_enough() {
+    for seed in 0..4 {
+        let mut cluster = ready(400 + seed);
+        cluster.run_until("all nodes have the same state", hashes_agree);
+        let behind = follower(&cluster);
+        let others = [(behind + 1) % 3, (behind + 2) % 3];
+        cluster.kill(behind);
+        for number in 0..200 {
+            let answer = cluster.call(others[0], put(&format!("large{number}"), &"x".repeat(10_000)));
+            assert!(answer.outcome.is_ok(), "{answer:?}");
+        }
+        cluster.run_for(Duration::from_secs(1));
+        let (had, parts) = (installs(&cluster, behind), cluster.parts);
+        cluster.start(behind);
+        cluster.run_until("it gets a snapshot", |cluster| cluster.parts > parts);
+        let mut written = 0;
+        while installs(&cluster, behind) == had {
+            write_many(&mut cluster, &others, 10);
+            written += 10;
+            assert!(written < 5_000, "seed {seed}: no snapshot arrives");
+        }
+        assert!(written > 16 * 5, "{written} entries are no more than 16 tails");
+        cluster.run_until("all nodes are ready", Cluster::all_ready);
+        cluster.run_until("all nodes have the same state", hashes_agree);
+        assert_eq!(installs(&cluster, behind), had + 1, "seed {seed}");
+    }
+}
+
 #[test]
 fn s09_lost_messages_and_a_restart_of_either_end_only_delay_a_snapshot() {
     for seed in 0..6 {
