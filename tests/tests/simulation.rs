@@ -9,7 +9,7 @@ fn seeds() -> u64 {
     std::env::var("SIM_SEEDS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(1_200)
+        .unwrap_or(300)
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The programs under test.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,8 +18,7 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The programs in `RAFTKV_BIN_DIR`; without it, the product of this tree, built on first use into a target
-    /// directory of its own. Processes that ask at the same time wait for one build.
+    /// The programs in `RAFTKV_BIN_DIR`; without it, the product of this tree, built on first use.
     ///
     /// # Panics
     /// When there is nothing to test.
@@ -54,18 +52,13 @@ fn find_or_build() -> Result<Binaries, HarnessError> {
     })
 }
 
-/// Builds the product's crates alone: with this crate among them, cargo would unify its feature `simulation` into them.
+/// Builds the product's crates alone: with this crate among them, cargo would unify its feature `simulation` into them. In the
+/// target directory of the tests, most of whose parts serve both; of the programs cargo puts there the one asked for last.
 fn build() -> Result<PathBuf, HarnessError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."));
-    let target = target_directory(workspace).join("product");
-    std::fs::create_dir_all(&target)
-        .map_err(HarnessError::system("making the product's target directory"))?;
-    let lock =
-        File::create(target.join("build.lock")).map_err(HarnessError::system("making the build lock"))?;
-    lock.lock()
-        .map_err(HarnessError::system("waiting for the build lock"))?;
+    let target = target_directory(workspace);
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
             "build",

@@ -37,6 +37,11 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
         "the replica asks whether it may before it proposes (Formed::may_change)",
     ),
     (
+        "X23_read_round_reused",
+        "reads::r68_only_a_round_sent_after_the_read_confirms_it",
+        "an old round's answer must come behind a read, to a leader that has lost its place: one of 1640 seeds",
+    ),
+    (
         "X24_lease_forgotten_at_restart",
         "leases::q07_a_restarted_voter_keeps_its_promise_for_an_election_timeout",
         "a restart, an election and a read within one lease: not met in 4000 seeds",
