@@ -42,6 +42,11 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
         "an old round's answer must come behind a read, to a leader that has lost its place: one of 1640 seeds",
     ),
     (
+        "X24_lease_counted_from_the_ack",
+        "leases::r70_a_lease_lasts_from_the_sending_of_the_round_that_a_quorum_answered",
+        "a read must fall between the right end of a lease and the wrong one, after another's write: one of 2100 seeds",
+    ),
+    (
         "X24_lease_forgotten_at_restart",
         "leases::q07_a_restarted_voter_keeps_its_promise_for_an_election_timeout",
         "a restart, an election and a read within one lease: not met in 4000 seeds",
