@@ -1,5 +1,5 @@
 //! The simulator as CI runs it: a modest number of seeds; `SIM_SEEDS` asks for more. Mutants, marks and whole sweeps run
-//! through the binary `sim`, in release.
+//! through the binary `sim`.
 
 use std::path::{Path, PathBuf};
 

@@ -27,8 +27,6 @@ const MARKS_A_TAIL: u64 = 16;
 
 /// For a follower that is catching up, so many tails of the log are kept. A snapshot of a large state takes longer than a busy
 /// log takes for its tail: if what comes behind the snapshot were gone when it is there, it would need the next one, for ever.
-/// And as much as the snapshot is large, as far as it was sent: so one is enough wherever it is sent faster than the log
-/// grows, and the log takes no more room than the state.
 const CATCH_UP_TAILS: u64 = 16;
 
 /// What a follower that is catching up needs.
@@ -36,7 +34,8 @@ const CATCH_UP_TAILS: u64 = 16;
 struct Need {
     /// The first entry.
     from: Index,
-    /// How much of a snapshot it was sent to get there.
+    /// How much of a snapshot it was sent to get there. So much log is kept for it, if that is more than those tails: then one
+    /// snapshot is enough wherever it is sent faster than the log grows, and the log takes no more room than the state.
     snapshot_bytes: u64,
 }
 
