@@ -9,6 +9,7 @@ pub mod disk;
 mod http;
 pub mod log;
 pub mod membership;
+mod metrics;
 mod native;
 pub mod recovery;
 pub mod replica;

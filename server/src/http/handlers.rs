@@ -14,6 +14,7 @@ use super::read::ReadOf;
 use super::set_body;
 use super::write::{Delete, Precondition, Put, condition};
 use super::{answer, calls};
+use crate::metrics;
 
 /// What `/get` takes.
 pub(super) static GET: [&Parameter; 5] = [
@@ -93,6 +94,14 @@ pub(super) async fn healthy(State(api): Shared) -> Outcome {
     } else {
         Err(HttpError::from_code(ErrorCode::NoLeader, "the node is stopping"))
     }
+}
+
+/// For monitoring. Asks the node's thread alone, so it depends on no quorum and no disk.
+pub(super) async fn metrics(State(api): Shared) -> Outcome {
+    let figures = api.door.figures(api.request_timeout).await?;
+    let text = metrics::text(*figures, api.connections.count());
+    let plain = HeaderValue::from_static(metrics::CONTENT_TYPE);
+    Ok(([(header::CONTENT_TYPE, plain)], text).into_response())
 }
 
 /// The description of all calls.

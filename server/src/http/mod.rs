@@ -5,7 +5,7 @@
 //! | `GET /get?key=K`, optional `consistency`, `max_staleness_ms`, `revision`, `ago` | `{"key","value","revision"}` |
 //! | `POST /set` `{"key","value"}`, optional `ttl_seconds`, `if_revision` | `{"key","revision"}` |
 //! | `DELETE /delete?key=K`, optional `if_revision` | `{"key","deleted","revision"}` |
-//! | `GET /status`, `/readyz`, `/healthz` | about the node |
+//! | `GET /status`, `/readyz`, `/healthz`, `/metrics` | about the node |
 //! | `GET /v1/members` | `{"members":[..]}` as in `/status`, and so from all that follow |
 //! | `POST /v1/members` `{"name"}`, optional `address`, `learner` | lets a node in that knocks |
 //! | `DELETE /v1/members/N`, `POST /v1/members/N/promote`, `/v1/members/N/replace`, optional `?force=true` | |
@@ -30,6 +30,7 @@
 mod answer;
 mod api;
 mod calls;
+mod connections;
 mod error;
 mod handlers;
 mod idempotency;

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::api::Api;
 use super::calls::router;
+use super::connections::Connections;
 use crate::shell::{AnswerRound, Door};
 use crate::transport::socket;
 
@@ -73,6 +74,7 @@ impl HttpServer {
             limits: settings.limits,
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
+            connections: Connections::default(),
         };
         runtime.spawn(answers.pass_on());
         runtime.spawn(api.door.clone().wake_the_node());
@@ -94,6 +96,7 @@ impl HttpServer {
 }
 
 async fn serve(listener: TcpListener, max_connections: usize, api: Api, mut stopped: oneshot::Receiver<()>) {
+    let connections = api.connections.clone();
     let service = TowerToHyperService::new(router(api));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -111,11 +114,12 @@ async fn serve(listener: TcpListener, max_connections: usize, api: Api, mut stop
         };
         let connection = http.serve_connection(TokioIo::new(stream), service.clone());
         let connection = graceful.watch(connection);
+        let counted = connections.note();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP connection ended early");
             }
-            drop(place);
+            drop((place, counted));
         });
     }
     drop(listener);

@@ -13,7 +13,7 @@ use raftkv_protocol::{
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::shell::{Door, answer_post};
+use crate::shell::{Door, Mailbox, answer_post};
 
 const HEADER: Header = Header {
     cluster: Some(ClusterId(0xc1)),
@@ -52,7 +52,7 @@ impl Rote {
     }
 
     fn deciding(mut decide: impl FnMut(Request) -> Result<Answer, Failure> + Send + 'static) -> Rote {
-        let (door, mut calls) = Door::new();
+        let (door, mut calls) = Door::new(Mailbox::default());
         let (mut post, round) = answer_post();
         let node = async move {
             let mut taken = Vec::new();
@@ -396,7 +396,7 @@ fn liveness_does_not_ask_the_node() {
 
 #[test]
 fn a_write_whose_answer_is_lost_is_unknown() {
-    let (door, mut calls) = Door::new();
+    let (door, mut calls) = Door::new(Mailbox::default());
     let node = node_thread(async move {
         let mut taken = Vec::new();
         calls.take(&mut taken).await;

@@ -41,6 +41,8 @@ struct InstallJob {
 /// What the thread has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogReport {
+    /// It begins to write a batch: [`LogReport::Persisted`] follows, and who has a clock knows then how long it took.
+    Writing,
     /// All writes up to this one are durable.
     Persisted(WriteNumber),
     /// The log begins behind this entry now.
@@ -60,7 +62,7 @@ pub struct LogThread {
 impl LogThread {
     /// Starts the thread, and a second one that prepares spare segments.
     ///
-    /// `report` is called from the thread after each sync and after each cut that gave up segments; after the first error
+    /// `report` is called from the thread before and after each batch, and after each cut that gave up segments; after the first error
     /// with that error, and never again: then the process must stop (R37).
     ///
     /// # Errors
@@ -215,6 +217,7 @@ impl<D: Disk> Writer<D> {
             }
         }
         let last = batch.last().expect("it holds `first`").number;
+        (self.report)(Ok(LogReport::Writing));
         let done = self.log.append(batch).and_then(|()| self.log.sync());
         batch.clear();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);

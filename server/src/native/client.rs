@@ -8,6 +8,7 @@ use raftkv_protocol::{ClientRequest, Request, decode_request};
 use tokio::net::TcpStream;
 
 use super::{ClientOutbox, Doorway};
+use crate::metrics::{Asking, RequestKind};
 use crate::replica::Hop;
 use crate::shell::{Asked, Origin, WatchKey};
 use crate::transport::handshake::{self, Incoming};
@@ -94,18 +95,23 @@ impl Reader<'_> {
             timeout_ms => Duration::from_millis(timeout_ms.into()).min(LONGEST_TIMEOUT),
         };
         let is_watch = matches!(request.request, Ok(Request::Watch(_)));
+        let kind = request
+            .request
+            .as_ref()
+            .map_or(RequestKind::Unread, RequestKind::of);
+        let hop = self.hop;
+        let asking = Asking { kind, hop };
         let (outbox, id) = (self.outbox.clone(), request.id);
         let mut origin = Origin::Native { outbox, request: id };
         if is_watch {
             if let Err(failure) = self.doorway.watches.ask(&self.outbox, id) {
-                return self.doorway.inbox.refuse(failure, origin);
+                return self.doorway.inbox.refuse(asking, failure, origin);
             }
             let outbox = self.outbox.clone();
             origin = Origin::NativeWatch { outbox, request: id };
         }
         match request.request {
             Ok(request) => {
-                let hop = self.hop;
                 self.doorway.inbox.ask(
                     Asked {
                         request,
@@ -115,7 +121,7 @@ impl Reader<'_> {
                     origin,
                 );
             }
-            Err(failure) => self.doorway.inbox.refuse(failure, origin),
+            Err(failure) => self.doorway.inbox.refuse(asking, failure, origin),
         }
     }
 }

@@ -42,7 +42,7 @@
 //! expiry.rs       giving up what waited for too long               outbox.rs     effects on their way out
 //! drains.rs       when memory becomes durable, in which order      lookups.rs    records asked of the base
 //! throttle.rs     writes slowed while a drain is under way         space.rs      puts refused before the disk is full
-//! watches.rs       how a watch begins
+//! watches.rs       how a watch begins                              figures.rs     what monitoring is told
 //! divergence.rs   have all replicas made the same of the log?     scrub.rs       have they stored the same?
 //! cold_files.rs   when files that nobody reads are read again
 //! quarantine.rs   what the odd one found, and tells               scrub_requests.rs an operator wants a pass, or how it stands
@@ -58,6 +58,7 @@ mod divergence;
 mod drains;
 mod event;
 mod expiry;
+mod figures;
 mod follow_ups;
 mod formed;
 mod forming;
@@ -98,6 +99,7 @@ pub use config::{NodeConfig, Restored, RestoredLog, RestoredState, RetentionConf
 pub use event::{
     Effect, Event, ForwardOutcome, Hop, LookupNumber, PartTaken, ReceivedState, SnapshotNumber, Token,
 };
+pub use figures::{DiskFigures, FollowerFigures, FormedFigures, LogFigures, NodeFigures, OverlayFigures};
 pub use node::Node;
 pub use notice::Notice;
 #[cfg(any(test, feature = "simulation"))]

@@ -227,6 +227,11 @@ impl Node {
         self.formed().map(|formed| formed.drains.store())
     }
 
+    /// Requests taken and not answered yet.
+    pub(super) fn waiting_requests(&self) -> usize {
+        self.out.waiting()
+    }
+
     /// Was [`Event::Drain`] handled, and has every request taken before it been answered?
     #[must_use]
     pub fn is_drained(&self) -> bool {

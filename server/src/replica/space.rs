@@ -1,5 +1,10 @@
 //! Room on the disk: puts are refused before it is gone, so that deletes, drains and compactions always have enough.
 
+use super::DiskFigures;
+
+/// Not measured yet.
+const UNKNOWN: u64 = u64::MAX;
+
 /// What each byte of a write may become on the disk before it is measured again: log, event, base, before-image.
 const WRITTEN_FOR_EACH: u64 = 4;
 
@@ -34,7 +39,7 @@ impl Space {
     pub(super) fn new(reserve_bytes: u64) -> Space {
         Space {
             room: Room::Enough,
-            free_bytes: u64::MAX,
+            free_bytes: UNKNOWN,
             spent_bytes: 0,
             reserve_bytes,
         }
@@ -58,6 +63,14 @@ impl Space {
 
     pub(super) fn is_low(self) -> bool {
         self.room == Room::Low
+    }
+
+    pub(super) fn figures(self) -> DiskFigures {
+        DiskFigures {
+            free_bytes: (self.free_bytes != UNKNOWN).then_some(self.free_bytes),
+            reserve_bytes: self.reserve_bytes,
+            is_low: self.is_low(),
+        }
     }
 
     /// What the before-images of one generation may take; `None`: no reserve is kept, and nothing is said.

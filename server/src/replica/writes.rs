@@ -89,6 +89,11 @@ impl Writes {
         }
     }
 
+    /// How many wait for the drain that is under way.
+    pub(super) fn slowed(&self) -> usize {
+        self.slowed.len()
+    }
+
     pub(super) fn push(&mut self, write: WaitingWrite) {
         self.fresh.push(write);
     }

@@ -11,7 +11,9 @@ use raftkv_protocol::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::call_post::{CallPost, Calls, PutError, call_post};
+use super::inbox::{Letter, Mailbox};
 use super::watch_feed::{WatchFeed, WatchKey};
+use crate::metrics::Figures;
 use crate::watch::ConnectionId;
 
 /// A request on its way to the node thread.
@@ -118,16 +120,22 @@ impl Drop for WatchCall {
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     calls: CallPost,
+    /// For what is no request.
+    mailbox: Mailbox,
     /// How many watches came through it.
     watches: Arc<AtomicU64>,
 }
 
 impl Door {
     /// A door, and the end at which the node thread takes the calls.
-    pub(crate) fn new() -> (Door, Calls) {
+    pub(crate) fn new(mailbox: Mailbox) -> (Door, Calls) {
         let (calls, taken) = call_post();
-        let watches = Arc::default();
-        (Door { calls, watches }, taken)
+        let door = Door {
+            calls,
+            mailbox,
+            watches: Arc::default(),
+        };
+        (door, taken)
     }
 
     /// Wakes the node thread when calls wait; without it none is taken. A task of the thread that calls, for as long as
@@ -166,6 +174,25 @@ impl Door {
             ),
             PutError::Closed => stopping(),
         })
+    }
+
+    /// What monitoring wants to know of the node.
+    ///
+    /// # Errors
+    /// `NotServing` when it stops, `Overloaded` when it does not tell in time.
+    pub(crate) async fn figures(&self, timeout: Duration) -> Result<Box<Figures>, Failure> {
+        if !self.is_open() {
+            return Err(stopping());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.mailbox.send(Letter::Figures(answer));
+        let told = tokio::time::timeout(timeout, answered).await;
+        let told = told.map_err(|_| {
+            let message =
+                format!("the node has not told its figures within {timeout:?}; it may hang or be very busy");
+            Failure::new(ErrorCode::Overloaded, message)
+        })?;
+        told.map_err(|_| stopping())
     }
 
     /// Begins a watch. Its first answer is a part of it, or why there is none. Dropping it ends the watch.
@@ -229,7 +256,7 @@ mod tests {
 
     /// A door that wakes, and the other end.
     fn door() -> (Door, Calls) {
-        let (door, calls) = Door::new();
+        let (door, calls) = Door::new(Mailbox::default());
         tokio::spawn(door.clone().wake_the_node());
         (door, calls)
     }
@@ -278,9 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_tells_no_figures_keeps_nobody_waiting() {
+        block_on(async {
+            let (door, taken) = Door::new(Mailbox::default());
+            let failure = door.figures(Duration::from_millis(10)).await.expect_err("hangs");
+            assert_eq!(failure.code, ErrorCode::Overloaded);
+            drop(taken);
+            let failure = door.figures(TIMEOUT).await.expect_err("gone");
+            assert_eq!(failure.code, ErrorCode::NotServing);
+        });
+    }
+
+    #[test]
     fn a_node_that_is_gone_took_nothing() {
         block_on(async {
-            let (door, taken) = Door::new();
+            let (door, taken) = Door::new(Mailbox::default());
             drop(taken);
             assert!(!door.is_open());
             let failure = door.call(Request::Status, TIMEOUT).await.expect_err("gone");

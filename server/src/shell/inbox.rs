@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use raftkv_protocol::{ErrorCode, Failure, Request};
-use tokio::sync::Notify;
+use raftkv_raft::WriteNumber;
+use tokio::sync::{Notify, oneshot};
 
 use super::clock::Clock;
-use super::pending::{Origin, Pending};
+use super::pending::{Origin, Pending, Waiting};
 use super::watch_worker::Bundle;
 use crate::disk::RealDisk;
 use crate::disk::quarantine::QuarantineError;
 use crate::log::{Log, LogError};
+use crate::metrics::{Asking, Figures, RequestKind};
 use crate::replica::{Event, Hop};
 use crate::store::StoreError;
 use crate::watch::ConnectionId;
@@ -22,6 +24,15 @@ use crate::watch::ConnectionId;
 pub(crate) enum Letter {
     /// Something happened to the node.
     Event(Event),
+    /// Log writes up to this one are durable; how long it took to write and sync the last of them, if that is what was done.
+    Persisted {
+        last: WriteNumber,
+        took: Option<Duration>,
+    },
+    /// A thread of the store has done a piece of work, and took so long for it.
+    Took(Work, Duration),
+    /// Monitoring asks.
+    Figures(oneshot::Sender<Box<Figures>>),
     /// The log of a newly formed node is durable.
     LogMade(Log<RealDisk>),
     /// The log can not go on: the node stops now, with no further answer.
@@ -42,6 +53,13 @@ pub(crate) enum Letter {
     },
     /// Stop gracefully.
     Stop,
+}
+
+/// What threads of the store take their time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Drain,
+    Compaction,
 }
 
 /// The queue for other threads. Unbounded in itself: each sender has at most a few letters under way.
@@ -87,6 +105,7 @@ pub(crate) struct Asked {
 /// A request that was wrong in itself, and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Refusal {
+    pub(crate) asking: Asking,
     pub(crate) failure: Failure,
     pub(crate) origin: Origin,
 }
@@ -130,22 +149,37 @@ impl Inbox {
     /// bounds their number, and a few thousand large ones would still be more than any memory.
     pub(crate) fn ask(&self, asked: Asked, origin: Origin) {
         let size_bytes = size_bytes(&asked.request);
+        let asking = Asking {
+            kind: RequestKind::of(&asked.request),
+            hop: asked.hop,
+        };
         if self.pending.borrow().size_bytes() + size_bytes > self.max_pending_bytes {
-            return self.refuse(overloaded(), origin);
+            return self.refuse(asking, overloaded(), origin);
         }
-        let token = self.pending.borrow_mut().insert(origin, size_bytes);
+        let now = self.clock.now();
+        let waiting = Waiting {
+            origin,
+            asking,
+            since: now,
+        };
+        let token = self.pending.borrow_mut().insert(waiting, size_bytes);
         self.push(Event::Request {
             token,
             request: asked.request,
             hop: asked.hop,
-            deadline: self.clock.now().after(asked.timeout),
+            deadline: now.after(asked.timeout),
         });
     }
 
     /// Puts in an answer that needs no node: the request was wrong in itself. It leaves with the loop's next batch, which
     /// knows what belongs in its header.
-    pub(crate) fn refuse(&self, failure: Failure, origin: Origin) {
-        self.refusals.borrow_mut().push(Refusal { failure, origin });
+    pub(crate) fn refuse(&self, asking: Asking, failure: Failure, origin: Origin) {
+        let refusal = Refusal {
+            asking,
+            failure,
+            origin,
+        };
+        self.refusals.borrow_mut().push(refusal);
         self.bell.notify_one();
     }
 

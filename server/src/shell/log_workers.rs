@@ -3,6 +3,7 @@
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use raftkv_protocol::{ClusterId, NodeId};
 use raftkv_raft::{Entry, Fetch, HardState, Index, Install, Write};
@@ -48,11 +49,19 @@ impl LogWorkers {
         let reader = spawn_reader(log.reader(), wanted, self.setup.mailbox.clone())?;
         let mailbox = self.setup.mailbox.clone();
         let guard = PanicGuard::new("log", self.setup.mailbox.clone());
+        let mut writing_since = None;
         let report = move |outcome| {
             // Captured, so that it is dropped with the thread.
             let _ = &guard;
             mailbox.send(match outcome {
-                Ok(LogReport::Persisted(number)) => Letter::Event(Event::Persisted(number)),
+                Ok(LogReport::Writing) => {
+                    writing_since = Some(Instant::now());
+                    return;
+                }
+                Ok(LogReport::Persisted(last)) => Letter::Persisted {
+                    last,
+                    took: writing_since.take().map(|since| since.elapsed()),
+                },
                 Ok(LogReport::Cut(base)) => Letter::Event(Event::LogCut { base }),
                 Err(error) => Letter::LogFailed(error),
             });

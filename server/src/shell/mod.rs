@@ -49,6 +49,8 @@ pub(crate) use answer_post::AnswerRound;
 pub(crate) use answer_post::answer_post;
 pub(crate) use clock::Clock;
 pub(crate) use door::{Door, WatchCall, stopping};
+#[cfg(test)]
+pub(crate) use inbox::Mailbox;
 pub(crate) use inbox::{Asked, Inbox};
 pub(crate) use node_context::{NodeContext, Open};
 pub(crate) use pending::Origin;

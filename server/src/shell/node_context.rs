@@ -126,10 +126,13 @@ impl NodeContext {
 
     /// Is a client, or a node that passes requests on, connected?
     pub(crate) fn has_clients(&self) -> bool {
-        self.clients
-            .borrow()
-            .iter()
-            .any(|client| client.strong_count() > 0)
+        self.count_clients() > 0
+    }
+
+    /// How many clients, and nodes that pass requests on, are connected.
+    pub(crate) fn count_clients(&self) -> usize {
+        let clients = self.clients.borrow();
+        clients.iter().filter(|client| client.strong_count() > 0).count()
     }
 
     pub(crate) fn are_answers_sent(&self) -> bool {

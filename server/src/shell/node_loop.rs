@@ -18,15 +18,16 @@ use super::ServerError;
 use super::answer_post::AnswerPost;
 use super::clock::Clock;
 use super::door;
-use super::inbox::{Inbox, Letter, Mailbox};
+use super::inbox::{Inbox, Letter, Mailbox, Work};
 use super::log_workers::LogWorkers;
 use super::node_context::NodeContext;
 use super::notice::Notices;
-use super::pending::Origin;
+use super::pending::{Origin, Waiting};
 use super::snapshot_workers::SnapshotWorkers;
 use super::store_workers::StoreWorkers;
 use super::watch_desk::WatchDesk;
 use super::watch_feed::WatchKey;
+use crate::metrics::{EventCounts, Figures, Requests, WorkFigures};
 use crate::native::{ClientOutbox, Listing};
 use crate::replica::{Effect, Event, Node, Notice, Token};
 use crate::transport::{Forward, ForwardLinks, PeerLinks};
@@ -54,9 +55,14 @@ pub(super) struct NodeLoop {
     alarm: Alarm,
     watches: Rc<WatchDesk>,
     watch_thread: JoinHandle<()>,
+    requests: Requests,
+    work: WorkFigures,
+    told: EventCounts,
     drain: Option<Time>,
     /// When the last request came.
     last_request: Time,
+    /// When this batch's answers were ready.
+    answered_at: Time,
     // Kept between batches for their memory.
     letters: Vec<Letter>,
     events: Vec<Event>,
@@ -102,8 +108,12 @@ impl NodeLoop {
             watches: parts.watches,
             watch_thread: parts.watch_thread,
             alarm: Alarm::new(),
+            requests: Requests::default(),
+            work: WorkFigures::default(),
+            told: EventCounts::default(),
             drain: None,
             last_request: Time(0),
+            answered_at: Time(0),
             letters: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
@@ -149,6 +159,7 @@ impl NodeLoop {
         }
         let mut effects = std::mem::take(&mut self.effects);
         self.node.poll(now, &mut effects);
+        self.answered_at = self.clock.now();
         for effect in effects.drain(..) {
             self.carry_out(effect)?;
         }
@@ -178,6 +189,15 @@ impl NodeLoop {
         for letter in letters.drain(..) {
             match letter {
                 Letter::Event(event) => self.events.push(event),
+                Letter::Persisted { last, took } => {
+                    took.into_iter()
+                        .for_each(|took| self.work.log_writes.record(took));
+                    self.events.push(Event::Persisted(last));
+                }
+                Letter::Took(Work::Drain, took) => self.work.drains.record(took),
+                Letter::Took(Work::Compaction, took) => self.work.compactions.record(took),
+                // Who has gone away needs none.
+                Letter::Figures(answer) => drop(answer.send(Box::new(self.figures()))),
                 Letter::LogMade(log) => {
                     self.log.start(log)?;
                     self.events.push(Event::LogCreated);
@@ -314,9 +334,18 @@ impl NodeLoop {
     }
 
     fn answer(&mut self, token: Token, response: Response) {
-        let origin = self.inbox.pending().remove(token);
-        match origin {
-            Some(origin) => self.deliver(origin, response),
+        let waiting = self.inbox.pending().remove(token);
+        match waiting {
+            Some(Waiting {
+                origin,
+                asking,
+                since,
+            }) => {
+                let failure = response.outcome.as_ref().err().map(|failure| failure.code);
+                self.requests
+                    .record(asking, failure, self.answered_at.since(since));
+                self.deliver(origin, response);
+            }
             None => tracing::error!(
                 ?token,
                 "a request was answered twice; this is a defect of the server"
@@ -351,6 +380,8 @@ impl NodeLoop {
         }
         let header = self.header(now);
         for refusal in refusals {
+            let code = refusal.failure.code;
+            self.requests.record(refusal.asking, Some(code), Duration::ZERO);
             let outcome = Err(refusal.failure);
             self.deliver(refusal.origin, Response { header, outcome });
         }
@@ -382,7 +413,23 @@ impl NodeLoop {
         }
     }
 
+    /// All that monitoring is told.
+    fn figures(&self) -> Figures {
+        Figures {
+            node: self.node.figures(self.clock.now()),
+            store: self.store.figures(),
+            requests: self.requests.clone(),
+            waiting_bytes: self.inbox.pending().size_bytes(),
+            work: self.work.clone(),
+            events: self.told,
+            native_clients: self.context.count_clients(),
+            watches: self.watches.feed().watching(),
+        }
+    }
+
     fn notice(&mut self, notice: &Notice) {
+        let itself = raftkv_raft::NodeId(self.context.identity.0);
+        self.told.count(notice, itself);
         match notice {
             Notice::Formed(membership) => self.context.join_cluster(membership),
             Notice::MembersChanged(membership) => self.context.know_members(membership),

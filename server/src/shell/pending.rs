@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use raftkv_protocol::{RequestId, Response};
+use raftkv_raft::Time;
 use tokio::sync::oneshot;
 
+use crate::metrics::Asking;
 use crate::native::ClientOutbox;
 use crate::replica::Token;
 
@@ -29,6 +31,15 @@ pub(crate) enum Origin {
     Watch(Watcher),
 }
 
+/// A request that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) origin: Origin,
+    pub(crate) asking: Asking,
+    /// When it was read.
+    pub(crate) since: Time,
+}
+
 /// Waiting requests in reused slots; each token carries its slot's generation, so that no token ever comes twice.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -41,7 +52,7 @@ pub(crate) struct Pending {
 #[derive(Debug, Default)]
 struct Slot {
     generation: u64,
-    origin: Option<Origin>,
+    waiting: Option<Waiting>,
     size_bytes: usize,
 }
 
@@ -58,7 +69,7 @@ impl Pending {
     ///
     /// # Panics
     /// With 2^28 requests waiting at once, which the bounds on connections and their requests keep far away.
-    pub(crate) fn insert(&mut self, origin: Origin, size_bytes: usize) -> Token {
+    pub(crate) fn insert(&mut self, waiting: Waiting, size_bytes: usize) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("waiting requests are bounded far below 2^32")
@@ -68,24 +79,24 @@ impl Pending {
             "waiting requests are bounded far below 2^{SLOT_BITS}, now {slot}"
         );
         let entry = &mut self.slots[slot as usize];
-        entry.origin = Some(origin);
+        entry.waiting = Some(waiting);
         entry.size_bytes = size_bytes;
         self.size_bytes += size_bytes;
         Token(entry.generation << SLOT_BITS | u64::from(slot))
     }
 
     /// Who asked; `None` when that was answered before.
-    pub(crate) fn remove(&mut self, token: Token) -> Option<Origin> {
+    pub(crate) fn remove(&mut self, token: Token) -> Option<Waiting> {
         let slot = u32::try_from(token.0 & ((1 << SLOT_BITS) - 1)).ok()?;
         let entry = self.slots.get_mut(slot as usize)?;
         if entry.generation != token.0 >> SLOT_BITS {
             return None;
         }
-        let origin = entry.origin.take()?;
+        let waiting = entry.waiting.take()?;
         entry.generation += 1;
         self.size_bytes -= entry.size_bytes;
         self.free.push(slot);
-        Some(origin)
+        Some(waiting)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -96,9 +107,18 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::RequestKind;
+    use crate::replica::Hop;
 
-    fn call() -> Origin {
-        Origin::Call(oneshot::channel().0)
+    fn call() -> Waiting {
+        Waiting {
+            origin: Origin::Call(oneshot::channel().0),
+            asking: Asking {
+                kind: RequestKind::Get,
+                hop: Hop::First,
+            },
+            since: Time(0),
+        }
     }
 
     #[test]

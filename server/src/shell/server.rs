@@ -64,9 +64,9 @@ impl Server {
             http: advertised_http(config, native, http),
             cluster: storage.membership.as_ref().map(|membership| membership.cluster),
         };
-        let (door, calls) = Door::new();
-        let (answers, round) = answer_post();
         let mailbox = Mailbox::default();
+        let (door, calls) = Door::new(mailbox.clone());
+        let (answers, round) = answer_post();
         let http_server = listeners.http.map(|listener| {
             let settings = HttpSettings {
                 limits: config.limits,

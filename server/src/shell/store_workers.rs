@@ -21,12 +21,13 @@ use bytes::Bytes;
 use raftkv_protocol::Revision;
 
 use super::ServerError;
-use super::inbox::{Letter, Mailbox};
+use super::inbox::{Letter, Mailbox, Work};
 use super::panic_guard::PanicGuard;
 use super::range_workers::RangeWorkers;
 use crate::cold_files::check_cold_files;
 use crate::disk::RealDisk;
 use crate::log::LogReader;
+use crate::metrics::StoreFigures;
 use crate::replica::{Event, LookupNumber};
 use crate::store::base::{Base, CompactionStep, LsmBase};
 use crate::store::history::{EventBlock, History};
@@ -105,7 +106,9 @@ impl StoreWorkers {
             Ok(())
         })?;
         let compacted = files.base.clone();
-        let compactor = worker("compact", mailbox, move |_| compact(&compacted, &compact_rings))?;
+        let compactor = worker("compact", mailbox, move |mailbox| {
+            compact(&compacted, &compact_rings, mailbox)
+        })?;
         let read = files.base.clone();
         let reader = worker("lookup", mailbox, move |mailbox| {
             look_up(&read, &lookup_queue, mailbox)
@@ -135,6 +138,17 @@ impl StoreWorkers {
     /// The store that they work on.
     pub(super) fn files(&self) -> &StoreFiles {
         &self.files
+    }
+
+    /// What is on disk now.
+    pub(super) fn figures(&self) -> StoreFigures {
+        let history = self.files.history.statistics();
+        StoreFigures {
+            base_bytes: self.files.base.size_bytes(),
+            waiting_tables: self.files.base.waiting_tables(),
+            history_bytes: history.bytes,
+            history_events: history.events,
+        }
     }
 
     pub(super) fn record(&self, events: EventBlock) {
@@ -283,7 +297,8 @@ impl Drainer {
             .files
             .history
             .image_writer(frozen.number(), most_image_bytes)?;
-        let mut since = Instant::now();
+        let began = Instant::now();
+        let mut since = began;
         let mut pace = |step| {
             if let DrainStep::RowsMade { bytes } = step {
                 std::thread::sleep(self.pressure.rest(bytes, since.elapsed()));
@@ -307,6 +322,7 @@ impl Drainer {
         if let Ok(bytes) = self.files.history.free_bytes() {
             mailbox.send(Letter::Event(Event::FreeSpace { bytes }));
         }
+        mailbox.send(Letter::Took(Work::Drain, began.elapsed()));
         mailbox.send(Letter::Event(Event::Drained {
             store: self.files.number,
             generation: frozen.number(),
@@ -320,10 +336,10 @@ impl Drainer {
 
 /// Compacts after each drain, until there is nothing left to do. A disk that is too full for it loses nothing: the next
 /// drain brings the next attempt.
-fn compact(base: &LsmBase, rings: &Receiver<()>) -> Result<(), StoreError> {
+fn compact(base: &LsmBase, rings: &Receiver<()>, mailbox: &Mailbox) -> Result<(), StoreError> {
     let mut has_room = true;
     loop {
-        match compact_all_that_is_due(base) {
+        match compact_all_that_is_due(base, mailbox) {
             Err(StoreError::BaseFull { .. }) => {
                 if std::mem::take(&mut has_room) {
                     tracing::warn!("the disk has no room to compact; it is tried again after each drain");
@@ -341,8 +357,14 @@ fn compact(base: &LsmBase, rings: &Receiver<()>) -> Result<(), StoreError> {
     }
 }
 
-fn compact_all_that_is_due(base: &LsmBase) -> Result<(), StoreError> {
-    while base.needs_compaction() && base.compact_step()? == CompactionStep::Done {}
+fn compact_all_that_is_due(base: &LsmBase, mailbox: &Mailbox) -> Result<(), StoreError> {
+    while base.needs_compaction() {
+        let began = Instant::now();
+        if base.compact_step()? == CompactionStep::Nothing {
+            break;
+        }
+        mailbox.send(Letter::Took(Work::Compaction, began.elapsed()));
+    }
     Ok(())
 }
 

@@ -252,6 +252,12 @@ impl Store {
         self.leases.changed_bytes() + self.sessions.changed_bytes() + self.once.changed_bytes()
     }
 
+    /// Leases and sessions that have not ended.
+    #[must_use]
+    pub fn table_sizes(&self) -> (usize, usize) {
+        (self.leases.count(), self.sessions.count())
+    }
+
     /// Its settings.
     #[must_use]
     pub fn config(&self) -> &StoreConfig {

@@ -6,6 +6,7 @@ mod http_input;
 mod kv_http;
 mod locks;
 mod members;
+mod metrics;
 mod native_input;
 mod process;
 mod recover;

@@ -56,6 +56,8 @@ enum Content {
     Nothing,
     /// Any bytes.
     Octets,
+    /// Plain text.
+    Text,
     /// A stream of server-sent events.
     Events,
     Json(&'static Document),

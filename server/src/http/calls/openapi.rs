@@ -199,6 +199,7 @@ fn contents(content: Content, components: &mut Components) -> Vec<(&'static str,
     match content {
         Content::Nothing => Vec::new(),
         Content::Octets => vec![("application/octet-stream", text("Any bytes."))],
+        Content::Text => vec![("text/plain", text("A figure a line."))],
         Content::Events => vec![("text/event-stream", text("Server-sent events."))],
         Content::Json(document) => vec![("application/json", Some(components.add(document)))],
         Content::JsonOrLines(document) => vec![

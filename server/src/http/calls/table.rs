@@ -271,6 +271,15 @@ pub(super) static CALLS: &[Call] = &[
         )
     },
     Call {
+        answers: Content::Text,
+        handler: || get(handlers::metrics),
+        ..call(
+            Method::Get,
+            "/metrics",
+            "What monitoring wants to know of this node, in Prometheus' text format.",
+        )
+    },
+    Call {
         answers: Content::Json(&doc::DESCRIPTION),
         handler: || get(handlers::openapi),
         ..call(Method::Get, "/openapi.json", "This description, in OpenAPI 3.1.")

@@ -17,8 +17,9 @@ fn writes_are_reported_in_order_and_durable_when_reported() {
     let mut model = Model::new();
     let (report, reports) = mpsc::channel();
     let platter = disk.clone();
-    let thread = LogThread::spawn(create(&disk), move |outcome| {
-        report.send((outcome.unwrap(), platter.durable_image())).unwrap();
+    let thread = LogThread::spawn(create(&disk), move |outcome| match outcome.unwrap() {
+        LogReport::Writing => {}
+        done => report.send((done, platter.durable_image())).unwrap(),
     })
     .unwrap();
     for _ in 0..100 {
@@ -69,8 +70,9 @@ fn a_cut_is_reported_behind_the_writes_before_it_and_keeps_what_it_must() {
     let disk = SimulatedDisk::new(1);
     let mut model = Model::new();
     let (report, reports) = mpsc::channel();
-    let thread = LogThread::spawn(create(&disk), move |outcome| {
-        report.send(outcome.unwrap()).unwrap()
+    let thread = LogThread::spawn(create(&disk), move |outcome| match outcome.unwrap() {
+        LogReport::Writing => {}
+        done => report.send(done).unwrap(),
     })
     .unwrap();
     for number in 1..100 {
@@ -106,8 +108,10 @@ fn d01_a_failed_sync_is_reported_once_and_nothing_after_it() {
     disk.fail_sync_after(0);
     let thread = LogThread::spawn(log, move |outcome| report.send(outcome).unwrap()).unwrap();
     thread.write(model.commands(1, 20));
-    let first = reports.recv_timeout(DEADLINE).unwrap();
-    assert!(matches!(first, Err(LogError::Io { .. })), "{first:?}");
+    let begun = reports.recv_timeout(DEADLINE).unwrap();
+    assert!(matches!(begun, Ok(LogReport::Writing)), "{begun:?}");
+    let failed = reports.recv_timeout(DEADLINE).unwrap();
+    assert!(matches!(failed, Err(LogError::Io { .. })), "{failed:?}");
     thread.write(model.commands(1, 20));
     assert!(matches!(thread.stop(), Err(LogError::Stopped)));
     assert!(reports.recv().is_err(), "nothing follows the error");

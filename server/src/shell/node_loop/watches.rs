@@ -3,7 +3,7 @@
 use raftkv_protocol::{ErrorCode, Failure, RequestId, Response, Revision, WatchRequest, WatchStart};
 
 use super::super::ServerError;
-use super::super::pending::Origin;
+use super::super::pending::{Origin, Waiting};
 use super::super::watch_desk::SaidBefore;
 use super::super::watch_feed::{Beginning, Sink, WatchKey};
 use super::NodeLoop;
@@ -32,18 +32,27 @@ impl NodeLoop {
             header,
             snapshot,
         } = begin;
-        let Some(origin) = self.inbox.pending().remove(token) else {
+        let waiting = self.inbox.pending().remove(token);
+        let Some(Waiting {
+            origin,
+            asking,
+            since,
+        }) = waiting
+        else {
             tracing::error!(?token, "a watch began twice; this is a defect of the server");
             return Ok(());
         };
+        let took = self.answered_at.since(since);
         let max = self.context.bounds.max_watches;
         if self.watches.feed().watching() >= max {
+            self.requests.record(asking, Some(ErrorCode::Overloaded), took);
             let message =
                 format!("this node has {max} watches, which is as many as it may have; ask another one");
             let outcome = Err(Failure::new(ErrorCode::Overloaded, message));
             self.deliver(origin, Response { header, outcome });
             return Ok(());
         }
+        self.requests.record(asking, None, took);
         let Some((key, sink)) = self.sink_of(origin, &mut request) else {
             return Ok(());
         };
