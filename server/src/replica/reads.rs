@@ -45,6 +45,16 @@ pub(super) enum Wanted {
     Watch,
 }
 
+impl PendingRead {
+    /// The key it reads; empty where it reads none.
+    fn key(&self) -> &[u8] {
+        match &self.wanted {
+            Wanted::Record(key) => key,
+            Wanted::Page(_) | Wanted::Leases(_) | Wanted::Watch => &[],
+        }
+    }
+}
+
 /// How far this node is on the way to "knows a leader and has caught up".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
@@ -252,6 +262,7 @@ impl Formed {
     /// Answers the confirmed reads whose index is applied (R69).
     pub(super) fn serve_reads(&mut self, now: Time, out: &mut Outbox) {
         while let Some(mut batch) = self.reads.take_servable(self.applied()) {
+            self.store.touch_for_reads(batch.iter().map(PendingRead::key));
             for read in batch.drain(..) {
                 self.answer_read(now, read, out);
             }

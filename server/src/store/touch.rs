@@ -1,19 +1,26 @@
-//! Waiting for memory once instead of once for each entry.
+//! Waiting for memory once instead of once for each entry or read.
 //!
-//! What a put looks at is seldom in a cache, and each load of it depends on the one before: place in the index, row, value. Of
-//! one entry after the other the processor waits for each. Of many entries the first loads depend on nothing, nor do the
-//! second ones, so it has them all under way at the same time.
+//! What a put or a read looks at is seldom in a cache, and each load of it depends on the one before: place in the index, row, value. Of
+//! one after the other the processor waits for each. Of many the first loads depend on nothing, nor do the second ones, so it has
+//! them all under way at the same time.
 
 use std::hint::black_box;
 
 use raftkv_protocol::{Command, decode_command};
 use raftkv_raft::{Entry, EntryKind};
 
-use super::generation::LikelyPlace;
+use super::generation::{Hash, LikelyPlace};
 use super::machine::Store;
 
 /// So many entries at once: what they touch stays in the cache until they are applied.
 pub const TOUCHED_AT_ONCE: usize = 64;
+
+/// Of fewer reads there is little to be had side by side, and their keys are hashed twice.
+const LEAST_READS: usize = 4;
+
+/// What the processor loads at once, and how much of a value is loaded so; behind that it sees by itself what comes next.
+const LINE_BYTES: usize = 64;
+const LINES_OF_A_VALUE: usize = 8;
 
 impl Store {
     /// Loads what the puts among the first [`TOUCHED_AT_ONCE`] of `entries` will look at. Changes nothing, and nothing
@@ -27,14 +34,43 @@ impl Store {
                 *hash = Some(self.overlay.hash(key));
             }
         }
+        // What is written over goes: who frees memory touches it.
+        self.touch_rows(hashes, |value| {
+            black_box(value.first().copied());
+        });
+    }
+
+    /// Loads what reads of these keys will look at, and copy. Changes nothing, and nothing depends on it.
+    pub fn touch_for_reads<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+        if keys.len() < LEAST_READS {
+            return;
+        }
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            let mut hashes = [None; TOUCHED_AT_ONCE];
+            for (hash, key) in hashes.iter_mut().zip(keys.by_ref()) {
+                *hash = Some(self.overlay.hash(key));
+            }
+            self.touch_rows(hashes, |value| {
+                let lines = value.iter().step_by(LINE_BYTES).take(LINES_OF_A_VALUE);
+                lines.for_each(|byte| {
+                    black_box(*byte);
+                });
+            });
+        }
+    }
+
+    /// Each loop does one thing, so that nothing of it depends on what its other turns load.
+    fn touch_rows(&self, hashes: [Option<Hash>; TOUCHED_AT_ONCE], touch_value: impl Fn(&[u8])) {
         let places = hashes.map(|hash| self.overlay.likely_place(hash?));
         let rows = || places.iter().flatten().filter_map(LikelyPlace::row);
         for row in rows() {
-            black_box((row.key.as_bytes().first(), row.held.first_revision));
+            black_box((row.key.as_bytes().first().copied(), row.held.first_revision));
         }
-        // What is written over goes: who frees memory touches it.
         for row in rows() {
-            black_box(row.held.slot.live().and_then(|stored| stored.value.first()));
+            if let Some(stored) = row.held.slot.live() {
+                touch_value(&stored.value);
+            }
         }
     }
 }
