@@ -17,6 +17,7 @@ use super::outbox::Outbox;
 use super::page_read::PageRead;
 use super::promises::{Leased, Promise};
 use super::{Effect, Token};
+use crate::store::TOUCHED_AT_ONCE;
 
 /// A batch that found no confirmation is asked for again after this, or when a leader becomes known.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
@@ -262,10 +263,15 @@ impl Formed {
     /// Answers the confirmed reads whose index is applied (R69).
     pub(super) fn serve_reads(&mut self, now: Time, out: &mut Outbox) {
         while let Some(mut batch) = self.reads.take_servable(self.applied()) {
-            self.store.touch_for_reads(batch.iter().map(PendingRead::key));
-            for read in batch.drain(..) {
-                self.answer_read(now, read, out);
+            let mut reads = batch.drain(..);
+            while !reads.as_slice().is_empty() {
+                self.store
+                    .touch_for_reads(reads.as_slice().iter().map(PendingRead::key));
+                for read in reads.by_ref().take(TOUCHED_AT_ONCE) {
+                    self.answer_read(now, read, out);
+                }
             }
+            drop(reads);
             self.reads.spare = batch;
         }
     }

@@ -12,7 +12,7 @@ use raftkv_raft::{Entry, EntryKind};
 use super::generation::{Hash, LikelyPlace};
 use super::machine::Store;
 
-/// So many entries at once: what they touch stays in the cache until they are applied.
+/// So many entries or reads at once: what they touch stays in the cache until their turn comes.
 pub const TOUCHED_AT_ONCE: usize = 64;
 
 /// Of fewer reads there is little to be had side by side, and their keys are hashed twice.
@@ -37,19 +37,17 @@ impl Store {
         self.touch_rows(hashes);
     }
 
-    /// Loads what reads of these keys will look at, and copy. Changes nothing, and nothing depends on it.
+    /// Loads what reads of the first [`TOUCHED_AT_ONCE`] of `keys` will look at, and copy. Changes nothing, and nothing
+    /// depends on it.
     pub fn touch_for_reads<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
         if keys.len() < LEAST_READS {
             return;
         }
-        let mut keys = keys.peekable();
-        while keys.peek().is_some() {
-            let mut hashes = [None; TOUCHED_AT_ONCE];
-            for (hash, key) in hashes.iter_mut().zip(keys.by_ref()) {
-                *hash = Some(self.overlay.hash(key));
-            }
-            self.touch_rows(hashes);
+        let mut hashes = [None; TOUCHED_AT_ONCE];
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = Some(self.overlay.hash(key));
         }
+        self.touch_rows(hashes);
     }
 
     /// Each loop does one thing, so that nothing of it depends on what its other turns load.

@@ -104,7 +104,10 @@ impl From<Promise> for Consistency {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Get(Get),
+    // Other stores' names for the same: hands know them.
+    #[command(visible_alias = "put")]
     Set(Set),
+    #[command(visible_alias = "del")]
     Delete(Delete),
     Watch(Watch),
     Increment(Increment),
@@ -247,6 +250,13 @@ mod tests {
     fn the_help_documents_the_exit_codes() {
         let help = Arguments::command().render_help().to_string();
         assert!(help.contains("5  the outcome of the write is unknown"), "{help}");
+    }
+
+    #[test]
+    fn the_names_of_other_stores_do_the_same() {
+        let command = |line: &[&str]| Arguments::try_parse_from(line).unwrap().command;
+        assert!(matches!(command(&["kvctl", "put", "k", "v"]), Command::Set(_)));
+        assert!(matches!(command(&["kvctl", "del", "k"]), Command::Delete(_)));
     }
 
     #[cfg(unix)]
