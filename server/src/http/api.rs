@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use raftkv_protocol::{Answer, CheckedCommand, Command, ErrorCode, Header, Limits, Request, Status};
 
-use super::connections::Connections;
+use super::counts::Counts;
 use super::error::HttpError;
 use super::idempotency::IdempotencyKey;
 use crate::shell::Door;
@@ -23,7 +23,7 @@ pub(super) struct Api {
     pub(super) limits: Limits,
     pub(super) request_timeout: Duration,
     pub(super) body_timeout: Duration,
-    pub(super) connections: Connections,
+    pub(super) counts: Counts,
 }
 
 pub(super) type Shared = State<Arc<Api>>;

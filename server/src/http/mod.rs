@@ -30,7 +30,7 @@
 mod answer;
 mod api;
 mod calls;
-mod connections;
+mod counts;
 mod error;
 mod handlers;
 mod idempotency;

@@ -1,12 +1,18 @@
 //! The HTTP thread: accepts, bounds and ends connections.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -16,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::api::Api;
 use super::calls::router;
-use super::connections::Connections;
+use super::counts::Counts;
 use crate::shell::{AnswerRound, Door};
 use crate::transport::socket;
 
@@ -74,7 +80,7 @@ impl HttpServer {
             limits: settings.limits,
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
-            connections: Connections::default(),
+            counts: Counts::default(),
         };
         runtime.spawn(answers.pass_on());
         runtime.spawn(api.door.clone().wake_the_node());
@@ -96,34 +102,51 @@ impl HttpServer {
 }
 
 async fn serve(listener: TcpListener, max_connections: usize, api: Api, mut stopped: oneshot::Receiver<()>) {
-    let connections = api.connections.clone();
+    let counts = api.counts.clone();
     let service = TowerToHyperService::new(router(api));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let open = Arc::new(Semaphore::new(max_connections));
+    let places = Arc::new(Semaphore::new(max_connections));
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = async {
             // Never closed, so a place always comes.
-            let place = open.clone().acquire_owned().await.ok();
+            let place = places.clone().acquire_owned().await.ok();
             (place, accept(&listener).await)
         };
         let (place, stream) = tokio::select! {
             accepted = accepted => accepted,
             _ = &mut stopped => break,
         };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let counted = counted(service.clone(), counts.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), counted);
         let connection = graceful.watch(connection);
-        let counted = connections.note();
+        let open = counts.connection();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP connection ended early");
             }
-            drop((place, counted));
+            drop((place, open));
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+}
+
+/// The service of one connection, which counts what it answers.
+fn counted(
+    service: TowerToHyperService<Router>,
+    counts: Counts,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
+    service_fn(move |request| {
+        let answered = service.call(request);
+        let counts = counts.clone();
+        async move {
+            let response = answered.await?;
+            counts.answered(response.status());
+            Ok(response)
+        }
+    })
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {

@@ -10,18 +10,18 @@ use raftkv_protocol::{ErrorCode, RoleName};
 
 use super::process::Process;
 use super::writer::Writer;
-use super::{EventCounts, Figures, Requests, StoreFigures, WorkFigures};
+use super::{EventCounts, Figures, HttpFigures, Requests, StoreFigures, WorkFigures};
 use crate::replica::{FollowerFigures, FormedFigures, NodeFigures};
 
 /// Of what [`text`] makes.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything that is told, as text; `http_connections` are open besides.
+/// Everything that is told, as text.
 #[must_use]
-pub(crate) fn text(figures: Figures, http_connections: usize) -> String {
+pub(crate) fn text(figures: Figures, http: HttpFigures) -> String {
     let told = Told {
         figures,
-        http_connections,
+        http,
         process: Process::look(),
     };
     let mut registry = Registry::default();
@@ -34,7 +34,7 @@ pub(crate) fn text(figures: Figures, http_connections: usize) -> String {
 #[derive(Debug)]
 struct Told {
     figures: Figures,
-    http_connections: usize,
+    http: HttpFigures,
     process: Process,
 }
 
@@ -51,7 +51,8 @@ impl Collector for Told {
         to.events(&figures.events)?;
         to.requests(&figures.requests)?;
         to.waiting(figures)?;
-        to.connections(figures, self.http_connections)?;
+        to.connections(figures, self.http.connections)?;
+        to.http(&self.http)?;
         to.work(&figures.work)?;
         to.files(&figures.store)?;
         to.process(&self.process)
@@ -309,6 +310,16 @@ impl Writer<'_> {
             counts.map(|(protocol, count)| ([("protocol", protocol)], count)),
         )?;
         self.gauge("raftkv_watches", "Watches that go on.", figures.watches)
+    }
+
+    fn http(&mut self, http: &HttpFigures) -> fmt::Result {
+        self.counters(
+            "raftkv_http_responses_total",
+            "Answers to HTTP requests, by status.",
+            http.answers
+                .iter()
+                .map(|(status, count)| ([("status", status.to_string())], *count)),
+        )
     }
 
     fn work(&mut self, work: &WorkFigures) -> fmt::Result {

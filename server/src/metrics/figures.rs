@@ -24,6 +24,15 @@ pub(crate) struct Figures {
     pub(crate) watches: usize,
 }
 
+/// What the HTTP thread knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HttpFigures {
+    /// Open connections.
+    pub(crate) connections: usize,
+    /// How many answers had which status.
+    pub(crate) answers: Vec<(u16, u64)>,
+}
+
 /// Base and history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreFigures {

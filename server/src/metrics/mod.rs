@@ -20,5 +20,5 @@ mod writer;
 pub(crate) use durations::Durations;
 pub(crate) use events::EventCounts;
 pub(crate) use exposition::{CONTENT_TYPE, text};
-pub(crate) use figures::{Figures, StoreFigures, WorkFigures};
+pub(crate) use figures::{Figures, HttpFigures, StoreFigures, WorkFigures};
 pub(crate) use requests::{Asking, RequestKind, Requests};

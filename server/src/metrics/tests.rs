@@ -110,6 +110,13 @@ fn leader() -> Figures {
     }
 }
 
+fn http() -> HttpFigures {
+    HttpFigures {
+        connections: 16,
+        answers: vec![(200, 17), (404, 18)],
+    }
+}
+
 /// The names that stand in the text, each of which has its help and its type.
 fn names(text: &str) -> BTreeSet<String> {
     let of = |what: &str| -> BTreeSet<String> {
@@ -125,7 +132,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_leader_tells_what_it_is() {
-    let text = text(leader(), 16);
+    let text = text(leader(), http());
     let lines: BTreeSet<&str> = text.lines().collect();
     for line in [
         "raftkv_info{id=\"node1\",version=\"0.1.0\",cluster_id=\"00000000000000c1\"} 1",
@@ -157,6 +164,7 @@ fn a_leader_tells_what_it_is() {
         "raftkv_drain_duration_seconds_count 0",
         "raftkv_connections{protocol=\"native\"} 14",
         "raftkv_connections{protocol=\"http\"} 16",
+        "raftkv_http_responses_total{status=\"404\"} 18",
         "raftkv_disk_free_bytes 1099511627776",
         "raftkv_writes_slowed 4",
         "raftkv_base_waiting_tables 2",
@@ -167,7 +175,7 @@ fn a_leader_tells_what_it_is() {
 
 #[test]
 fn every_name_stands_on_the_page_and_no_other() {
-    let text = text(leader(), 0);
+    let text = text(leader(), http());
     let table = PAGE.split("## All of it").nth(1).expect("the table");
     let first_cells = table
         .lines()
@@ -181,7 +189,7 @@ fn every_name_stands_on_the_page_and_no_other() {
 
 #[test]
 fn what_the_alerts_name_is_told() {
-    let text = text(leader(), 0);
+    let text = text(leader(), http());
     let names = names(&text);
     let alerts = PAGE
         .split("## What to be woken for")
@@ -205,7 +213,7 @@ fn a_node_of_no_cluster_tells_what_it_knows() {
     figures.node.formed = None;
     figures.node.status.cluster = None;
     figures.node.status.ready = false;
-    let text = text(figures, 0);
+    let text = text(figures, http());
     assert!(text.contains("cluster_id=\"\""), "{text}");
     assert!(text.contains("\nraftkv_ready 0\n"));
     assert!(!text.contains("raftkv_log_last_index"));

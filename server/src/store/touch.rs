@@ -34,7 +34,7 @@ impl Store {
                 *hash = Some(self.overlay.hash(key));
             }
         }
-        self.touch_rows(hashes);
+        self.touch_rows(&hashes);
     }
 
     /// Loads what reads of the first [`TOUCHED_AT_ONCE`] of `keys` will look at, and copy. Changes nothing, and nothing
@@ -47,11 +47,11 @@ impl Store {
         for (hash, key) in hashes.iter_mut().zip(keys) {
             *hash = Some(self.overlay.hash(key));
         }
-        self.touch_rows(hashes);
+        self.touch_rows(&hashes);
     }
 
     /// Each loop does one thing, so that nothing of it depends on what its other turns load.
-    fn touch_rows(&self, hashes: [Option<Hash>; TOUCHED_AT_ONCE]) {
+    fn touch_rows(&self, hashes: &[Option<Hash>; TOUCHED_AT_ONCE]) {
         let places = hashes.map(|hash| self.overlay.likely_place(hash?));
         let rows = || places.iter().flatten().filter_map(LikelyPlace::row);
         for row in rows() {

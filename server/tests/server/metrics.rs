@@ -39,6 +39,7 @@ fn requests_are_counted_where_they_were_answered() {
     assert_eq!(cluster.get(follower, "a").status, 200);
     let refused = get(&cluster.url(leader, "/get?key=a&revision=99"));
     assert_eq!(refused.status, 400);
+    assert_eq!(get(&cluster.url(leader, "/nowhere")).status, 404);
     let at_leader = Metrics::of(&cluster, leader);
     let at_follower = Metrics::of(&cluster, follower);
     let requests =
@@ -65,6 +66,14 @@ fn requests_are_counted_where_they_were_answered() {
     let took = at_leader.value(r#"raftkv_request_duration_seconds_sum{kind="write",from="node"}"#);
     assert!(took > 0.0 && took < 60.0, "{took}");
     assert_eq!(at_leader.value("raftkv_requests_waiting"), 0.0);
+    assert_eq!(
+        at_leader.value(r#"raftkv_http_responses_total{status="400"}"#),
+        1.0
+    );
+    assert_eq!(
+        at_leader.value(r#"raftkv_http_responses_total{status="404"}"#),
+        1.0
+    );
     assert!(
         at_leader.value(r#"raftkv_connections{protocol="native"}"#) >= 1.0,
         "the follower's"
