@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use raftkv_protocol::{ClientRequest, Request, decode_request};
+use raftkv_protocol::{ClientRequest, Failure, Request, decode_request};
 use tokio::net::TcpStream;
 
 use super::{ClientOutbox, Doorway};
@@ -95,23 +95,18 @@ impl Reader<'_> {
             timeout_ms => Duration::from_millis(timeout_ms.into()).min(LONGEST_TIMEOUT),
         };
         let is_watch = matches!(request.request, Ok(Request::Watch(_)));
-        let kind = request
-            .request
-            .as_ref()
-            .map_or(RequestKind::Unread, RequestKind::of);
-        let hop = self.hop;
-        let asking = Asking { kind, hop };
         let (outbox, id) = (self.outbox.clone(), request.id);
         let mut origin = Origin::Native { outbox, request: id };
         if is_watch {
             if let Err(failure) = self.doorway.watches.ask(&self.outbox, id) {
-                return self.doorway.inbox.refuse(asking, failure, origin);
+                return self.refuse(RequestKind::Watch, failure, origin);
             }
             let outbox = self.outbox.clone();
             origin = Origin::NativeWatch { outbox, request: id };
         }
         match request.request {
             Ok(request) => {
+                let hop = self.hop;
                 self.doorway.inbox.ask(
                     Asked {
                         request,
@@ -121,7 +116,12 @@ impl Reader<'_> {
                     origin,
                 );
             }
-            Err(failure) => self.doorway.inbox.refuse(asking, failure, origin),
+            Err(failure) => self.refuse(RequestKind::Unread, failure, origin),
         }
+    }
+
+    fn refuse(&self, kind: RequestKind, failure: Failure, origin: Origin) {
+        let hop = self.hop;
+        self.doorway.inbox.refuse(Asking { kind, hop }, failure, origin);
     }
 }

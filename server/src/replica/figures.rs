@@ -104,7 +104,6 @@ impl Node {
 
 impl Formed {
     fn figures(&self, now: Time) -> FormedFigures {
-        let (leases, sessions) = self.store.table_sizes();
         let (overlay_bytes, _) = self.store.overlay_bytes();
         let followers = self.raft.peer_progress();
         FormedFigures {
@@ -125,8 +124,8 @@ impl Formed {
                 limit_bytes: self.store.config().overlay_bytes,
                 undrained: self.store.undrained(),
             },
-            leases,
-            sessions,
+            leases: self.store.lease_count(),
+            sessions: self.store.session_count(),
             disk: self.space.figures(),
         }
     }

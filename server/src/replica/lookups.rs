@@ -85,10 +85,7 @@ impl Lookups {
 
 /// The key of a read that is looked up.
 fn key_of(read: &PendingRead) -> &Bytes {
-    match &read.wanted {
-        Wanted::Record(key) => key,
-        Wanted::Page(_) | Wanted::Leases(_) | Wanted::Watch => unreachable!("only records are looked up"),
-    }
+    read.key().expect("only records are looked up")
 }
 
 impl Formed {

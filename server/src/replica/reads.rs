@@ -47,11 +47,11 @@ pub(super) enum Wanted {
 }
 
 impl PendingRead {
-    /// The key it reads; empty where it reads none.
-    fn key(&self) -> &[u8] {
+    /// The key whose record it wants, if that is what it wants.
+    pub(super) fn key(&self) -> Option<&Bytes> {
         match &self.wanted {
-            Wanted::Record(key) => key,
-            Wanted::Page(_) | Wanted::Leases(_) | Wanted::Watch => &[],
+            Wanted::Record(key) => Some(key),
+            Wanted::Page(_) | Wanted::Leases(_) | Wanted::Watch => None,
         }
     }
 }

@@ -190,8 +190,9 @@ impl NodeLoop {
             match letter {
                 Letter::Event(event) => self.events.push(event),
                 Letter::Persisted { last, took } => {
-                    took.into_iter()
-                        .for_each(|took| self.work.log_writes.record(took));
+                    if let Some(took) = took {
+                        self.work.log_writes.record(took);
+                    }
                     self.events.push(Event::Persisted(last));
                 }
                 Letter::Took(Work::Drain, took) => self.work.drains.record(took),

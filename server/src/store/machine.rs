@@ -252,10 +252,16 @@ impl Store {
         self.leases.changed_bytes() + self.sessions.changed_bytes() + self.once.changed_bytes()
     }
 
-    /// Leases and sessions that have not ended.
+    /// Leases that have not ended.
     #[must_use]
-    pub fn table_sizes(&self) -> (usize, usize) {
-        (self.leases.count(), self.sessions.count())
+    pub fn lease_count(&self) -> usize {
+        self.leases.count()
+    }
+
+    /// Sessions that have not ended.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.count()
     }
 
     /// Its settings.

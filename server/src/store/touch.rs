@@ -1,11 +1,12 @@
 //! Waiting for memory once instead of once for each entry or read.
 //!
-//! What a put or a read looks at is seldom in a cache, and each load of it depends on the one before: place in the index, row, value. Of
-//! one after the other the processor waits for each. Of many the first loads depend on nothing, nor do the second ones, so it has
-//! them all under way at the same time.
+//! What a put or a read looks at is seldom in a cache, and each load of it depends on the one before: place in the index, row,
+//! value. Of one after the other the processor waits for each. Of many the first loads depend on nothing, nor do the second
+//! ones, so it has them all under way at the same time.
 
 use std::hint::black_box;
 
+use bytes::Bytes;
 use raftkv_protocol::{Command, decode_command};
 use raftkv_raft::{Entry, EntryKind};
 
@@ -37,15 +38,15 @@ impl Store {
         self.touch_rows(&hashes);
     }
 
-    /// Loads what reads of the first [`TOUCHED_AT_ONCE`] of `keys` will look at, and copy. Changes nothing, and nothing
-    /// depends on it.
-    pub fn touch_for_reads<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+    /// Loads what reads of the first [`TOUCHED_AT_ONCE`] of `keys` will look at, and copy; `None` is a read of something else.
+    /// Changes nothing, and nothing depends on it.
+    pub fn touch_for_reads<'a>(&self, keys: impl ExactSizeIterator<Item = Option<&'a Bytes>>) {
         if keys.len() < LEAST_READS {
             return;
         }
         let mut hashes = [None; TOUCHED_AT_ONCE];
         for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = Some(self.overlay.hash(key));
+            *hash = key.map(|key| self.overlay.hash(key));
         }
         self.touch_rows(&hashes);
     }

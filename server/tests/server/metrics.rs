@@ -42,25 +42,20 @@ fn requests_are_counted_where_they_were_answered() {
     assert_eq!(get(&cluster.url(leader, "/nowhere")).status, 404);
     let at_leader = Metrics::of(&cluster, leader);
     let at_follower = Metrics::of(&cluster, follower);
-    let requests =
-        |metrics: &Metrics, labels: &str| metrics.value(&format!("raftkv_requests_total{{{labels}}}"));
-    assert_eq!(
-        requests(&at_leader, r#"kind="write",from="client",code="ok""#),
-        1.0
-    );
-    assert_eq!(
-        requests(&at_leader, r#"kind="range",from="client",code="future_revision""#),
-        1.0
-    );
-    assert_eq!(requests(&at_leader, r#"kind="write",from="node",code="ok""#), 2.0);
-    assert_eq!(
-        requests(&at_follower, r#"kind="write",from="client",code="ok""#),
-        2.0
-    );
-    assert_eq!(
-        requests(&at_follower, r#"kind="get",from="client",code="ok""#),
-        1.0
-    );
+    for (metrics, labels, count) in [
+        (&at_leader, r#"kind="write",from="client",code="ok""#, 1.0),
+        (
+            &at_leader,
+            r#"kind="range",from="client",code="future_revision""#,
+            1.0,
+        ),
+        (&at_leader, r#"kind="write",from="node",code="ok""#, 2.0),
+        (&at_follower, r#"kind="write",from="client",code="ok""#, 2.0),
+        (&at_follower, r#"kind="get",from="client",code="ok""#, 1.0),
+    ] {
+        let name = format!("raftkv_requests_total{{{labels}}}");
+        assert_eq!(metrics.value(&name), count, "{name}");
+    }
     let slowest = r#"raftkv_request_duration_seconds_bucket{kind="write",from="node",le="+Inf"}"#;
     assert_eq!(at_leader.value(slowest), 2.0);
     let took = at_leader.value(r#"raftkv_request_duration_seconds_sum{kind="write",from="node"}"#);
