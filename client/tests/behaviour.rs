@@ -15,7 +15,31 @@ use raftkv_client::{Applied, Consistency, Error, ErrorCode, UnknownReason};
 use raftkv_protocol::{
     Answer, Command, Failure, LeaderHint, NodeName, Record, Request, Revision, decode_command,
 };
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+
+/// A runtime on a thread of its own, which ends with this.
+struct RuntimeThread {
+    handle: tokio::runtime::Handle,
+    /// The runtime lives until it is gone.
+    _alive: oneshot::Sender<()>,
+}
+
+impl RuntimeThread {
+    fn start() -> RuntimeThread {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        let (alive, ended) = oneshot::channel();
+        std::thread::spawn(move || drop(runtime.block_on(ended)));
+        RuntimeThread {
+            handle,
+            _alive: alive,
+        }
+    }
+}
 
 fn failure(code: ErrorCode) -> Result<Answer, Failure> {
     Err(Failure::new(code, "because the script says so"))
@@ -405,19 +429,23 @@ async fn a_request_over_the_servers_limit_is_refused_before_it_costs_the_others_
     assert_eq!(server.seen().connections, 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn requests_beyond_what_fits_in_flight_wait_for_their_turn() {
     // More than one lane's flight and queue together hold.
-    const TASKS: usize = 20_000;
+    const TASKS: usize = 10_000;
     let server = FakeServer::start(|request| vec![Act::Answer(request.id, put_at(3))]).await;
     let client = client_of(&[&server]);
+    // From two threads at once: this one, whose runtime holds the connection, and another.
+    let elsewhere = RuntimeThread::start();
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
-        let client = client.clone();
-        tasks.spawn(async move { client.set("key", "value").await.unwrap() });
+        let (here, there) = (client.clone(), client.clone());
+        tasks.spawn(async move { here.set("key", "value").await.unwrap() });
+        let set = async move { there.set("key", "value").await.unwrap() };
+        tasks.spawn_on(set, &elsewhere.handle);
     }
-    assert_eq!(tasks.join_all().await.len(), TASKS);
-    assert_eq!(server.seen().requests, TASKS);
+    assert_eq!(tasks.join_all().await.len(), 2 * TASKS);
+    assert_eq!(server.seen().requests, 2 * TASKS);
 }
 
 #[tokio::test]
@@ -458,14 +486,11 @@ async fn a_time_out_of_for_ever_is_taken() {
 async fn a_write_under_way_when_the_clients_runtime_ends_is_unknown() {
     let server = FakeServer::start(|_| Vec::new()).await;
     let client = client_of(&[&server]);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = RuntimeThread::start();
     // First used there, so its connections live there.
     let status = client.clone();
     runtime
+        .handle
         .spawn(async move { status.status().await })
         .await
         .unwrap()
@@ -477,7 +502,7 @@ async fn a_write_under_way_when_the_clients_runtime_ends_is_unknown() {
         }
     };
     tokio::time::timeout(PATIENCE, sent).await.unwrap();
-    runtime.shutdown_background();
+    drop(runtime);
     let error = tokio::time::timeout(PATIENCE, write)
         .await
         .unwrap()
