@@ -1,0 +1,114 @@
+//! Certificates, keys and authorities on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::TlsError;
+
+/// PEM files of one side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate that is presented, the ones between it and its authority behind it.
+    pub certificate: Option<PathBuf>,
+    /// Its key (PKCS #8, SEC 1 or PKCS #1).
+    pub key: Option<PathBuf>,
+    /// The authorities whose certificates are trusted.
+    pub authorities: Option<PathBuf>,
+}
+
+/// What the files held.
+#[derive(Debug)]
+pub(crate) struct Material {
+    pub(crate) identity: Option<Identity>,
+    pub(crate) authorities: Option<Arc<RootCertStore>>,
+}
+
+/// What this side presents.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// How files looked when they were read: different means that they are to be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(Vec<Option<(SystemTime, u64)>>);
+
+impl TlsFiles {
+    pub(crate) fn read(&self) -> Result<Material, TlsError> {
+        let identity = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => Some(Identity {
+                chain: certificates(certificate)?,
+                key: private_key(key)?,
+            }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfIdentity),
+        };
+        let authorities = self.authorities.as_deref().map(authorities).transpose()?;
+        Ok(Material {
+            identity,
+            authorities: authorities.map(Arc::new),
+        })
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        let files = [&self.certificate, &self.key, &self.authorities];
+        let look = |path: &PathBuf| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        Stamp(files.into_iter().flatten().map(look).collect())
+    }
+
+    /// The error of an identity that can not be presented.
+    pub(crate) fn unusable(&self, source: rustls::Error) -> TlsError {
+        TlsError::Identity {
+            certificate: self.certificate.clone().unwrap_or_default(),
+            key: self.key.clone().unwrap_or_default(),
+            source,
+        }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wanted = "certificate";
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| unread(path, wanted, error))?;
+    let chain: Result<Vec<_>, _> = found.collect();
+    let chain = chain.map_err(|error| unread(path, wanted, error))?;
+    if chain.is_empty() {
+        return Err(unread(path, wanted, pem::Error::NoItemsFound));
+    }
+    Ok(chain)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| unread(path, "private key", error))
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::Authority {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
+
+fn unread(path: &Path, wanted: &'static str, error: pem::Error) -> TlsError {
+    let path = path.to_owned();
+    match error {
+        pem::Error::Io(source) => TlsError::Read { path, source },
+        other => TlsError::Content {
+            path,
+            wanted,
+            reason: other.to_string(),
+        },
+    }
+}

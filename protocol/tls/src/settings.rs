@@ -1,0 +1,228 @@
+//! How connections are accepted and made.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+
+use crate::files::{Identity, Material};
+use crate::reload::{Reload, Reloading};
+use crate::{HandshakeError, Stream, TlsError, TlsFiles};
+
+/// Must those who connect prove who they are?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Nobody connects without a certificate of the authorities.
+    Required,
+    /// Whoever presents none is a client like any other; other nodes present one in any case.
+    Optional,
+}
+
+/// A node's side: accepts, and dials other nodes, with the same certificate. Read again when the files change.
+#[derive(Debug)]
+pub struct ServerTls {
+    clients: ClientCertificates,
+    reloading: Reloading<Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    required: Arc<ServerConfig>,
+    optional: Arc<ServerConfig>,
+    /// `None`: without authorities no node can be trusted.
+    dial: Option<Arc<ClientConfig>>,
+    authorities: Option<Arc<RootCertStore>>,
+}
+
+impl ServerTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one can not be used, the certificate is missing, or certificates are required of clients and no authority is named.
+    pub fn new(files: TlsFiles, clients: ClientCertificates) -> Result<ServerTls, TlsError> {
+        if clients == ClientCertificates::Required && files.authorities.is_none() {
+            return Err(TlsError::NoAuthority);
+        }
+        Ok(ServerTls {
+            clients,
+            reloading: Reloading::new(files, node)?,
+        })
+    }
+
+    /// Must those who connect prove who they are?
+    #[must_use]
+    pub fn clients(&self) -> ClientCertificates {
+        self.clients
+    }
+
+    /// Looks whether the files have changed, at most once a second.
+    pub fn look(&self) -> Reload {
+        self.reloading.look(Instant::now())
+    }
+
+    /// How connections are accepted now.
+    #[must_use]
+    pub fn acceptor(&self) -> Arc<ServerConfig> {
+        let node = self.reloading.current();
+        match self.clients {
+            ClientCertificates::Required => node.required.clone(),
+            ClientCertificates::Optional => node.optional.clone(),
+        }
+    }
+
+    /// Accepts: both sides agree on keys, and the other side's certificate is judged.
+    ///
+    /// # Errors
+    /// When the other side is not accepted, accepts us not, or does not speak TLS.
+    pub async fn accept(&self, tcp: TcpStream) -> Result<Stream, HandshakeError> {
+        Stream::accept(tcp, self.acceptor()).await
+    }
+
+    /// Dials another node at `address` (`host:port`).
+    ///
+    /// # Errors
+    /// When its certificate is not one of the authorities for that host, or it does not accept ours.
+    pub async fn dial(&self, tcp: TcpStream, address: &str) -> Result<Stream, HandshakeError> {
+        let node = self.reloading.current();
+        let no_authority = || HandshakeError::Io(std::io::Error::other(TlsError::NoAuthority));
+        let dial = node.dial.clone().ok_or_else(no_authority)?;
+        Stream::connect(tcp, dial, host_of(address)?).await
+    }
+
+    /// Is the other side of this connection a node: did it present a certificate that a node may present?
+    #[must_use]
+    pub fn is_node(&self, stream: &Stream) -> bool {
+        let node = self.reloading.current();
+        let (Some(roots), Some(chain)) = (&node.authorities, stream.peer_certificates()) else {
+            return false;
+        };
+        may_serve(roots, &chain)
+    }
+}
+
+/// The handshake has judged the chain for clients; a node's holds for servers, too.
+fn may_serve(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> bool {
+    let Some((leaf, between)) = chain.split_first() else {
+        return false;
+    };
+    let algorithms = ring::default_provider().signature_verification_algorithms.all;
+    ParsedCertificate::try_from(leaf)
+        .and_then(|leaf| {
+            verify_server_cert_signed_by_trust_anchor(&leaf, roots, between, UnixTime::now(), algorithms)
+        })
+        .is_ok()
+}
+
+/// A client's side. Read again when the files change.
+#[derive(Debug)]
+pub struct ClientTls {
+    reloading: Reloading<Arc<ClientConfig>>,
+}
+
+impl ClientTls {
+    /// Reads the files. Without a certificate the client is nobody in particular.
+    ///
+    /// # Errors
+    /// When one can not be used, or no authority is named.
+    pub fn new(files: TlsFiles) -> Result<ClientTls, TlsError> {
+        Ok(ClientTls {
+            reloading: Reloading::new(files, client)?,
+        })
+    }
+
+    /// Dials the server at `address` (`host:port`).
+    ///
+    /// # Errors
+    /// When its certificate is not one of the authorities for that host, or it does not accept ours.
+    pub async fn dial(&self, tcp: TcpStream, address: &str) -> Result<Stream, HandshakeError> {
+        // What can not be used now is read again with the next connection; until then what was read before serves.
+        drop(self.reloading.look(Instant::now()));
+        let config = self.reloading.current();
+        Stream::connect(tcp, Arc::clone(&*config), host_of(address)?).await
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn node(files: &TlsFiles, read: &Material) -> Result<Node, TlsError> {
+    let Some(identity) = &read.identity else {
+        return Err(TlsError::HalfIdentity);
+    };
+    let acceptor = |clients| acceptor(files, identity, read.authorities.as_ref(), clients);
+    let dial = read.authorities.as_ref();
+    Ok(Node {
+        required: acceptor(ClientCertificates::Required)?,
+        optional: acceptor(ClientCertificates::Optional)?,
+        dial: dial
+            .map(|roots| dialler(files, Some(identity), roots))
+            .transpose()?,
+        authorities: read.authorities.clone(),
+    })
+}
+
+fn acceptor(
+    files: &TlsFiles,
+    identity: &Identity,
+    authorities: Option<&Arc<RootCertStore>>,
+    clients: ClientCertificates,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| files.unusable(error))?;
+    let builder = match authorities {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
+            let verifier = match clients {
+                ClientCertificates::Required => verifier,
+                ClientCertificates::Optional => verifier.allow_unauthenticated(),
+            };
+            let verifier = verifier.build().map_err(|error| TlsError::Authority {
+                path: files.authorities.clone().unwrap_or_default(),
+                reason: error.to_string(),
+            })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(|error| files.unusable(error))?;
+    Ok(Arc::new(config))
+}
+
+fn client(files: &TlsFiles, read: &Material) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = read.authorities.as_ref().ok_or(TlsError::NoAuthority)?;
+    dialler(files, read.identity.as_ref(), roots)
+}
+
+fn dialler(
+    files: &TlsFiles,
+    identity: Option<&Identity>,
+    roots: &Arc<RootCertStore>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| files.unusable(error))?
+        .with_root_certificates(roots.clone());
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder
+            .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+            .map_err(|error| files.unusable(error))?,
+    };
+    Ok(Arc::new(config))
+}
+
+/// The name that the certificate of who listens at `address` must hold.
+fn host_of(address: &str) -> Result<ServerName<'static>, HandshakeError> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))
+}

@@ -1,0 +1,229 @@
+//! A connection that is plain or within TLS. Reading and writing never wait: that is said by [`Stream::readable`] and
+//! [`Stream::writable`], as with the socket itself.
+
+use std::io::{self, IoSlice, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use tokio::net::TcpStream;
+
+use crate::HandshakeError;
+use crate::session::Session;
+
+/// Room offered to each read of what is encrypted.
+const READ_BYTES: usize = 64 << 10;
+
+/// What a flush left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing.
+    All,
+    /// The socket takes no more for now.
+    Part,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+    /// `None`: plain. Locked for moments only, and by nobody else: connections belong to one task.
+    session: Option<Box<Mutex<Session>>>,
+}
+
+impl From<TcpStream> for Stream {
+    /// A plain one.
+    fn from(tcp: TcpStream) -> Stream {
+        Stream { tcp, session: None }
+    }
+}
+
+impl Stream {
+    pub(crate) async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Stream, HandshakeError> {
+        let tls = ServerConnection::new(config)?;
+        shake_hands(tcp, Session::new(tls.into())).await
+    }
+
+    pub(crate) async fn connect(
+        tcp: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Stream, HandshakeError> {
+        let tls = ClientConnection::new(config, name)?;
+        shake_hands(tcp, Session::new(tls.into())).await
+    }
+
+    /// The socket, for its settings.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// What the other side has presented, its own certificate first; `None`: nothing.
+    #[must_use]
+    pub fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
+        self.lock()?.peer_certificates()
+    }
+
+    /// Waits until something can be read, or reading would tell why not.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn readable(&self) -> io::Result<()> {
+        if self.lock().is_some_and(|session| session.has_early()) {
+            return Ok(());
+        }
+        self.tcp.readable().await
+    }
+
+    /// Waits until something can be written, or writing would tell why not.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.tcp.writable().await
+    }
+
+    /// Reads once what is there, and appends it; 0: the other side has closed.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; when the socket fails, or what comes was not encrypted by the other side.
+    pub fn try_read(&self, bytes: &mut BytesMut) -> io::Result<usize> {
+        let Some(mut session) = self.lock() else {
+            return self.tcp.try_read_buf(bytes);
+        };
+        let before = bytes.len();
+        session.take_early(bytes);
+        while bytes.len() == before {
+            if session.has_ended() {
+                return Ok(0);
+            }
+            session.arrived.reserve(READ_BYTES);
+            if self.tcp.try_read_buf(&mut session.arrived)? == 0 {
+                return Ok(0);
+            }
+            let decrypted = session.decrypt(bytes);
+            // What TLS itself has to say, such as why it ends the connection.
+            let told = self.send(&mut session);
+            decrypted?;
+            told?;
+        }
+        Ok(bytes.len() - before)
+    }
+
+    /// Writes as much as is taken now; what is taken within TLS may still wait, see [`Stream::try_flush`].
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is taken; when the socket fails.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(mut session) = self.lock() else {
+            return self.tcp.try_write(bytes);
+        };
+        if self.send(&mut session)? == Flushed::Part {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = session.encrypt(bytes)?;
+        self.send(&mut session)?;
+        Ok(count)
+    }
+
+    /// Writes what was taken and still waits.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn try_flush(&self) -> io::Result<Flushed> {
+        match self.lock() {
+            None => Ok(Flushed::All),
+            Some(mut session) => self.send(&mut session),
+        }
+    }
+
+    /// Does something wait that was taken?
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.lock().is_some_and(|session| session.wants_write())
+    }
+
+    /// Writes all of it, and waits for that.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let outcome = match bytes {
+                [] => match self.try_flush()? {
+                    Flushed::All => return Ok(()),
+                    Flushed::Part => Err(io::ErrorKind::WouldBlock.into()),
+                },
+                bytes => self.try_write(bytes),
+            };
+            match outcome {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Session>> {
+        let session = self.session.as_ref()?;
+        Some(session.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn send(&self, session: &mut Session) -> io::Result<Flushed> {
+        send(&self.tcp, session)
+    }
+}
+
+async fn shake_hands(tcp: TcpStream, mut session: Session) -> Result<Stream, HandshakeError> {
+    loop {
+        if send(&tcp, &mut session)? == Flushed::Part {
+            tcp.writable().await?;
+            continue;
+        }
+        if !session.is_handshaking() {
+            let session = Some(Box::new(Mutex::new(session)));
+            return Ok(Stream { tcp, session });
+        }
+        tcp.readable().await?;
+        session.arrived.reserve(READ_BYTES);
+        match tcp.try_read_buf(&mut session.arrived) {
+            Ok(0) => {
+                let closed = "the other side closed the connection instead of agreeing on keys";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed).into());
+            }
+            Ok(_) => session.shake_hands().inspect_err(|_| {
+                // The other side is told why, if it still listens.
+                let _ = send(&tcp, &mut session);
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn send(tcp: &TcpStream, session: &mut Session) -> io::Result<Flushed> {
+    match session.write_to(&mut WithoutWaiting(tcp)) {
+        Ok(()) => Ok(Flushed::All),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Flushed::Part),
+        Err(error) => Err(error),
+    }
+}
+
+/// A socket that takes what it takes.
+struct WithoutWaiting<'a>(&'a TcpStream);
+
+impl Write for WithoutWaiting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
