@@ -1,11 +1,14 @@
 //! How a client is described.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raftkv_protocol::Address;
+use raftkv_tls::{ClientTls, TlsFiles};
 
 use crate::client::Client;
+use crate::endpoints::Dialling;
 use crate::error::Error;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +28,7 @@ pub struct ClientBuilder {
     connections: NonZeroUsize,
     attempts: Option<NonZeroUsize>,
     writes: Writes,
+    tls: Option<TlsFiles>,
 }
 
 /// What becomes of a write whose answer was lost.
@@ -46,6 +50,7 @@ impl ClientBuilder {
             connections: DEFAULT_CONNECTIONS,
             attempts: None,
             writes: Writes::default(),
+            tls: None,
         }
     }
 
@@ -83,10 +88,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Connects within TLS alone: trusts servers whose certificates these authorities have signed for the host dialled, and
+    /// presents its own certificate, if there is one. Files that change are read again. Connections are plain unless said.
+    pub fn tls(mut self, files: TlsFiles) -> ClientBuilder {
+        self.tls = Some(files);
+        self
+    }
+
     /// Makes the client. It connects when it is first used.
     ///
     /// # Errors
-    /// If no endpoint was given, or one is not `host:port`.
+    /// If no endpoint was given, or one is not `host:port`; if a certificate file can not be used.
     pub fn build(self) -> Result<Client, Error> {
         let endpoints = self
             .endpoints
@@ -96,9 +108,14 @@ impl ClientBuilder {
         if endpoints.is_empty() {
             return Err(Error::NoEndpoints);
         }
+        let tls = self.tls.map(ClientTls::new).transpose();
+        let tls = tls.map_err(|error| Error::Tls(Arc::new(error)))?.map(Arc::new);
         Ok(Client::new(
             &endpoints,
-            self.connections,
+            Dialling {
+                connections: self.connections,
+                tls,
+            },
             self.attempts,
             self.timeout,
             self.writes,

@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::builder::{ClientBuilder, Writes};
 use crate::call::{Delivery, Undelivered};
 use crate::delete_range::DeleteRange;
-use crate::endpoints::{Endpoint, Endpoints};
+use crate::endpoints::{Dialling, Endpoint, Endpoints};
 use crate::error::{Applied, Error};
 use crate::range::Range;
 use crate::request::{Delete, Get, Set};
@@ -98,12 +98,12 @@ impl Client {
 
     pub(crate) fn new(
         given: &[Address],
-        connections: NonZeroUsize,
+        dialling: Dialling,
         attempts: Option<NonZeroUsize>,
         timeout: Duration,
         writes: Writes,
     ) -> Client {
-        let endpoints = Mutex::new(Endpoints::new(given, connections));
+        let endpoints = Mutex::new(Endpoints::new(given, dialling));
         Client {
             shared: Arc::new(Shared {
                 endpoints,

@@ -1,13 +1,67 @@
 //! What the command-line programs of this crate have in common. Not part of the library.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use raftkv_tls::TlsFiles;
+
+use crate::ClientBuilder;
 
 /// Where `kvctl` and `kvbench` look when nothing else is said: node1 of the local convention.
 pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:7001";
 
 /// The environment variable that takes the place of `--endpoints`.
 pub const ENDPOINTS_VARIABLE: &str = "KVCTL_ENDPOINTS";
+
+/// How servers are connected to, as the programs' users say it.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsOptions {
+    /// The authorities that signed the servers' certificates (PEM): connects within TLS
+    #[arg(long, global = true, value_name = "FILE", env = "KVCTL_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate to present (PEM), where servers ask for one
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "KVCTL_TLS_CERT",
+        requires = "tls_ca",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "KVCTL_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// What was named; `None`: connections are plain.
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        self.tls_ca.as_ref().map(|authorities| TlsFiles {
+            certificate: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+            authorities: Some(authorities.clone()),
+        })
+    }
+
+    /// The client that they describe, which connects as they say.
+    #[must_use]
+    pub fn apply(&self, builder: ClientBuilder) -> ClientBuilder {
+        match self.files() {
+            None => builder,
+            Some(files) => builder.tls(files),
+        }
+    }
+}
 
 /// Flags may be written with one dash or two: turns `-name` and `-name=x` into `--name` and `--name=x` for the long flags
 /// of `program` and its commands, never in the place of a flag's value or behind `--`.

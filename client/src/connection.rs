@@ -13,8 +13,9 @@ use raftkv_protocol::{
     HandshakeReply, Hello, Limits, MAX_PAGE_BYTES, ProtocolError, Rejection, Request, RequestId, Response,
     Speaker, decode_handshake_reply, decode_response, encode_hello, encode_request,
 };
+use raftkv_tls::{ClientTls, HandshakeError, Stream};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::codec::Decoder;
 
@@ -37,6 +38,14 @@ pub enum ConnectionError {
         address: Address,
         /// The system's reason.
         source: io::Error,
+    },
+    /// The two sides do not agree on TLS: a certificate that one of them does not accept, or no TLS at all.
+    #[error("cannot connect to {address}: {source}")]
+    Tls {
+        /// Whom we called.
+        address: Address,
+        /// What is wrong.
+        source: HandshakeError,
     },
     /// No connection, or no handshake, in time.
     #[error("{address} did not accept a connection within {after:?}")]
@@ -102,6 +111,7 @@ impl ConnectionError {
                 !matches!(source, FrameError::Io(_) | FrameError::Truncated { .. })
             }
             ConnectionError::Protocol { .. } => true,
+            ConnectionError::Tls { source, .. } => !matches!(source, HandshakeError::Io(_)),
             ConnectionError::Connect { .. }
             | ConnectionError::ConnectTimedOut { .. }
             | ConnectionError::Rejected { .. }
@@ -116,7 +126,7 @@ impl ConnectionError {
 #[derive(Debug)]
 pub struct Connection {
     address: Address,
-    stream: TcpStream,
+    stream: Stream,
     decoder: FrameDecoder,
     incoming: BytesMut,
     outgoing: BytesMut,
@@ -125,12 +135,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and shakes hands, within `timeout`.
+    /// Connects and shakes hands, within `timeout`; without `tls` the connection is plain.
     ///
     /// # Errors
     /// If nobody answers in time, or who answers is not a server that speaks with us.
-    pub async fn open(address: Address, timeout: Duration) -> Result<Connection, ConnectionError> {
-        match tokio::time::timeout(timeout, handshake(address.clone())).await {
+    pub async fn open(
+        address: Address,
+        tls: Option<&ClientTls>,
+        timeout: Duration,
+    ) -> Result<Connection, ConnectionError> {
+        match tokio::time::timeout(timeout, handshake(address.clone(), tls)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(ConnectionError::ConnectTimedOut {
                 address,
@@ -176,7 +190,10 @@ impl Connection {
         if self.outgoing.capacity() > KEPT_BUFFER_BYTES {
             self.outgoing = BytesMut::new();
         }
-        Ok(())
+        self.stream
+            .try_flush()
+            .map(drop)
+            .map_err(|error| self.lost(error))
     }
 
     /// Waits until bytes can be moved, and moves them. Cancelling it loses nothing.
@@ -184,12 +201,13 @@ impl Connection {
     /// # Errors
     /// If the connection ends.
     pub async fn drive(&mut self) -> Result<(), ConnectionError> {
-        let interest = match self.outgoing.is_empty() {
+        let interest = match self.outgoing.is_empty() && !self.stream.has_unsent() {
             true => Interest::READABLE,
             false => Interest::READABLE | Interest::WRITABLE,
         };
         let ready = self
             .stream
+            .tcp()
             .ready(interest)
             .await
             .map_err(|error| self.lost(error))?;
@@ -205,7 +223,7 @@ impl Connection {
     /// Reads once, what is there.
     fn receive(&mut self) -> Result<(), ConnectionError> {
         self.incoming.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.incoming) {
+        match self.stream.try_read(&mut self.incoming) {
             Ok(0) => Err(self.ended()),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -250,14 +268,24 @@ impl Connection {
     }
 }
 
-async fn handshake(address: Address) -> Result<Connection, ConnectionError> {
+async fn handshake(address: Address, tls: Option<&ClientTls>) -> Result<Connection, ConnectionError> {
     let connect = |source| ConnectionError::Connect {
         address: address.clone(),
         source,
     };
-    let mut stream = TcpStream::connect(&*address.0).await.map_err(connect)?;
+    let tcp = TcpStream::connect(&*address.0).await.map_err(connect)?;
     // Requests are gathered here, so waiting for more of them in the kernel would only add latency.
-    stream.set_nodelay(true).map_err(connect)?;
+    tcp.set_nodelay(true).map_err(connect)?;
+    let stream = match tls {
+        None => Stream::from(tcp),
+        Some(tls) => tls
+            .dial(tcp, &address.0)
+            .await
+            .map_err(|source| ConnectionError::Tls {
+                address: address.clone(),
+                source,
+            })?,
+    };
     let mut outgoing = BytesMut::new();
     encode_hello(&mut outgoing, &Hello::new(Speaker::Client, None, None));
     let lost = |source| ConnectionError::Lost {
@@ -277,8 +305,12 @@ async fn handshake(address: Address) -> Result<Connection, ConnectionError> {
         if let Some(body) = decoder.decode(&mut incoming).map_err(frame)? {
             break body;
         }
-        if stream.read_buf(&mut incoming).await.map_err(lost)? == 0 {
-            return Err(ConnectionError::Closed { address });
+        stream.readable().await.map_err(lost)?;
+        match stream.try_read(&mut incoming) {
+            Ok(0) => return Err(ConnectionError::Closed { address }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(lost(error)),
         }
     };
     match decode_handshake_reply(&body) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use raftkv_protocol::{Address, Status};
+use raftkv_tls::ClientTls;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -25,19 +26,30 @@ const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// known stop.
 const MEMBERS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How each server is connected to.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialling {
+    /// How often.
+    pub(crate) connections: NonZeroUsize,
+    /// `None`: plain.
+    pub(crate) tls: Option<Arc<ClientTls>>,
+}
+
 /// One server's address and the connections to it, made when they are first needed.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: Address,
+    tls: Option<Arc<ClientTls>>,
     lanes: Box<[OnceLock<mpsc::Sender<Call>>]>,
     next: AtomicUsize,
 }
 
 impl Endpoint {
-    fn new(address: Address, connections: NonZeroUsize) -> Arc<Endpoint> {
-        let lanes = (0..connections.get()).map(|_| OnceLock::new()).collect();
+    fn new(address: Address, dialling: &Dialling) -> Arc<Endpoint> {
+        let lanes = (0..dialling.connections.get()).map(|_| OnceLock::new()).collect();
         Arc::new(Endpoint {
             address,
+            tls: dialling.tls.clone(),
             lanes,
             next: AtomicUsize::new(0),
         })
@@ -74,7 +86,7 @@ impl Endpoint {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         self.lanes[turn].get_or_init(|| {
             let (sender, calls) = mpsc::channel(lane::QUEUE_LIMIT);
-            tokio::spawn(lane::run(self.address.clone(), calls));
+            tokio::spawn(lane::run(self.address.clone(), self.tls.clone(), calls));
             sender
         })
     }
@@ -103,7 +115,7 @@ pub(crate) struct Endpoints {
     asked: Option<(u64, Instant)>,
     /// When the members were learnt last.
     learnt_at: Option<Instant>,
-    connections: NonZeroUsize,
+    dialling: Dialling,
 }
 
 #[derive(Debug)]
@@ -117,9 +129,9 @@ struct Known {
 }
 
 impl Known {
-    fn new(address: Address, connections: NonZeroUsize) -> Known {
+    fn new(address: Address, dialling: &Dialling) -> Known {
         Known {
-            endpoint: Endpoint::new(address, connections),
+            endpoint: Endpoint::new(address, dialling),
             avoid_until: None,
             avoided: None,
             useless_at: None,
@@ -148,19 +160,19 @@ impl Known {
 impl Endpoints {
     /// # Panics
     /// If `given` is empty.
-    pub(crate) fn new(given: &[Address], connections: NonZeroUsize) -> Endpoints {
+    pub(crate) fn new(given: &[Address], dialling: Dialling) -> Endpoints {
         assert!(!given.is_empty(), "expected at least one endpoint");
         Endpoints {
             known: given
                 .iter()
-                .map(|address| Known::new(address.clone(), connections))
+                .map(|address| Known::new(address.clone(), &dialling))
                 .collect(),
             given: given.len(),
             leader: None,
             term: 0,
             asked: None,
             learnt_at: None,
-            connections,
+            dialling,
         }
     }
 
@@ -238,7 +250,7 @@ impl Endpoints {
         match self.known(&address) {
             Some(known) if known.useless_at.is_some_and(|at| now - at < AVOID) => return false,
             Some(known) => known.avoid_until = None,
-            None => self.known.push(Known::new(address.clone(), self.connections)),
+            None => self.known.push(Known::new(address.clone(), &self.dialling)),
         }
         self.leader = Some(address);
         true
@@ -281,7 +293,7 @@ impl Endpoints {
             }
             let known = learnt.remove(&member.address);
             self.known
-                .push(known.unwrap_or_else(|| Known::new(member.address.clone(), self.connections)));
+                .push(known.unwrap_or_else(|| Known::new(member.address.clone(), &self.dialling)));
         }
         let leader = status
             .members
@@ -298,7 +310,13 @@ mod tests {
 
     fn endpoints(given: &[&str]) -> Endpoints {
         let given: Vec<Address> = given.iter().map(|text| Address::from(*text)).collect();
-        Endpoints::new(&given, NonZeroUsize::MIN)
+        Endpoints::new(
+            &given,
+            Dialling {
+                connections: NonZeroUsize::MIN,
+                tls: None,
+            },
+        )
     }
 
     fn status(term: u64, leader: &str, members: &[&str]) -> Status {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftkv_protocol::{ErrorCode, Failure, Revision};
+use raftkv_tls::TlsError;
 use thiserror::Error;
 
 use crate::connection::ConnectionError;
@@ -30,6 +31,9 @@ pub enum Error {
         /// What was given.
         endpoint: String,
     },
+    /// A certificate file can not be used.
+    #[error("{0}")]
+    Tls(Arc<TlsError>),
     /// The server, or this library before sending, refused the request as such: the same request will always be refused,
     /// or the failure's message says what must change first (`no_space`).
     #[error("{}", .0.message)]
@@ -123,6 +127,7 @@ impl Error {
             Error::UnexpectedAnswer { applied, .. } => *applied,
             Error::NoEndpoints
             | Error::InvalidEndpoint { .. }
+            | Error::Tls(_)
             | Error::Rejected(_)
             | Error::ConditionFailed { .. }
             | Error::NotHeld { .. }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftkv_protocol::{Address, Request, Response, WatchControl};
+use raftkv_tls::ClientTls;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -50,9 +51,10 @@ struct Sent {
 type Watches = BTreeMap<WatchNumber, mpsc::UnboundedSender<Delivery>>;
 
 /// Runs until the last sender of `calls` is gone.
-pub(crate) async fn run(address: Address, calls: mpsc::Receiver<Call>) {
+pub(crate) async fn run(address: Address, tls: Option<Arc<ClientTls>>, calls: mpsc::Receiver<Call>) {
     let lane = Lane {
         address,
+        tls,
         calls,
         waiting: Vec::new(),
         in_flight: InFlight::new(IN_FLIGHT_LIMIT),
@@ -67,6 +69,7 @@ pub(crate) async fn run(address: Address, calls: mpsc::Receiver<Call>) {
 
 struct Lane {
     address: Address,
+    tls: Option<Arc<ClientTls>>,
     calls: mpsc::Receiver<Call>,
     /// Taken from `calls`, not sent yet.
     waiting: Vec<Call>,
@@ -122,9 +125,10 @@ impl Lane {
     /// Connects after the pause. Meanwhile calls gather and their deadlines hold.
     async fn connect(&mut self) -> Result<Result<Connection, ConnectionError>, NobodyCalls> {
         let (address, not_before) = (self.address.clone(), self.not_before);
+        let tls = self.tls.clone();
         let connecting = async move {
             sleep_until(not_before).await;
-            Connection::open(address, CONNECT_TIMEOUT).await
+            Connection::open(address, tls.as_deref(), CONNECT_TIMEOUT).await
         };
         tokio::pin!(connecting);
         loop {

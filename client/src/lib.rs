@@ -160,6 +160,7 @@ pub use raftkv_protocol::{
     NodeName, OpResult, Order, Promotion, RangePage, ReadBasis, Record, Relation, Revision, RoleName,
     ScrubPass, ScrubState, Shape, Status, TxnResult, WatchEvent, WhenSlow,
 };
+pub use raftkv_tls::{TlsError, TlsFiles};
 pub use range::{Range, RangeStream};
 pub use request::{Delete, Deleted, Get, Set};
 pub use txn::{Check, Operation, Target, Transaction};

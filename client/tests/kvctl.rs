@@ -291,3 +291,95 @@ async fn completions_are_printed_for_a_shell() {
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8(output.stdout).unwrap().contains("_kvctl"));
 }
+
+#[tokio::test]
+async fn certificates_are_made_kept_and_renewed() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("certificates");
+    let directory = directory.to_str().unwrap();
+    let certificate = async |line: &[&str]| {
+        let line = [&["certificate"], line, &["--directory", directory]].concat();
+        let output = kvctl("127.0.0.1:1", &line, b"").await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            said,
+        )
+    };
+    let read = |name: &str| std::fs::read_to_string(format!("{directory}/{name}")).unwrap();
+    let node = ["node", "node1", "--host", "127.0.0.1,node1.example"];
+    let (code, flags, said) = certificate(&node).await;
+    assert_eq!(code, Some(0), "{said}");
+    let expected = format!(
+        "--tls-ca {directory}/ca.pem --tls-cert {directory}/node1.pem --tls-key {directory}/node1.key\n"
+    );
+    assert_eq!(flags, expected);
+    let (authority, first) = (read("ca.pem"), read("node1.pem"));
+    #[cfg(unix)]
+    for (name, mode) in [("ca.key", 0o600), ("node1.key", 0o600), ("node1.pem", 0o644)] {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = std::fs::metadata(format!("{directory}/{name}")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
+    }
+
+    let (code, _, said) = certificate(&node).await;
+    assert_eq!(code, Some(2));
+    assert!(said.contains("--renew"), "{said}");
+    assert_eq!(read("node1.pem"), first);
+    let (code, _, said) = certificate(&[&node[..], &["--renew"]].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_ne!(read("node1.pem"), first);
+    assert_eq!(read("ca.pem"), authority);
+
+    for (line, expected) in [
+        (&["client", "ca"][..], "not usable as the name"),
+        (&["client", "../alice"], "not usable as the name"),
+        (&["node", "node2"], "--host"),
+        (&["node", "node2", "--host", "a b"], "no host name or IP address"),
+        (&["client", "alice", "--days", "0"], "0 is not in"),
+    ] {
+        let (code, _, said) = certificate(line).await;
+        assert_eq!(code, Some(2), "{line:?}: {said}");
+        assert!(said.contains(expected), "{line:?}: {said}");
+    }
+    let (foreign, _) = (tempfile::tempdir().unwrap(), ());
+    let line = [
+        "certificate",
+        "client",
+        "bob",
+        "--directory",
+        foreign.path().to_str().unwrap(),
+    ];
+    assert_eq!(kvctl("127.0.0.1:1", &line, b"").await.status.code(), Some(0));
+    std::fs::copy(foreign.path().join("ca.pem"), format!("{directory}/ca.pem")).unwrap();
+    let (code, _, said) = certificate(&["client", "alice"]).await;
+    assert_eq!(code, Some(2));
+    assert!(said.contains("do not belong together"), "{said}");
+    std::fs::remove_file(format!("{directory}/ca.key")).unwrap();
+    let (code, _, said) = certificate(&["client", "alice"]).await;
+    assert_eq!(code, Some(2));
+    assert!(said.contains("ca.key is missing"), "{said}");
+}
+
+#[tokio::test]
+async fn certificate_files_that_can_not_be_used_are_named_before_anything_is_sent() {
+    for (line, code, expected) in [
+        (
+            &["get", "k", "--tls-ca", "/no/such/ca.pem"][..],
+            2,
+            "cannot read /no/such/ca.pem",
+        ),
+        (&["get", "k", "--tls-cert", "c.pem"], 2, "--tls-ca"),
+        (
+            &["get", "k", "--tls-ca", "ca.pem", "--tls-key", "k.key"],
+            2,
+            "--tls-cert",
+        ),
+    ] {
+        let output = kvctl("127.0.0.1:1", line, b"").await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line:?}: {said}");
+        assert!(said.contains(expected), "{line:?}: {said}");
+    }
+}

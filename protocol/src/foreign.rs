@@ -24,7 +24,8 @@ impl Foreign {
         if HTTP.contains(&first) {
             return Some(Foreign::Http);
         }
-        let is_tls = first[0] == 0x16 && first[1] == 3;
+        // A handshake, or what a server has to say against ours.
+        let is_tls = matches!(first[0], 0x15 | 0x16) && first[1] == 3;
         is_tls.then_some(Foreign::Tls)
     }
 }
@@ -35,7 +36,7 @@ impl fmt::Display for Foreign {
             Foreign::Http => {
                 "got HTTP: the HTTP API has a port of its own (`--http`); this one is for kvctl, client libraries and nodes"
             }
-            Foreign::Tls => "got TLS: this port is not set up for it",
+            Foreign::Tls => "got TLS where none was expected: one side is set up for it (`--tls-cert`, `--tls-ca`), and the other is not",
             Foreign::Unrecognised => "got bytes of another protocol: check the address and the port",
         })
     }

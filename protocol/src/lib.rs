@@ -72,7 +72,7 @@ pub use membership::{
     Admission, Force, Knock, KnockWay, MemberCommand, MembershipMessage, Presence, Promotion, Standing,
     StandingReply,
 };
-pub use negotiate::{Availability, Listener, negotiate};
+pub use negotiate::{Availability, Listener, Proof, negotiate};
 pub use peer::{
     FormedIn, Founding, Introduction, PeerMessage, RaftBody, RaftMessage, SnapshotProgress, WireEntry,
     WireEntryId,

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::handshake::{Hello, REQUIRED_FEATURES, Rejection, RejectionCode, Welcome};
+use crate::handshake::{Hello, REQUIRED_FEATURES, Rejection, RejectionCode, Speaker, Welcome};
 use crate::{ClusterId, HistoryEpoch, Limits, NodeId};
 
 /// Does the listener take new connections?
@@ -14,6 +14,17 @@ pub enum Availability {
     ShuttingDown,
     /// No: it has as many as it takes.
     Full,
+}
+
+/// What the connection itself proves of who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing, and nothing is asked: whoever can connect is believed.
+    NotAsked,
+    /// It is a node.
+    Node,
+    /// It is a client, or nobody in particular.
+    NoNode,
 }
 
 /// What a listener is and speaks: its side of [`negotiate`].
@@ -33,6 +44,8 @@ pub struct Listener {
     pub limits: Limits,
     /// Does it take connections?
     pub availability: Availability,
+    /// What the connection proves.
+    pub proof: Proof,
 }
 
 /// Decides whether and how a listener and a speaker go on.
@@ -45,6 +58,7 @@ pub fn negotiate(hello: &Hello, listener: &Listener) -> Result<Welcome, Rejectio
     let features = common_features(hello.features, listener.features)?;
     check_identity(hello, listener)?;
     check_authentication(hello)?;
+    check_proof(hello.speaker, listener.proof)?;
     Ok(Welcome {
         version,
         features,
@@ -136,10 +150,21 @@ fn check_authentication(hello: &Hello) -> Result<(), Rejection> {
     }
 }
 
+/// Nodes take each other's word for everything, and pass on what their clients may do.
+fn check_proof(speaker: Speaker, proof: Proof) -> Result<(), Rejection> {
+    match (speaker, proof) {
+        (Speaker::Client, _) | (_, Proof::NotAsked | Proof::Node) => Ok(()),
+        (Speaker::Peer | Speaker::Forwarder, Proof::NoNode) => reject(
+            RejectionCode::Authentication,
+            "the other side says that it is a node and does not prove it: its certificate must be one of the same authority \
+             that allows both ends of a connection (extended key usage serverAuth and clientAuth)",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Speaker;
 
     const FIRST_CLUSTER: ClusterId = ClusterId(1);
     const SECOND_CLUSTER: ClusterId = ClusterId(2);
@@ -162,6 +187,7 @@ mod tests {
             epoch: HistoryEpoch(3),
             limits: Limits::default(),
             availability: Availability::Serving,
+            proof: Proof::NotAsked,
         }
     }
 
@@ -265,6 +291,26 @@ mod tests {
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
         for number in 0..=20 {
             assert_eq!(RejectionCode::from_number(number).number(), number);
+        }
+    }
+
+    #[test]
+    fn where_proof_is_asked_only_a_node_may_say_that_it_is_one() {
+        for speaker in [Speaker::Client, Speaker::Forwarder, Speaker::Peer] {
+            for proof in [Proof::NotAsked, Proof::Node, Proof::NoNode] {
+                let hello = Hello {
+                    speaker,
+                    ..hello(1..=1)
+                };
+                let listener = Listener {
+                    proof,
+                    ..listener(1..=1)
+                };
+                let outcome = negotiate(&hello, &listener).map_err(|rejection| rejection.code);
+                let is_refused = outcome == Err(RejectionCode::Authentication);
+                let expected = speaker != Speaker::Client && proof == Proof::NoNode;
+                assert_eq!(is_refused, expected, "{speaker:?} {proof:?} {outcome:?}");
+            }
         }
     }
 }

@@ -13,16 +13,21 @@ use std::time::Duration;
 
 use raftkv_protocol::{Address, Limits, NodeName};
 use raftkv_raft as raft;
+use raftkv_tls::{ClientCertificates, TlsFiles};
 
 pub use address::{HostPort, InvalidAddress};
 pub use error::ConfigError;
-pub use flags::{Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, RecoverFlags, StorageFlags, parse};
+pub use flags::{
+    AskClients, Command, DevFlags, Flags, LogFlags, LogFormat, LogLevel, RecoverFlags, StorageFlags,
+    TlsFlags, parse,
+};
 
 use crate::log::LogConfig;
 use crate::replica::{RetentionConfig, ScrubConfig};
 use crate::store::StoreConfig;
 use crate::store::base::BaseConfig;
 use crate::store::history::HistoryLimits;
+pub use crate::transport::TlsConfig;
 
 /// All a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -41,6 +46,8 @@ pub struct Config {
     pub peers: Vec<(NodeName, Address)>,
     /// A member of the running cluster to join; `None`: form one with the peers.
     pub join: Option<HostPort>,
+    /// TLS on both ports and to other nodes; `None`: connections are plain.
+    pub tls: Option<TlsConfig>,
     /// Where this node keeps everything.
     pub data_dir: PathBuf,
     /// Bounds of the shell.
@@ -130,6 +137,7 @@ impl Config {
             advertise_http: None,
             peers: Vec::new(),
             join: None,
+            tls: None,
             data_dir,
             bounds: Bounds::default(),
             limits: Limits::default(),
@@ -149,13 +157,16 @@ impl Config {
     pub fn from_flags(flags: &Flags) -> Result<Config, ConfigError> {
         let id = flags.id.as_deref().ok_or(ConfigError::NoId)?;
         let name = peers::name(id)?;
+        let tls = tls(flags)?;
+        // What an address without a host means: nobody else may connect where nothing protects it.
+        let anywhere = if tls.is_some() { "0.0.0.0" } else { "127.0.0.1" };
         let listen = match &flags.listen {
-            Some(text) => address::parse("--listen", text)?.or_loopback(),
+            Some(text) => address::parse("--listen", text)?.or(anywhere),
             None => {
                 peers::by_convention(&name).ok_or_else(|| ConfigError::NoListen { name: name.clone() })?
             }
         };
-        let http = optional_address("--http", flags.http.as_deref())?.map(HostPort::or_loopback);
+        let http = optional_address("--http", flags.http.as_deref())?.map(|http| http.or(anywhere));
         let advertise = reachable("--advertise", flags.advertise.as_deref())?;
         if advertise.is_none() && listen.is_unspecified() {
             return Err(ConfigError::UnreachableListen { listen });
@@ -168,6 +179,7 @@ impl Config {
         Ok(Config {
             peers: peers::parse(&flags.peers, &name, &own)?,
             join: join(flags, &own)?,
+            tls,
             data_dir: flags
                 .data_dir
                 .clone()
@@ -235,11 +247,39 @@ fn optional_address(flag: &'static str, text: Option<&str>) -> Result<Option<Hos
     text.map(|text| address::parse(flag, text)).transpose()
 }
 
+fn tls(flags: &Flags) -> Result<Option<TlsConfig>, ConfigError> {
+    let TlsFlags {
+        tls_cert,
+        tls_key,
+        tls_ca,
+        tls_client_certificates,
+    } = &flags.tls;
+    let (certificate, key) = match (tls_cert, tls_key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        (None, None) if tls_ca.is_none() && tls_client_certificates.is_none() => return Ok(None),
+        _ => return Err(ConfigError::HalfIdentity),
+    };
+    let has_others = !flags.peers.is_empty() || flags.join.is_some();
+    let clients = match (tls_client_certificates, tls_ca) {
+        (Some(AskClients::Required), None) => return Err(ConfigError::NoAuthority),
+        (_, None) if has_others => return Err(ConfigError::NoAuthorityForNodes),
+        (Some(AskClients::Optional), _) | (None, None) => ClientCertificates::Optional,
+        (Some(AskClients::Required) | None, Some(_)) => ClientCertificates::Required,
+    };
+    let files = TlsFiles {
+        certificate: Some(certificate),
+        key: Some(key),
+        authorities: tls_ca.clone(),
+    };
+    Ok(Some(TlsConfig { files, clients }))
+}
+
 /// Whom to ask to be let in. An address of our own would be asked for ever.
 fn join(flags: &Flags, own: &Address) -> Result<Option<HostPort>, ConfigError> {
-    let Some(join) = optional_address("--join", flags.join.as_deref())?.map(HostPort::or_loopback) else {
+    let Some(join) = optional_address("--join", flags.join.as_deref())? else {
         return Ok(None);
     };
+    let join = join.or("127.0.0.1");
     if !flags.peers.is_empty() {
         return Err(ConfigError::JoinAndPeers);
     }

@@ -199,7 +199,7 @@ fn clients_that_read_nothing_neither_grow_the_server_nor_slow_its_writes() {
         let before = resident_bytes(process);
         let mut slow = Vec::new();
         for _ in 0..SLOW {
-            let mut connection = Connection::open(address.clone(), REQUEST_TIMEOUT)
+            let mut connection = Connection::open(address.clone(), None, REQUEST_TIMEOUT)
                 .await
                 .expect("connected");
             let request = Request::Watch(WatchRequest {

@@ -195,6 +195,7 @@ pub(super) fn may_help(error: &Error) -> bool {
         | Error::Unanswered(_) => true,
         Error::NoEndpoints
         | Error::InvalidEndpoint { .. }
+        | Error::Tls(_)
         | Error::Rejected(_)
         | Error::ConditionFailed { .. }
         | Error::NotHeld { .. }

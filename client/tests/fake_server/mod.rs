@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use raftkv_client::{Client, ClientBuilder, Writes};
 use raftkv_protocol::{
     Address, Answer, Availability, ClientRequest, ClusterId, Failure, FrameDecoder, HandshakeReply, Header,
-    HistoryEpoch, KNOWN_FEATURES, Limits, Listener, Member, NodeId, NodeName, PROTOCOL_VERSIONS, Request,
-    RequestId, Response, Revision, RoleName, Status, decode_hello, decode_request, encode_handshake_reply,
-    encode_response, negotiate,
+    HistoryEpoch, KNOWN_FEATURES, Limits, Listener, Member, NodeId, NodeName, PROTOCOL_VERSIONS, Proof,
+    Request, RequestId, Response, Revision, RoleName, Status, decode_hello, decode_request,
+    encode_handshake_reply, encode_response, negotiate,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -203,6 +203,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
         epoch: HistoryEpoch(1),
         limits,
         availability: Availability::Serving,
+        proof: Proof::NotAsked,
     };
     let mut reply = BytesMut::new();
     encode_handshake_reply(&mut reply, &HandshakeReply::from(negotiate(&hello, &listener)));

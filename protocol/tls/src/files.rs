@@ -91,13 +91,20 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    roots(certificates(path)?).map_err(|error| TlsError::Authority {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// What these authorities sign is trusted.
+pub(crate) fn roots(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Result<RootCertStore, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| TlsError::Authority {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-    }
+    authorities
+        .into_iter()
+        .try_for_each(|certificate| roots.add(certificate))?;
     Ok(roots)
 }
 

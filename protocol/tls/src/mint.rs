@@ -7,7 +7,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
+
+use crate::files::roots;
+use crate::settings::may_serve;
 
 /// Authorities live for so long: to change one means to touch every machine.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
@@ -84,14 +89,26 @@ impl Authority {
         Ok((Authority { issuer }, minted))
     }
 
-    /// The authority with this key, made by [`Authority::create`] once.
+    /// The authority that [`Authority::create`] made once.
     ///
     /// # Errors
-    /// When it is no key.
-    pub fn with_key(key: &str) -> Result<Authority, MintError> {
-        let key = KeyPair::from_pem(key)?;
+    /// When it is another one's: what it signs would not be trusted by who trusts this certificate.
+    pub fn open(minted: &Minted) -> Result<Authority, MintError> {
+        let key = KeyPair::from_pem(&minted.key)?;
         let issuer = Issuer::new(authority_params(&key), key);
-        Ok(Authority { issuer })
+        let authority = Authority { issuer };
+        let sample = Holder::Node {
+            hosts: vec!["localhost".to_owned()],
+        };
+        let sample = authority.issue("sample", &sample, CLOCK_ALLOWANCE)?;
+        let trusted = roots(parse(&minted.certificate)?).map_err(|error| MintError(error.to_string()))?;
+        match may_serve(&trusted, &parse(&sample.certificate)?) {
+            true => Ok(authority),
+            false => Err(MintError(
+                "the authority's certificate and key do not belong together, or were not made here"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Signs a new certificate.
@@ -121,6 +138,11 @@ impl Authority {
             key: key.serialize_pem(),
         })
     }
+}
+
+fn parse(certificate: &str) -> Result<Vec<CertificateDer<'static>>, MintError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+    found.map_err(|error| MintError(error.to_string()))
 }
 
 /// What an authority's certificate says follows from its key alone, so that the key is enough to go on signing. Each has a

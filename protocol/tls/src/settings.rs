@@ -106,7 +106,7 @@ impl ServerTls {
 }
 
 /// The handshake has judged the chain for clients; a node's holds for servers, too.
-fn may_serve(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> bool {
+pub(crate) fn may_serve(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> bool {
     let Some((leaf, between)) = chain.split_first() else {
         return false;
     };

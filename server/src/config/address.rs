@@ -32,11 +32,14 @@ impl HostPort {
         }
     }
 
-    /// Where no host was said, loopback is meant: nothing protects a wider one yet.
+    /// Where no host was said, this one is meant.
     #[must_use]
-    pub fn or_loopback(self) -> HostPort {
+    pub fn or(self, host: &str) -> HostPort {
         if self.host.is_empty() {
-            HostPort::loopback(self.port)
+            HostPort {
+                host: host.into(),
+                ..self
+            }
         } else {
             self
         }

@@ -67,6 +67,18 @@ pub enum ConfigError {
         "--join {join} names no other node: write the --listen address of any member of the running cluster"
     )]
     UselessJoin { join: HostPort },
+    #[error(
+        "--tls-cert and --tls-key go together, and --tls-ca and --tls-client-certificates go with them: name this node's certificate and its key, both as PEM files (`kvctl certificate node NAME --host HOST` makes them)"
+    )]
+    HalfIdentity,
+    #[error(
+        "--tls-client-certificates required: by whom they must be signed is missing, name the authority's certificate with --tls-ca"
+    )]
+    NoAuthority,
+    #[error(
+        "nodes prove to each other that they are nodes: name the authority that signed their certificates with --tls-ca"
+    )]
+    NoAuthorityForNodes,
     #[error("{flag} {address} is no address others can connect to: write HOST:PORT with both")]
     UnreachableAdvertise { flag: &'static str, address: HostPort },
 }

@@ -78,11 +78,49 @@ pub struct Flags {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub tls: TlsFlags,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub log: LogFlags,
 
     #[command(flatten)]
     #[allow(missing_docs)]
     pub storage: StorageFlags,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsFlags {
+    /// This node's certificate (PEM, with those between it and its authority). With it all connections are within TLS 1.3, on
+    /// both ports and between nodes, and an address without a host (:8080) is every interface. It must name the hosts and IP
+    /// addresses at which others reach this node, and allow both ends of a connection: `kvctl certificate` makes such ones.
+    /// Files that change are read again by themselves.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// The authorities that sign certificates of nodes and clients (PEM). A certificate that allows both ends of a connection
+    /// (extended key usage serverAuth and clientAuth) makes a node, one for clientAuth alone a client.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Must clients have a certificate, too? They must where --tls-ca is given, unless this says otherwise.
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub tls_client_certificates: Option<AskClients>,
+}
+
+/// Must clients have a certificate?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AskClients {
+    /// Nobody connects without one.
+    Required,
+    /// Whoever can reach a port may use it; other nodes still need one.
+    Optional,
 }
 
 /// How much memory and disk the node takes.

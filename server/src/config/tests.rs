@@ -115,6 +115,25 @@ fn every_refusal_says_what_to_type() {
         ("--id no/de1", "not a usable name"),
         ("--id node1 --listen 0.0.0.0:7001", "add --advertise HOST:7001"),
         ("--id node1 --advertise :7001", "write HOST:PORT with both"),
+        ("--id node1 --tls-cert c", "--tls-cert and --tls-key go together"),
+        ("--id node1 --tls-key k", "--tls-cert and --tls-key go together"),
+        ("--id node1 --tls-ca a", "--tls-cert and --tls-key go together"),
+        (
+            "--id node1 --tls-client-certificates required",
+            "--tls-cert and --tls-key go together",
+        ),
+        (
+            "--id node1 --tls-cert c --tls-key k --tls-client-certificates required",
+            "name the authority's certificate with --tls-ca",
+        ),
+        (
+            "--id node1 --tls-cert c --tls-key k --peers node2",
+            "nodes prove to each other that they are nodes",
+        ),
+        (
+            "--id node1 --tls-cert c --tls-key k --join 127.0.0.1:7002",
+            "nodes prove to each other that they are nodes",
+        ),
     ];
     for (line, expected) in cases {
         let error = config(line).expect_err(line).to_string();
@@ -137,4 +156,42 @@ fn repeated_equal_peers_are_one() {
         peers(&config("--id node1 --peers node2,node2 --peers node2").unwrap()).len(),
         1
     );
+}
+
+#[test]
+fn who_must_have_a_certificate_follows_from_the_authority_unless_said() {
+    let clients = |more: &str| {
+        let config = config(&format!("--id node1 --tls-cert c --tls-key k {more}")).unwrap();
+        config.tls.unwrap().clients
+    };
+    for (more, expected) in [
+        ("", ClientCertificates::Optional),
+        ("--tls-client-certificates optional", ClientCertificates::Optional),
+        ("--tls-ca a", ClientCertificates::Required),
+        (
+            "--tls-ca a --tls-client-certificates required",
+            ClientCertificates::Required,
+        ),
+        (
+            "--tls-ca a --tls-client-certificates optional",
+            ClientCertificates::Optional,
+        ),
+    ] {
+        assert_eq!(clients(more), expected, "{more}");
+    }
+    assert!(config("--id node1").unwrap().tls.is_none());
+}
+
+#[test]
+fn an_address_without_a_host_is_wide_only_within_tls() {
+    for (tls, http) in [
+        ("", "127.0.0.1:8080"),
+        ("--tls-cert c --tls-key k", "0.0.0.0:8080"),
+    ] {
+        let config = config(&format!("--id node1 --http :8080 {tls}")).unwrap();
+        assert_eq!(config.http.unwrap().to_string(), http);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7001");
+    }
+    let error = config("--id node1 --listen :7001 --tls-cert c --tls-key k").expect_err("nobody can be told");
+    assert!(matches!(error, ConfigError::UnreachableListen { .. }), "{error}");
 }

@@ -47,6 +47,7 @@ mod records;
 mod scrub;
 mod server;
 mod set_body;
+mod tls;
 mod txn;
 mod txn_body;
 mod watch;

@@ -24,7 +24,7 @@ use super::api::Api;
 use super::calls::router;
 use super::counts::Counts;
 use crate::shell::{AnswerRound, Door};
-use crate::transport::socket;
+use crate::transport::{Tls, socket};
 
 /// A request's header is complete within this time, or its connection is closed: what a slow client costs is bounded.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,13 +39,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the HTTP API is told at its start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
     pub(crate) limits: Limits,
     pub(crate) request_timeout: Duration,
     /// A request's body is complete within this time, or the request is refused.
     pub(crate) body_timeout: Duration,
     pub(crate) max_connections: usize,
+    /// `None`: connections are plain.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// The running HTTP thread.
@@ -84,7 +86,7 @@ impl HttpServer {
         };
         runtime.spawn(answers.pass_on());
         runtime.spawn(api.door.clone().wake_the_node());
-        let serve = serve(listener, settings.max_connections, api, stopped);
+        let serve = serve(listener, settings.max_connections, settings.tls, api, stopped);
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || runtime.block_on(serve))?;
@@ -101,7 +103,13 @@ impl HttpServer {
     }
 }
 
-async fn serve(listener: TcpListener, max_connections: usize, api: Api, mut stopped: oneshot::Receiver<()>) {
+async fn serve(
+    listener: TcpListener,
+    max_connections: usize,
+    tls: Option<Arc<Tls>>,
+    api: Api,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let counts = api.counts.clone();
     let service = TowerToHyperService::new(router(api));
     let mut http = http1::Builder::new();
@@ -119,11 +127,24 @@ async fn serve(listener: TcpListener, max_connections: usize, api: Api, mut stop
             _ = &mut stopped => break,
         };
         let counted = counted(service.clone(), counts.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), counted);
-        let connection = graceful.watch(connection);
+        let (http, watcher) = (http.clone(), graceful.watcher());
+        let tls = tls.clone();
         let open = counts.connection();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match tls {
+                None => {
+                    let connection = http.serve_connection(TokioIo::new(stream), counted);
+                    watcher.watch(connection).await.map_err(io::Error::other)
+                }
+                Some(tls) => match super::tls::accept(stream, &tls).await {
+                    Ok(stream) => {
+                        let connection = http.serve_connection(TokioIo::new(stream), counted);
+                        watcher.watch(connection).await.map_err(io::Error::other)
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection ended early");
             }
             drop((place, open));

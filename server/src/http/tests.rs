@@ -80,6 +80,7 @@ impl Rote {
             request_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_millis(200),
             max_connections: 16,
+            tls: None,
         };
         let server = HttpServer::start(listener, settings, door, round).expect("starts");
         Rote {
@@ -409,6 +410,7 @@ fn a_write_whose_answer_is_lost_is_unknown() {
         request_timeout: Duration::from_secs(5),
         body_timeout: Duration::from_secs(5),
         max_connections: 1,
+        tls: None,
     };
     let rote = Rote {
         address,

@@ -5,8 +5,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use raftkv_tls::Stream;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::{client, peer};
 use crate::replica::Hop;
@@ -80,14 +81,18 @@ impl Drop for Place {
     }
 }
 
-async fn serve(mut stream: TcpStream, open: Open, doorway: &Rc<Doorway>) -> io::Result<()> {
-    socket::configure(&stream)?;
+async fn serve(tcp: TcpStream, open: Open, doorway: &Rc<Doorway>) -> io::Result<()> {
+    socket::configure(&tcp)?;
     let context = &doorway.context;
-    let received = handshake::receive(&mut stream, context, open);
-    let received = tokio::time::timeout(context.bounds.handshake_timeout, received).await;
+    let deadline = Instant::now() + context.bounds.handshake_timeout;
+    let accepted = tokio::time::timeout_at(deadline, accept_within(tcp, context)).await;
+    let stream = accepted
+        .unwrap_or(Err(HandshakeError::TooSlow))
+        .map_err(handshake::invalid)?;
+    let received = tokio::time::timeout_at(deadline, handshake::receive(&stream, context, open)).await;
     let (speaks, incoming) = match received.unwrap_or(Err(HandshakeError::TooSlow)) {
         Ok(greeted) => greeted,
-        Err(error) if handshake::is_http(&error) => return redirect_http(stream, context).await,
+        Err(error) if handshake::is_http(&error) => return redirect_http(&stream, context).await,
         Err(error) => return Err(handshake::invalid(error)),
     };
     match speaks {
@@ -97,9 +102,18 @@ async fn serve(mut stream: TcpStream, open: Open, doorway: &Rc<Doorway>) -> io::
     }
 }
 
-async fn redirect_http(mut stream: TcpStream, context: &NodeContext) -> io::Result<()> {
+/// Within TLS, where that is set up.
+async fn accept_within(tcp: TcpStream, context: &NodeContext) -> Result<Stream, HandshakeError> {
+    match &context.tls {
+        None => Ok(Stream::from(tcp)),
+        Some(tls) => Ok(tls.renewed().accept(tcp).await?),
+    }
+}
+
+async fn redirect_http(stream: &Stream, context: &NodeContext) -> io::Result<()> {
+    let scheme = if context.tls.is_some() { "https" } else { "http" };
     let place = match &context.http {
-        Some(http) => format!("the HTTP API is at http://{http}"),
+        Some(http) => format!("the HTTP API is at {scheme}://{http}"),
         None => "this server serves no HTTP API (start it with --http :8080)".to_owned(),
     };
     let body = format!(
@@ -109,6 +123,5 @@ async fn redirect_http(mut stream: TcpStream, context: &NodeContext) -> io::Resu
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await
+    stream.write_all(answer.as_bytes()).await
 }

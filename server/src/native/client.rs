@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use raftkv_protocol::{ClientRequest, Failure, Request, decode_request};
-use tokio::net::TcpStream;
+use raftkv_tls::Stream;
 
 use super::{ClientOutbox, Doorway};
 use crate::metrics::{Asking, RequestKind};
@@ -20,7 +20,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Serves until the client goes away or breaks the protocol.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     incoming: Incoming,
     hop: Hop,
     doorway: &Rc<Doorway>,
@@ -55,7 +55,7 @@ impl Drop for EndsWatches<'_> {
 }
 
 struct Reader<'a> {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     incoming: Incoming,
     hop: Hop,
     outbox: Rc<ClientOutbox>,

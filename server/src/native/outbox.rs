@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use raftkv_protocol::{RequestId, Response, encode_response};
-use tokio::net::TcpStream;
+use raftkv_tls::{Flushed, Stream};
 use tokio::sync::Notify;
 
 use crate::config::Bounds;
 use crate::shell::WatchFeed;
-use crate::transport::socket::{self, Flushed};
+use crate::transport::socket;
 use crate::watch::ConnectionId;
 
 /// The write side of a client's connection, shared by its task and the loop.
@@ -22,7 +22,7 @@ use crate::watch::ConnectionId;
 /// the connection reads no further request until the client has taken its answers.
 #[derive(Debug)]
 pub(crate) struct ClientOutbox {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     bounds: Bounds,
     connection: ConnectionId,
     /// Who wants to know when frames of watches have left.
@@ -63,7 +63,7 @@ pub(crate) enum Listing {
 
 impl ClientOutbox {
     pub(crate) fn new(
-        stream: Rc<TcpStream>,
+        stream: Rc<Stream>,
         bounds: Bounds,
         (connection, feed): (ConnectionId, WatchFeed),
     ) -> ClientOutbox {
@@ -195,12 +195,15 @@ impl ClientOutbox {
     /// Has every request its answer, and every answer left?
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.borrow();
-        state.unanswered == 0 && state.unsent.is_empty() && state.waiting.is_empty()
+        state.unanswered == 0
+            && state.unsent.is_empty()
+            && state.waiting.is_empty()
+            && !self.stream.has_unsent()
     }
 }
 
 impl State {
-    fn write(&mut self, stream: &TcpStream, limit: usize) -> io::Result<Flushed> {
+    fn write(&mut self, stream: &Stream, limit: usize) -> io::Result<Flushed> {
         loop {
             let before = self.unsent.len();
             let flushed = socket::flush(stream, &mut self.unsent)?;

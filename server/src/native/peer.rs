@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use raftkv_protocol::{Address, KnockWay, MembershipMessage, NodeId, PeerMessage, decode_peer};
-use tokio::net::TcpStream;
+use raftkv_tls::Stream;
 
 use super::Doorway;
 use crate::replica::Event;
@@ -17,7 +17,7 @@ use crate::transport::socket::{self, Read};
 /// The hello tells the peer's identity, the event wants its address: that is known from the membership, or from the
 /// introduction with which an unformed node begins. A peer whose address never became known ends unnoticed.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     incoming: Incoming,
     peer: NodeId,
     doorway: &Rc<Doorway>,
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     ended
 }
 
-async fn read_messages(stream: &TcpStream, mut incoming: Incoming, doorway: &Doorway) -> io::Result<()> {
+async fn read_messages(stream: &Stream, mut incoming: Incoming, doorway: &Doorway) -> io::Result<()> {
     loop {
         while let Some(frame) = incoming.next_frame()? {
             let message = decode_peer(frame).map_err(handshake::invalid)?;

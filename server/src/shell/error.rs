@@ -27,6 +27,8 @@ pub enum ServerError {
         address: HostPort,
         source: io::Error,
     },
+    #[error("{0} (--tls-cert, --tls-key, --tls-ca)")]
+    Tls(#[from] raftkv_tls::TlsError),
     #[error(transparent)]
     DataDirectory(#[from] DataDirectoryError),
     #[error("the data directory {} can not be used: {source}", directory.display())]

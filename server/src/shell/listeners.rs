@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use raftkv_tls::ClientCertificates;
+
 use super::ServerError;
 use crate::config::{Config, HostPort};
 
@@ -66,6 +68,18 @@ pub(super) fn announce(config: &Config, native: SocketAddr, http: Option<SocketA
         }
     }
     let addresses = [("--listen", Some(native)), ("--http", http)];
+    let protection = match &config.tls {
+        None => "and neither TLS nor a password protects this server: keep it inside a trusted network",
+        Some(tls) if tls.clients == ClientCertificates::Optional => {
+            "within TLS, and no certificate is asked of clients: keep it inside a trusted network, or see --tls-ca"
+        }
+        Some(_) => {
+            tracing::info!(
+                "connections are within TLS, and only those with a certificate of the authority connect"
+            );
+            return;
+        }
+    };
     let open = addresses
         .into_iter()
         .filter_map(|(flag, address)| Some((flag, address?)));
@@ -81,7 +95,7 @@ pub(super) fn announce(config: &Config, native: SocketAddr, http: Option<SocketA
             .collect();
         tracing::warn!(
             addresses = list.join(", "),
-            "other machines can connect, and neither TLS nor a password protects this server: keep it inside a trusted network"
+            "other machines can connect, {protection}"
         );
     }
 }

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use raftkv_protocol::{Address, Availability, ClusterId, HistoryEpoch, Limits, NodeId, NodeName, Speaker};
 
 use crate::config::Bounds;
 use crate::membership::{FIRST_EPOCH, Membership};
 use crate::native::ClientOutbox;
+use crate::transport::Tls;
 
 /// Most nodes whose address is remembered; more than any cluster has.
 const MAX_KNOWN_PEERS: usize = 256;
@@ -21,6 +23,8 @@ pub(crate) struct NodeContext {
     pub(crate) http: Option<Address>,
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
+    /// `None`: connections are plain.
+    pub(crate) tls: Option<Arc<Tls>>,
     cluster: Cell<Option<ClusterId>>,
     epoch: Cell<HistoryEpoch>,
     clients: RefCell<Vec<Weak<ClientOutbox>>>,
@@ -46,12 +50,18 @@ pub(crate) struct Identity {
 }
 
 impl NodeContext {
-    pub(crate) fn new(identity: Identity, limits: Limits, bounds: Bounds) -> NodeContext {
+    pub(crate) fn new(
+        identity: Identity,
+        limits: Limits,
+        bounds: Bounds,
+        tls: Option<Arc<Tls>>,
+    ) -> NodeContext {
         NodeContext {
             identity: identity.identity,
             http: identity.http,
             limits,
             bounds,
+            tls,
             cluster: Cell::new(identity.cluster),
             epoch: Cell::new(FIRST_EPOCH),
             clients: RefCell::default(),

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::log::LogConfig;
 use crate::native::{self, Doorway};
 use crate::replica::{Event, Hop, Node, NodeConfig};
-use crate::transport::{Dialer, ForwardLinks, PeerLinks};
+use crate::transport::{Dialer, ForwardLinks, PeerLinks, Tls};
 
 /// What the thread is given.
 pub(super) struct NodeSetup {
@@ -39,6 +40,7 @@ pub(super) struct NodeSetup {
     pub(super) identity: Identity,
     pub(super) limits: Limits,
     pub(super) bounds: Bounds,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) log: LogConfig,
     pub(super) storage: Storage,
     pub(super) listener: StdListener,
@@ -85,7 +87,12 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
         clock,
         setup.bounds.max_pending_bytes,
     ));
-    let context = Rc::new(NodeContext::new(setup.identity, setup.limits, setup.bounds));
+    let context = Rc::new(NodeContext::new(
+        setup.identity,
+        setup.limits,
+        setup.bounds,
+        setup.tls,
+    ));
     let dialer = Rc::new(Dialer::new(context.clone()));
     let peers = Rc::new(PeerLinks::new(
         dialer.clone(),

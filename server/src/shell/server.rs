@@ -1,6 +1,7 @@
 //! A server from its configuration to its end: starts the threads, and stops them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use raftkv_protocol::{Address, Introduction};
@@ -15,6 +16,7 @@ use super::{Door, ServerError, signals, storage};
 use crate::config::{Command, Config, Flags, HostPort};
 use crate::http::{HttpServer, HttpSettings};
 use crate::replica::NodeConfig;
+use crate::transport::Tls;
 
 /// Starts servers.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Server {
         config.raft.validate()?;
         let native = listeners.native_address()?;
         let http = listeners.http_address()?;
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         let storage = storage::open(config)?;
         listeners::announce(config, native, http);
         let identity = Identity {
@@ -73,6 +76,7 @@ impl Server {
                 request_timeout: config.bounds.request_timeout,
                 body_timeout: config.bounds.http_body_timeout,
                 max_connections: config.bounds.max_http_connections,
+                tls: tls.clone(),
             };
             HttpServer::start(listener, settings, door, round)
         });
@@ -83,6 +87,7 @@ impl Server {
             identity,
             limits: config.limits,
             bounds: config.bounds,
+            tls,
             log: config.log,
             storage,
             listener: listeners.native,

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use raftkv_protocol::{Address, ConnectionContext, RejectionCode, Speaker};
+use raftkv_protocol::{Address, ConnectionContext, Foreign, FrameError, RejectionCode, Speaker};
+use raftkv_tls::{HandshakeError as TlsFailure, Stream};
 use tokio::net::TcpStream;
 
 use super::handshake::{self, HandshakeError, Incoming};
@@ -30,7 +31,7 @@ pub(crate) struct Dialer {
 /// A connection whose other side has agreed.
 #[derive(Debug)]
 pub(super) struct Dialled {
-    pub(super) stream: Rc<TcpStream>,
+    pub(super) stream: Rc<Stream>,
     pub(super) incoming: Incoming,
     /// What all answers on it have in common.
     pub(super) context: ConnectionContext,
@@ -59,10 +60,14 @@ impl Dialer {
         time: Duration,
     ) -> Result<Dialled, HandshakeError> {
         let connect = async {
-            let mut stream = TcpStream::connect(&*address.0).await?;
-            socket::configure(&stream)?;
-            socket::expect_prompt_reader(&stream)?;
-            let (welcome, incoming) = handshake::greet(&mut stream, &self.context, speaker).await?;
+            let tcp = TcpStream::connect(&*address.0).await?;
+            socket::configure(&tcp)?;
+            socket::expect_prompt_reader(&tcp)?;
+            let stream = match &self.context.tls {
+                None => Stream::from(tcp),
+                Some(tls) => tls.renewed().dial(tcp, &address.0).await?,
+            };
+            let (welcome, incoming) = handshake::greet(&stream, &self.context, speaker).await?;
             Ok(Dialled {
                 stream: Rc::new(stream),
                 incoming,
@@ -78,13 +83,25 @@ impl Dialer {
     pub(super) fn log_failure(&self, address: &Address, error: &HandshakeError) {
         match error {
             HandshakeError::Rejected(rejection) if !is_passing(rejection.code) => {
-                let last = &mut *self.last_refusal.borrow_mut();
-                if last.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
-                    *last = Some(Instant::now());
-                    tracing::warn!(%address, reason = %rejection, "a node refuses our connection");
-                }
+                self.warn(address, rejection, "a node refuses our connection");
+            }
+            HandshakeError::Tls(tls @ (TlsFailure::Tls(_) | TlsFailure::Name(_))) => {
+                self.warn(address, tls, "a node can not be reached within TLS");
+            }
+            HandshakeError::Frame(foreign @ FrameError::Foreign(Foreign::Tls)) => {
+                self.warn(address, foreign, "a node can not be reached without TLS");
             }
             other => tracing::debug!(%address, reason = %other, "a node can not be reached"),
+        }
+    }
+}
+
+impl Dialer {
+    fn warn(&self, address: &Address, reason: &dyn std::fmt::Display, what: &'static str) {
+        let last = &mut *self.last_refusal.borrow_mut();
+        if last.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
+            *last = Some(Instant::now());
+            tracing::warn!(%address, %reason, "{what}");
         }
     }
 }

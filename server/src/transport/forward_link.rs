@@ -11,12 +11,12 @@ use raftkv_protocol::{
     Address, ConnectionContext, Request, RequestId, Response, decode_response, encode_request,
 };
 use raftkv_raft::Time;
-use tokio::net::TcpStream;
+use raftkv_tls::{Flushed, Stream};
 use tokio::sync::Notify;
 
 use super::dial::{Dialer, Dialled};
 use super::handshake::{self, Incoming};
-use super::socket::{self, Flushed, Read};
+use super::socket::{self, Read};
 use crate::replica::{Event, ForwardOutcome, Token};
 use crate::shell::{Clock, Inbox};
 
@@ -97,7 +97,7 @@ struct State {
     /// Given to the connection, not answered.
     unanswered: BTreeMap<RequestId, Token>,
     last_id: u64,
-    stream: Option<Rc<TcpStream>>,
+    stream: Option<Rc<Stream>>,
     is_listed: bool,
     failed: Option<io::Error>,
 }
@@ -182,7 +182,7 @@ impl ForwardLink {
         }
     }
 
-    async fn write_rest(&self, stream: &TcpStream) -> io::Result<Infallible> {
+    async fn write_rest(&self, stream: &Stream) -> io::Result<Infallible> {
         loop {
             self.stalled.notified().await;
             if let Some(error) = self.state.borrow_mut().failed.take() {
@@ -242,7 +242,7 @@ impl State {
     }
 
     /// Puts what waited on the connection, and returns what nobody waits for any more: that is not sent.
-    fn connect(&mut self, stream: Rc<TcpStream>, now: Time) -> Vec<Token> {
+    fn connect(&mut self, stream: Rc<Stream>, now: Time) -> Vec<Token> {
         self.stream = Some(stream);
         let mut late = Vec::new();
         for forward in std::mem::take(&mut self.waiting) {

@@ -6,12 +6,11 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use raftkv_protocol::{
     Availability, Foreign, FrameDecoder, FrameError, HandshakeReply, Hello, KNOWN_FEATURES, Listener, NodeId,
-    PROTOCOL_VERSIONS, ProtocolError, Rejection, Speaker, Welcome, decode_handshake_reply, decode_hello,
-    encode_handshake_reply, encode_hello, negotiate,
+    PROTOCOL_VERSIONS, Proof, ProtocolError, Rejection, Speaker, Welcome, decode_handshake_reply,
+    decode_hello, encode_handshake_reply, encode_hello, negotiate,
 };
+use raftkv_tls::Stream;
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio_util::codec::Decoder;
 
 use super::socket::{Read, ReadBuffer};
@@ -26,6 +25,8 @@ const FRAME_SLACK_BYTES: usize = 4 << 10;
 pub(crate) enum HandshakeError {
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] raftkv_tls::HandshakeError),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -61,7 +62,7 @@ impl Incoming {
         self.decoder.decode(&mut self.buffer.bytes).map_err(invalid)
     }
 
-    async fn first_frame(&mut self, stream: &TcpStream) -> Result<Bytes, HandshakeError> {
+    async fn first_frame(&mut self, stream: &Stream) -> Result<Bytes, HandshakeError> {
         loop {
             if let Some(frame) = self.decoder.decode(&mut self.buffer.bytes)? {
                 return Ok(frame);
@@ -86,14 +87,14 @@ pub(crate) enum Speaks {
 /// # Errors
 /// Whatever makes the connection useless; the other side was told, where it can understand it.
 pub(crate) async fn receive(
-    stream: &mut TcpStream,
+    stream: &Stream,
     context: &Rc<NodeContext>,
     open: Open,
 ) -> Result<(Speaks, Incoming), HandshakeError> {
     let mut incoming = Incoming::new(context.limits.request_bytes + FRAME_SLACK_BYTES);
     let hello = decode_hello(&incoming.first_frame(stream).await?)?;
     let availability = context.availability(open, hello.speaker);
-    let outcome = negotiate(&hello, &listener(context, availability));
+    let outcome = negotiate(&hello, &listener(context, availability, proof(context, stream)));
     let mut reply = BytesMut::new();
     encode_handshake_reply(&mut reply, &HandshakeReply::from(outcome.clone()));
     stream.write_all(&reply).await?;
@@ -111,7 +112,15 @@ pub(crate) async fn receive(
     Ok((speaks, incoming))
 }
 
-fn listener(context: &NodeContext, availability: Availability) -> Listener {
+fn proof(context: &NodeContext, stream: &Stream) -> Proof {
+    match &context.tls {
+        None => Proof::NotAsked,
+        Some(tls) if tls.is_node(stream) => Proof::Node,
+        Some(_) => Proof::NoNode,
+    }
+}
+
+fn listener(context: &NodeContext, availability: Availability, proof: Proof) -> Listener {
     Listener {
         versions: PROTOCOL_VERSIONS,
         features: KNOWN_FEATURES,
@@ -120,6 +129,7 @@ fn listener(context: &NodeContext, availability: Availability) -> Listener {
         epoch: context.epoch(),
         limits: context.limits,
         availability,
+        proof,
     }
 }
 
@@ -128,7 +138,7 @@ fn listener(context: &NodeContext, availability: Availability) -> Listener {
 /// # Errors
 /// When the listener refuses, or is no node of ours.
 pub(super) async fn greet(
-    stream: &mut TcpStream,
+    stream: &Stream,
     context: &NodeContext,
     speaker: Speaker,
 ) -> Result<(Welcome, Incoming), HandshakeError> {

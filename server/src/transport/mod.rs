@@ -15,7 +15,10 @@ pub(crate) mod handshake;
 mod peer_link;
 mod peer_queue;
 pub(crate) mod socket;
+mod tls;
 
 pub(crate) use dial::Dialer;
 pub(crate) use forward_link::{Forward, ForwardLinks};
 pub(crate) use peer_link::PeerLinks;
+pub(crate) use tls::Tls;
+pub use tls::TlsConfig;

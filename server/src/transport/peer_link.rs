@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use raftkv_protocol::{Address, PeerMessage, encode_peer};
-use tokio::net::TcpStream;
+use raftkv_tls::{Flushed, Stream};
 use tokio::sync::Notify;
 
 use super::backoff::Backoff;
 use super::dial::{Dialer, Dialled};
 use super::handshake;
 use super::peer_queue::PeerQueue;
-use super::socket::{self, Flushed, Read, ReadBuffer};
+use super::socket::{self, Read, ReadBuffer};
 use crate::replica::Event;
 use crate::shell::Inbox;
 
@@ -108,7 +108,7 @@ struct PeerLink {
 struct State {
     queue: PeerQueue,
     unsent: BytesMut,
-    stream: Option<Rc<TcpStream>>,
+    stream: Option<Rc<Stream>>,
     is_listed: bool,
     failed: Option<io::Error>,
 }
@@ -211,7 +211,7 @@ impl PeerLink {
         }
     }
 
-    async fn write_rest(&self, stream: &TcpStream) -> io::Result<Infallible> {
+    async fn write_rest(&self, stream: &Stream) -> io::Result<Infallible> {
         loop {
             self.stalled.notified().await;
             if let Some(error) = self.state.borrow_mut().failed.take() {
@@ -250,7 +250,7 @@ impl State {
 }
 
 /// Waits for the end of a connection on which nothing is to be read: messages back come on the peer's own connection.
-async fn read_nothing(stream: &TcpStream, mut buffer: ReadBuffer) -> io::Error {
+async fn read_nothing(stream: &Stream, mut buffer: ReadBuffer) -> io::Error {
     loop {
         match buffer.fill(stream).await {
             Ok(Read::Some) => buffer.bytes.clear(),

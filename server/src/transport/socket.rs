@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use raftkv_tls::{Flushed, Stream};
 use tokio::net::TcpStream;
 
 /// First read of a connection asks for this much; each read that was filled asks for four times as much the next time.
@@ -85,14 +86,14 @@ impl ReadBuffer {
     }
 
     /// Waits until something arrives, and takes what is there.
-    pub(crate) async fn fill(&mut self, stream: &TcpStream) -> io::Result<Read> {
+    pub(crate) async fn fill(&mut self, stream: &Stream) -> io::Result<Read> {
         loop {
             stream.readable().await?;
             self.make_room();
             if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BUFFER_BYTES {
                 self.bytes = BytesMut::with_capacity(self.next_read_bytes);
             }
-            match stream.try_read_buf(&mut self.bytes) {
+            match stream.try_read(&mut self.bytes) {
                 Ok(0) => return Ok(Read::End),
                 Ok(count) => {
                     if count >= self.next_read_bytes {
@@ -107,17 +108,8 @@ impl ReadBuffer {
     }
 }
 
-/// What a flush left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flushed {
-    /// Nothing.
-    All,
-    /// The socket takes no more for now.
-    Part,
-}
-
 /// Writes as much of `unsent` as the socket takes now.
-pub(crate) fn flush(stream: &TcpStream, unsent: &mut BytesMut) -> io::Result<Flushed> {
+pub(crate) fn flush(stream: &Stream, unsent: &mut BytesMut) -> io::Result<Flushed> {
     while !unsent.is_empty() {
         match stream.try_write(unsent) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -131,7 +123,7 @@ pub(crate) fn flush(stream: &TcpStream, unsent: &mut BytesMut) -> io::Result<Flu
     } else {
         unsent.clear();
     }
-    Ok(Flushed::All)
+    stream.try_flush()
 }
 
 /// Did the other side's process end the connection (rather than a network that fell silent)?
@@ -152,7 +144,7 @@ mod tests {
     async fn blocks_of(pieces: usize, piece_bytes: usize) -> io::Result<usize> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let sender = TcpStream::connect(listener.local_addr()?).await?;
-        let (receiver, _) = listener.accept().await?;
+        let receiver = Stream::from(listener.accept().await?.0);
         let mut buffer = ReadBuffer::new();
         buffer.next_read_bytes = LARGEST_READ_BYTES;
         let piece = vec![7; piece_bytes];

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
-use raftkv_client::command_line::{ENDPOINTS_VARIABLE, parse_duration};
+use raftkv_client::command_line::{ENDPOINTS_VARIABLE, TlsOptions, parse_duration};
 
 use crate::amount;
 use crate::compare::CompareArguments;
@@ -57,6 +57,8 @@ pub(crate) struct Arguments {
     /// Servers, separated by commas; the usual address of the target unless said, for `native` that of KVCTL_ENDPOINTS
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     endpoints: Vec<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
     /// Whom the connections go to
     #[arg(long, value_enum, default_value_t = Route::Leader)]
     route: Route,
@@ -170,6 +172,7 @@ impl Arguments {
             promise: self.consistency,
             writes: self.writes,
             endpoints: self.endpoints(),
+            tls: self.tls.clone(),
             route: self.route,
             clients,
             connections: clients.min(self.connections.get() as usize),
@@ -240,6 +243,10 @@ impl Arguments {
         }
         if self.writes == WriteOnce::ExactlyOnce && self.target != TargetName::Native {
             let message = "this target has no sessions: --writes exactly-once is of the native one alone";
+            return Err(Trouble::Usage(message.to_owned()));
+        }
+        if self.tls.tls_ca.is_some() && self.target != TargetName::Native {
+            let message = "--tls-ca is for the native target alone: the others are loaded without TLS";
             return Err(Trouble::Usage(message.to_owned()));
         }
         if !self.target.can_promise(self.consistency) {

@@ -34,7 +34,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Report, Trouble> {
     let (endpoints, route, promise) = (&settings.endpoints, settings.route, settings.promise);
     match settings.target {
         TargetName::Native => {
-            let native = Native::new(endpoints, route, promise, settings.writes);
+            let native = Native::new(endpoints, route, promise, settings.writes, &settings.tls);
             let native = native.map_err(|error| Trouble::Usage(error.to_string()))?;
             measure(native, settings).await
         }

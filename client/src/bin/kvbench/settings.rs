@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use raftkv_client::command_line::TlsOptions;
 
 use crate::distribution::Distribution;
 use crate::target::TargetName;
@@ -73,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) promise: Promise,
     pub(crate) writes: WriteOnce,
     pub(crate) endpoints: Vec<String>,
+    pub(crate) tls: TlsOptions,
     pub(crate) route: Route,
     pub(crate) clients: usize,
     /// No more than clients.

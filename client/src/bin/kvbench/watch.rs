@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, parse_duration};
+use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, TlsOptions, parse_duration};
 use raftkv_client::connection::Connection;
 use raftkv_client::{Client, KeySpan, WatchEvent};
 use raftkv_protocol::{
     Address, Answer, PartKind, Request, RequestId, Revision, WatchControl, WatchPart, WatchRequest,
 };
+use raftkv_tls::ClientTls;
 use tokio::task::spawn_local;
 
 use crate::cpu::cpu_of;
@@ -36,6 +37,8 @@ pub(crate) struct WatchArguments {
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = ENDPOINTS_VARIABLE,
           default_value = DEFAULT_ENDPOINT)]
     endpoints: Vec<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
     /// Watches, all together
     #[arg(long, default_value = "10000")]
     watchers: NonZeroU32,
@@ -94,8 +97,10 @@ pub(crate) async fn run(arguments: &WatchArguments) -> Result<String, Trouble> {
         latencies: RefCell::new(latencies()),
         epoch: Instant::now(),
     });
-    let client = Client::builder()
-        .endpoints(&arguments.endpoints)
+    let builder = Client::builder().endpoints(&arguments.endpoints);
+    let client = arguments
+        .tls
+        .apply(builder)
         .build()
         .map_err(|error| Trouble::Usage(error.to_string()))?;
     let memory_before = memory(arguments)?;
@@ -162,10 +167,12 @@ fn key(number: u64) -> String {
 /// Opens the connections, each with its share of the watches.
 async fn begin_all(arguments: &WatchArguments, told: &Rc<Told>) -> Result<(), Trouble> {
     let address = Address::from(arguments.endpoints[0].as_str());
+    let tls = arguments.tls.files().map(ClientTls::new).transpose();
+    let tls = tls.map_err(|error| Trouble::Usage(error.to_string()))?;
     let (watchers, connections) = (arguments.watchers.get(), arguments.connections.get());
     for connection in 0..connections {
         let numbers: Vec<u32> = (connection..watchers).step_by(connections as usize).collect();
-        let opened = Connection::open(address.clone(), PATIENCE).await;
+        let opened = Connection::open(address.clone(), tls.as_ref(), PATIENCE).await;
         let opened = opened.map_err(|error| Trouble::Unavailable(error.to_string()))?;
         let spans = arguments.spans;
         let told = told.clone();

@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, parse_duration};
+use raftkv_client::command_line::{DEFAULT_ENDPOINT, ENDPOINTS_VARIABLE, TlsOptions, parse_duration};
 use raftkv_client::{Client, ClientBuilder, Consistency, Error, Writes};
 
+use crate::certificate::CertificateArguments;
 use crate::completions::Completions;
 use crate::delete::Delete;
 use crate::elect::Elect;
@@ -67,6 +68,8 @@ pub(crate) struct Options {
     /// What reads promise: stale ones are answered by the first endpoint from its own state, possibly old
     #[arg(long, global = true, value_enum, default_value_t = Promise::Linearizable)]
     pub(crate) consistency: Promise,
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
 }
 
 /// How answers are printed.
@@ -120,6 +123,7 @@ pub(crate) enum Command {
     Member(MemberArguments),
     Scrub(ScrubArguments),
     Status(Status),
+    Certificate(CertificateArguments),
     Completions(Completions),
 }
 
@@ -142,7 +146,8 @@ impl Options {
 
     fn builder(&self) -> ClientBuilder {
         let endpoints = self.endpoints.iter().map(String::as_str);
-        Client::builder().endpoints(endpoints).timeout(self.timeout)
+        let builder = Client::builder().endpoints(endpoints).timeout(self.timeout);
+        self.tls.apply(builder)
     }
 }
 

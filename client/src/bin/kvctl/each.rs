@@ -21,11 +21,11 @@ where
 {
     let mut asking = JoinSet::new();
     for address in addresses {
-        let client = Client::builder()
+        let builder = Client::builder()
             .endpoints([address.as_str()])
             .timeout(options.timeout)
-            .attempts(NonZeroUsize::MIN)
-            .build()?;
+            .attempts(NonZeroUsize::MIN);
+        let client = options.tls.apply(builder).build()?;
         let answer = ask(client);
         asking.spawn(async move { (address, answer.await) });
     }

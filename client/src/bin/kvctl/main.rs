@@ -1,6 +1,7 @@
 //! `kvctl`: the command line of raftkv.
 
 mod arguments;
+mod certificate;
 mod completions;
 mod delete;
 mod each;
@@ -63,6 +64,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Trouble> {
         Command::Elect(elect) => runtime.block_on(elect.run(options)),
         Command::Export(export) => runtime.block_on(export.run(options)),
         Command::Import(import) => runtime.block_on(import.run(options)),
+        Command::Certificate(certificate) => certificate.run(options),
         Command::Completions(completions) => completions.run(),
     }
 }

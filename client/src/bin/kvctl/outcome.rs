@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use raftkv_client::{Applied, Error, ErrorCode, LeaseId};
+use raftkv_tls::mint::MintError;
 use thiserror::Error;
 
 use crate::txn::SyntaxError;
@@ -49,6 +50,19 @@ pub(crate) enum Trouble {
     ReadLines { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
     WriteFile { path: PathBuf, source: io::Error },
+    #[error(
+        "{name:?} is not usable as the name of files: letters, digits, '-', '_', '.' and '@', and not \"ca\""
+    )]
+    HolderName { name: String },
+    #[error("{} is there already: --renew makes a new certificate in its place", path.display())]
+    CertificateThere { path: PathBuf },
+    #[error(
+        "{} is missing, which signs for {}: make certificates where it is kept, or give another --directory for a new authority",
+        key.display(), certificate.display()
+    )]
+    NoAuthorityKey { key: PathBuf, certificate: PathBuf },
+    #[error("{0}")]
+    Mint(#[from] MintError),
     #[error("no transaction: give a file with its text, or the text on standard input; see kvctl txn --help")]
     NoTransaction,
     #[error("no lines: give a file with them, or the lines on standard input")]
@@ -116,6 +130,10 @@ fn exit(outcome: &Result<Outcome, Trouble>) -> Exit {
             | Trouble::ReadFile { .. }
             | Trouble::ReadLines { .. }
             | Trouble::WriteFile { .. }
+            | Trouble::HolderName { .. }
+            | Trouble::CertificateThere { .. }
+            | Trouble::NoAuthorityKey { .. }
+            | Trouble::Mint(_)
             | Trouble::NoTransaction
             | Trouble::NoLines
             | Trouble::Syntax(_)
@@ -136,7 +154,7 @@ fn exit(outcome: &Result<Outcome, Trouble>) -> Exit {
 
 fn exit_of(error: &Error) -> Exit {
     match error {
-        Error::NoEndpoints | Error::InvalidEndpoint { .. } => Exit::Usage,
+        Error::NoEndpoints | Error::InvalidEndpoint { .. } | Error::Tls(_) => Exit::Usage,
         Error::Rejected(failure) => exit_of_code(failure.code),
         Error::ConditionFailed { .. } | Error::NotHeld { .. } | Error::NotAcquired { .. } => {
             Exit::ConditionFailed

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::arguments::Plan;
 use super::store::{Running, StoreName};
+use raftkv_client::command_line::TlsOptions;
+
 use crate::distribution::Distribution;
 use crate::settings::{Length, Promise, Route, Settings, WorkloadName, WriteOnce};
 use crate::target::TargetName;
@@ -181,6 +183,7 @@ fn base(plan: &Plan, running: &Running) -> Settings {
         promise: Promise::Linearizable,
         writes: WriteOnce::AtMostOnce,
         endpoints: running.endpoints(),
+        tls: TlsOptions::default(),
         route: Route::Leader,
         clients: OPEN_LOOP_CLIENTS,
         connections: plan.connections,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use raftkv_client::command_line::TlsOptions;
 use raftkv_client::{Client, Error, Writes};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -39,6 +40,7 @@ async fn gap(running: &mut Running) -> Result<Duration, Trouble> {
         Route::Leader,
         Promise::Linearizable,
         WriteOnce::AtMostOnce,
+        &TlsOptions::default(),
     );
     let native = native.map_err(|error| unavailable(&error))?;
     let leader = native

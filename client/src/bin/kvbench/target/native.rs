@@ -1,9 +1,11 @@
 //! raftkv over its native protocol.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use raftkv_client::command_line::TlsOptions;
 use raftkv_client::connection::{Connection, ConnectionError};
 use raftkv_client::numbering::Numbers;
 use raftkv_client::{Address, Client, Consistency, Error as ClientError, ErrorCode, Failure, KeySpan};
@@ -11,6 +13,7 @@ use raftkv_protocol::{
     Answer, CheckedCommand, Command, Compare, Condition, Keys, Lifetime, Limits, Op, Previous, RangeRequest,
     Relation, Request, RequestId, Response, SessionId, Test, Txn,
 };
+use raftkv_tls::ClientTls;
 use thiserror::Error;
 
 use super::{Answered, Asked, CONNECT_TIMEOUT, Found, Session, Swapped, Target};
@@ -22,6 +25,7 @@ const SESSION_TTL_MS: u64 = 60_000;
 /// A cluster, and how it is used.
 pub(crate) struct Native {
     client: Client,
+    tls: Option<ClientTls>,
     endpoints: Vec<Address>,
     next: Cell<usize>,
     route: Route,
@@ -48,11 +52,14 @@ impl Native {
         route: Route,
         promise: Promise,
         writes: WriteOnce,
+        tls: &TlsOptions,
     ) -> Result<Native, ClientError> {
+        let builder = Client::builder().endpoints(endpoints.iter().map(String::as_str));
+        let client = tls.apply(builder).build()?;
+        let tls = tls.files().map(ClientTls::new).transpose();
         Ok(Native {
-            client: Client::builder()
-                .endpoints(endpoints.iter().map(String::as_str))
-                .build()?,
+            client,
+            tls: tls.map_err(|error| ClientError::Tls(Arc::new(error)))?,
             endpoints: endpoints
                 .iter()
                 .map(|text| Address::from(text.as_str()))
@@ -98,7 +105,8 @@ impl Target for Native {
     }
 
     async fn connect(&self) -> Result<NativeSession, NativeError> {
-        let mut connection = Connection::open(self.address().await?, CONNECT_TIMEOUT).await?;
+        let mut connection =
+            Connection::open(self.address().await?, self.tls.as_ref(), CONNECT_TIMEOUT).await?;
         let numbered = match self.writes {
             WriteOnce::AtMostOnce => None,
             WriteOnce::ExactlyOnce => Some(Numbered::new(open_session(&mut connection).await?)),
