@@ -14,19 +14,24 @@ pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:7001";
 /// The environment variable that takes the place of `--endpoints`.
 pub const ENDPOINTS_VARIABLE: &str = "KVCTL_ENDPOINTS";
 
+/// The environment variables that take the place of the flags for TLS.
+const TLS_CA_VARIABLE: &str = "KVCTL_TLS_CA";
+const TLS_CERT_VARIABLE: &str = "KVCTL_TLS_CERT";
+const TLS_KEY_VARIABLE: &str = "KVCTL_TLS_KEY";
+
 /// How servers are connected to, as the programs' users say it.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsOptions {
     /// The authorities that signed the servers' certificates (PEM): connects within TLS
-    #[arg(long, global = true, value_name = "FILE", env = "KVCTL_TLS_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = TLS_CA_VARIABLE)]
     pub tls_ca: Option<PathBuf>,
     /// The certificate to present (PEM), where servers ask for one
     #[arg(
         long,
         global = true,
         value_name = "FILE",
-        env = "KVCTL_TLS_CERT",
+        env = TLS_CERT_VARIABLE,
         requires = "tls_ca",
         requires = "tls_key"
     )]
@@ -36,7 +41,7 @@ pub struct TlsOptions {
         long,
         global = true,
         value_name = "FILE",
-        env = "KVCTL_TLS_KEY",
+        env = TLS_KEY_VARIABLE,
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
@@ -51,6 +56,18 @@ impl TlsOptions {
             key: self.tls_key.clone(),
             authorities: Some(authorities.clone()),
         })
+    }
+
+    /// The same as environment variables: for a program that is run and talks to the same servers.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let variables = [
+            (TLS_CA_VARIABLE, &self.tls_ca),
+            (TLS_CERT_VARIABLE, &self.tls_cert),
+            (TLS_KEY_VARIABLE, &self.tls_key),
+        ];
+        variables
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, path.as_ref()?)))
     }
 
     /// The client that they describe, which connects as they say.

@@ -188,6 +188,11 @@ fn a_cluster_within_tls_forms_serves_at_every_door_and_survives_its_leader() {
             );
         }
     }
+    // What a lock runs is a client of the same cluster.
+    let lock = ["lock", "l", "--", "sh", "-c", "\"$KVCTL\" set --guarded locked 1"];
+    let flags = certificates.flags(client);
+    let line: Vec<&str> = flags.iter().map(String::as_str).chain(lock).collect();
+    ok(Kvctl::new(&cluster.native_ports()).run(&line));
     let status = ok(certificates.kvctl(&cluster.native_ports(), client, &["status", "--output", "json"]));
     let leader = cluster
         .nodes()

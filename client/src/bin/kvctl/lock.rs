@@ -75,7 +75,8 @@ impl Lock {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .env(ENDPOINTS_VARIABLE, options.endpoints.join(","));
+            .env(ENDPOINTS_VARIABLE, options.endpoints.join(","))
+            .envs(options.tls.environment());
         command
     }
 
