@@ -71,7 +71,6 @@ impl TlsOptions {
     }
 
     /// The client that they describe, which connects as they say.
-    #[must_use]
     pub fn apply(&self, builder: ClientBuilder) -> ClientBuilder {
         match self.files() {
             None => builder,

@@ -193,6 +193,12 @@ fn a_cluster_within_tls_forms_serves_at_every_door_and_survives_its_leader() {
     let flags = certificates.flags(client);
     let line: Vec<&str> = flags.iter().map(String::as_str).chain(lock).collect();
     ok(Kvctl::new(&cluster.native_ports()).run(&line));
+    let port = cluster.node(0).http_port();
+    let (_, metrics) = https(&certificates, client, port, "GET /metrics", "").expect("an answer");
+    let expires = metrics
+        .lines()
+        .find(|line| line.starts_with("raftkv_certificate_expires_timestamp_seconds "));
+    assert!(expires.is_some(), "{metrics}");
     let status = ok(certificates.kvctl(&cluster.native_ports(), client, &["status", "--output", "json"]));
     let leader = cluster
         .nodes()

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_cert::der::{self, Decode};
 
 use crate::TlsError;
 
@@ -33,6 +34,8 @@ pub(crate) struct Material {
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
+    /// When the first of the chain expires.
+    pub(crate) expires: SystemTime,
 }
 
 /// How files looked when they were read: different means that they are to be read again.
@@ -42,10 +45,14 @@ pub(crate) struct Stamp(Vec<Option<(SystemTime, u64)>>);
 impl TlsFiles {
     pub(crate) fn read(&self) -> Result<Material, TlsError> {
         let identity = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => Some(Identity {
-                chain: certificates(certificate)?,
-                key: private_key(key)?,
-            }),
+            (Some(certificate), Some(key)) => {
+                let chain = certificates(certificate)?;
+                Some(Identity {
+                    expires: expiry(certificate, &chain)?,
+                    chain,
+                    key: private_key(key)?,
+                })
+            }
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfIdentity),
         };
@@ -84,6 +91,22 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(unread(path, wanted, pem::Error::NoItemsFound));
     }
     Ok(chain)
+}
+
+fn expiry(path: &Path, chain: &[CertificateDer<'static>]) -> Result<SystemTime, TlsError> {
+    let expiry = |certificate: &CertificateDer<'_>| {
+        let read = x509_cert::Certificate::from_der(certificate)?;
+        let validity = read.tbs_certificate().validity();
+        Ok(SystemTime::UNIX_EPOCH + validity.not_after.to_unix_duration())
+    };
+    let expiries: Result<Vec<_>, _> = chain.iter().map(expiry).collect();
+    let expiries = expiries.map_err(|error: der::Error| TlsError::Content {
+        path: path.to_owned(),
+        wanted: "certificate",
+        reason: error.to_string(),
+    })?;
+    // A chain is never empty.
+    Ok(expiries.into_iter().min().unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

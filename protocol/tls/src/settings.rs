@@ -1,7 +1,7 @@
 //! How connections are accepted and made.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring};
@@ -37,6 +37,7 @@ struct Node {
     /// `None`: without authorities no node can be trusted.
     dial: Option<Arc<ClientConfig>>,
     authorities: Option<Arc<RootCertStore>>,
+    expires: SystemTime,
 }
 
 impl ServerTls {
@@ -63,6 +64,12 @@ impl ServerTls {
     /// Looks whether the files have changed, at most once a second.
     pub fn look(&self) -> Reload {
         self.reloading.look(Instant::now())
+    }
+
+    /// When this node's certificate expires, or one between it and its authority does.
+    #[must_use]
+    pub fn expires(&self) -> SystemTime {
+        self.reloading.current().expires
     }
 
     /// How connections are accepted now.
@@ -164,6 +171,7 @@ fn node(files: &TlsFiles, read: &Material) -> Result<Node, TlsError> {
             .map(|roots| dialler(files, Some(identity), roots))
             .transpose()?,
         authorities: read.authorities.clone(),
+        expires: identity.expires,
     })
 }
 

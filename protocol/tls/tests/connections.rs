@@ -319,6 +319,14 @@ async fn a_certificate_holds_until_its_time_is_over() {
 }
 
 #[test]
+fn when_a_certificate_expires_is_known() {
+    let place = Place::new();
+    let expires = place.server(ClientCertificates::Optional).expires();
+    let left = expires.duration_since(SystemTime::now()).unwrap();
+    assert!(left <= DAY && left > DAY - Duration::from_secs(600), "{left:?}");
+}
+
+#[test]
 fn files_that_can_not_be_used_are_named() {
     let place = Place::new();
     place.issue("other", &node(), DAY);

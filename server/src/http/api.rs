@@ -15,6 +15,7 @@ use super::counts::Counts;
 use super::error::HttpError;
 use super::idempotency::IdempotencyKey;
 use crate::shell::Door;
+use crate::transport::Tls;
 
 /// What every handler needs.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(super) struct Api {
     pub(super) request_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) counts: Counts,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 pub(super) type Shared = State<Arc<Api>>;

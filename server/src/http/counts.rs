@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use axum::http::StatusCode;
 
@@ -37,9 +38,10 @@ impl Counts {
     }
 
     /// As they are now.
-    pub(super) fn figures(&self) -> HttpFigures {
+    pub(super) fn figures(&self, certificate_expires: Option<SystemTime>) -> HttpFigures {
         let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
         HttpFigures {
+            certificate_expires,
             connections: self.0.connections.load(Ordering::Relaxed),
             answers: answers
                 .iter()

@@ -99,7 +99,8 @@ pub(super) async fn healthy(State(api): Shared) -> Outcome {
 /// For monitoring. Asks the node's thread alone, so it depends on no quorum and no disk.
 pub(super) async fn metrics(State(api): Shared) -> Outcome {
     let figures = api.door.figures(api.request_timeout).await?;
-    let text = metrics::text(*figures, api.counts.figures());
+    let expires = api.tls.as_ref().map(|tls| tls.expires());
+    let text = metrics::text(*figures, api.counts.figures(expires));
     let plain = HeaderValue::from_static(metrics::CONTENT_TYPE);
     Ok(([(header::CONTENT_TYPE, plain)], text).into_response())
 }

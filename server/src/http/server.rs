@@ -83,6 +83,7 @@ impl HttpServer {
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
             counts: Counts::default(),
+            tls: settings.tls.clone(),
         };
         runtime.spawn(answers.pass_on());
         runtime.spawn(api.door.clone().wake_the_node());

@@ -1,7 +1,7 @@
 //! Figures as text, in Prometheus' format (0.0.4), which all that scrapes can read. A name that was told once keeps its meaning.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
@@ -53,6 +53,7 @@ impl Collector for Told {
         to.waiting(figures)?;
         to.connections(figures, self.http.connections)?;
         to.http(&self.http)?;
+        to.certificate(self.http.certificate_expires)?;
         to.work(&figures.work)?;
         to.files(&figures.store)?;
         to.process(&self.process)
@@ -320,6 +321,18 @@ impl Writer<'_> {
                 .iter()
                 .map(|(status, count)| ([("status", status.to_string())], *count)),
         )
+    }
+
+    fn certificate(&mut self, expires: Option<SystemTime>) -> fmt::Result {
+        let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+        match expires.and_then(since_1970) {
+            None => Ok(()),
+            Some(expires) => self.gauge(
+                "raftkv_certificate_expires_timestamp_seconds",
+                "When this node's certificate expires, or one between it and its authority, in seconds since 1970.",
+                expires.as_secs(),
+            ),
+        }
     }
 
     fn work(&mut self, work: &WorkFigures) -> fmt::Result {

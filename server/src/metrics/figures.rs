@@ -1,5 +1,7 @@
 //! All that is told at one moment, as data.
 
+use std::time::SystemTime;
+
 use super::{Durations, EventCounts, Requests};
 use crate::replica::NodeFigures;
 
@@ -27,6 +29,8 @@ pub(crate) struct Figures {
 /// What the HTTP thread knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HttpFigures {
+    /// When this node's certificate expires; `None`: it has none.
+    pub(crate) certificate_expires: Option<SystemTime>,
     /// Open connections.
     pub(crate) connections: usize,
     /// How many answers had which status.

@@ -1,7 +1,7 @@
 //! The text as monitoring reads it, and the names that are promised.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use raftkv_protocol::{ClusterId, ErrorCode, Member, NodeId, NodeName, Revision, RoleName, Status};
 use raftkv_raft::Index;
@@ -112,6 +112,7 @@ fn leader() -> Figures {
 
 fn http() -> HttpFigures {
     HttpFigures {
+        certificate_expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
         connections: 16,
         answers: vec![(200, 17), (404, 18)],
     }

@@ -135,6 +135,9 @@ async fn serve(setup: NodeSetup) -> Result<(), ServerError> {
     let snapshots = SnapshotWorkers::start(storage.place, storage.store.number, &setup.mailbox)?;
     let store = StoreWorkers::start(storage.store, &setup.mailbox)?;
     tokio::task::spawn_local(measure_space(disk, inbox.clone()));
+    if let Some(tls) = context.tls.clone() {
+        tokio::task::spawn_local(async move { tls.tend().await });
+    }
     let doorway = Doorway {
         context: context.clone(),
         inbox: inbox.clone(),

@@ -1,6 +1,16 @@
 //! TLS around the connections of this node, whichever port they come to.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
 use raftkv_tls::{ClientCertificates, Reload, ServerTls, TlsError, TlsFiles};
+
+/// So long before a certificate expires its operator is told, and then every day.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 86_400);
+const WARN_INTERVAL: Duration = Duration::from_secs(86_400);
+
+/// The files are looked at so often even if nobody connects: what is wrong with them is better known early.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where certificates are, and who must have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,32 +23,97 @@ pub struct TlsConfig {
 
 /// How this node accepts and dials.
 #[derive(Debug)]
-pub(crate) struct Tls(ServerTls);
+pub(crate) struct Tls {
+    node: ServerTls,
+    warned_at: Mutex<Option<Instant>>,
+}
 
 impl Tls {
     /// # Errors
     /// When a file can not be used.
     pub(crate) fn new(config: &TlsConfig) -> Result<Tls, TlsError> {
-        ServerTls::new(config.files.clone(), config.clients).map(Tls)
+        Ok(Tls {
+            node: ServerTls::new(config.files.clone(), config.clients)?,
+            warned_at: Mutex::default(),
+        })
     }
 
     /// For a new connection: with what the certificate files hold now.
     pub(crate) fn renewed(&self) -> &ServerTls {
-        match self.0.look() {
+        match self.node.look() {
             Reload::Same => {}
             Reload::Renewed => {
-                tracing::info!("the certificate files have changed: new connections use what they hold now")
+                tracing::info!("the certificate files have changed: new connections use what they hold now");
+                self.warn_before_expiry(Instant::now(), SystemTime::now());
             }
             Reload::Failed(error) => tracing::error!(
                 %error,
                 "the certificate files have changed and can not be used: new connections use what they held before"
             ),
         }
-        &self.0
+        &self.node
     }
 
     /// Is the other side of this connection a node?
     pub(crate) fn is_node(&self, stream: &raftkv_tls::Stream) -> bool {
-        self.0.is_node(stream)
+        self.node.is_node(stream)
+    }
+
+    /// When this node's certificate expires.
+    pub(crate) fn expires(&self) -> SystemTime {
+        self.node.expires()
+    }
+
+    /// Looks after the certificate files for as long as the node's thread lives.
+    pub(crate) async fn tend(&self) {
+        loop {
+            self.renewed();
+            self.warn_before_expiry(Instant::now(), SystemTime::now());
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn warn_before_expiry(&self, now: Instant, today: SystemTime) {
+        let left = self.expires().duration_since(today).unwrap_or_default();
+        let warned_at = &mut *self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_to_warn(left, warned_at, now) {
+            tracing::warn!(
+                days_left = left.as_secs() / 86_400,
+                "this node's certificate expires soon, and nobody connects then: renew its files, they are read by themselves"
+            );
+        }
+    }
+}
+
+/// Is the operator to be told that the certificate lives for no more than `left`?
+fn is_to_warn(left: Duration, warned_at: &mut Option<Instant>, now: Instant) -> bool {
+    if left > WARN_BEFORE {
+        *warned_at = None;
+        return false;
+    }
+    let is_due = warned_at.is_none_or(|at| now.saturating_duration_since(at) >= WARN_INTERVAL);
+    if is_due {
+        *warned_at = Some(now);
+    }
+    is_due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_told_two_weeks_before_and_each_day_until_it_is_renewed() {
+        let day = Duration::from_secs(86_400);
+        let begin = Instant::now();
+        let mut warned_at = None;
+        let mut is_told =
+            |left: u32, hours: u32| is_to_warn(day * left, &mut warned_at, begin + day / 24 * hours);
+        assert!(!is_told(15, 0));
+        assert!(is_told(14, 24));
+        assert!(!is_told(14, 47));
+        assert!(is_told(13, 48));
+        assert!(!is_told(365, 49));
+        assert!(is_told(0, 50), "a renewed one that expires at once is news");
     }
 }
