@@ -307,6 +307,27 @@ fn a_clients_certificate_makes_no_node() {
 }
 
 #[test]
+fn a_certificate_that_does_not_name_its_node_is_told() {
+    let (mut cluster, certificates) = prepare(1, &[]);
+    certificates.issue(&["node", "node", "--host", "elsewhere.example", "--renew"]);
+    cluster.node_mut(0).start();
+    wait_for("a word about the name", Deadline::seconds(GENEROUS), || {
+        let output = cluster.node(0).output();
+        match output.contains("does not name the host at which others reach it") {
+            true => Ok(()),
+            false => Err(output),
+        }
+    });
+    let refused = certificates.kvctl(&cluster.native_ports(), Some("client"), &["get", "k"]);
+    assert!(
+        refused
+            .stderr
+            .contains("must name the host or IP address that was dialled"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn nodes_that_do_not_agree_on_tls_say_so_and_certificates_are_renewed_without_a_restart() {
     let (mut cluster, certificates) = prepare(2, &[]);
     cluster.node_mut(0).start();

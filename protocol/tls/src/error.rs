@@ -36,6 +36,14 @@ pub enum TlsError {
         /// The reason.
         source: rustls::Error,
     },
+    /// Other nodes will not accept the certificate.
+    #[error("other nodes will not accept the certificate {}: {}", certificate.display(), explain(.source))]
+    Unfit {
+        /// Its file.
+        certificate: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
     /// An authority's certificate is none that others can be judged by.
     #[error("{} holds a certificate that is of no use as an authority: {reason}", path.display())]
     Authority {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
@@ -37,6 +39,7 @@ struct Node {
     /// `None`: without authorities no node can be trusted.
     dial: Option<Arc<ClientConfig>>,
     authorities: Option<Arc<RootCertStore>>,
+    certificate: CertificateDer<'static>,
     expires: SystemTime,
 }
 
@@ -64,6 +67,14 @@ impl ServerTls {
     /// Looks whether the files have changed, at most once a second.
     pub fn look(&self) -> Reload {
         self.reloading.look(Instant::now())
+    }
+
+    /// Does this node's certificate name the host of `address` (`host:port`), so that who dials that accepts it?
+    #[must_use]
+    pub fn names(&self, address: &str) -> bool {
+        let node = self.reloading.current();
+        let leaf = ParsedCertificate::try_from(&node.certificate);
+        leaf.is_ok_and(|leaf| host_of(address).is_ok_and(|host| verify_server_name(&leaf, &host).is_ok()))
     }
 
     /// When this node's certificate expires, or one between it and its authority does.
@@ -114,15 +125,46 @@ impl ServerTls {
 
 /// The handshake has judged the chain for clients; a node's holds for servers, too.
 pub(crate) fn may_serve(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> bool {
-    let Some((leaf, between)) = chain.split_first() else {
-        return false;
-    };
+    judge_server(roots, chain).is_ok()
+}
+
+fn judge_server(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
+    let (leaf, between) = chain
+        .split_first()
+        .ok_or(rustls::Error::NoCertificatesPresented)?;
     let algorithms = ring::default_provider().signature_verification_algorithms.all;
-    ParsedCertificate::try_from(leaf)
-        .and_then(|leaf| {
-            verify_server_cert_signed_by_trust_anchor(&leaf, roots, between, UnixTime::now(), algorithms)
-        })
-        .is_ok()
+    let leaf = ParsedCertificate::try_from(leaf)?;
+    verify_server_cert_signed_by_trust_anchor(&leaf, roots, between, UnixTime::now(), algorithms)
+}
+
+/// Judges a node's own certificate as other nodes will: better at its start than at each of their connections. Not its
+/// time: a clock may be wrong for a moment, and what has expired can be renewed.
+fn judge_own(
+    files: &TlsFiles,
+    identity: &Identity,
+    roots: &RootCertStore,
+    clients: &dyn ClientCertVerifier,
+) -> Result<(), TlsError> {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let as_client = || {
+        let (leaf, between) = identity
+            .chain
+            .split_first()
+            .ok_or(rustls::Error::NoCertificatesPresented)?;
+        clients
+            .verify_client_cert(leaf, between, UnixTime::now())
+            .map(drop)
+    };
+    match judge_server(roots, &identity.chain).and_then(|()| as_client()) {
+        Ok(())
+        | Err(rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        )) => Ok(()),
+        Err(source) => Err(TlsError::Unfit {
+            certificate: files.certificate.clone().unwrap_or_default(),
+            source,
+        }),
+    }
 }
 
 /// A client's side. Read again when the files change.
@@ -171,6 +213,7 @@ fn node(files: &TlsFiles, read: &Material) -> Result<Node, TlsError> {
             .map(|roots| dialler(files, Some(identity), roots))
             .transpose()?,
         authorities: read.authorities.clone(),
+        certificate: identity.chain[0].clone(),
         expires: identity.expires,
     })
 }
@@ -196,6 +239,7 @@ fn acceptor(
                 path: files.authorities.clone().unwrap_or_default(),
                 reason: error.to_string(),
             })?;
+            judge_own(files, identity, roots, &*verifier)?;
             builder.with_client_cert_verifier(verifier)
         }
     };

@@ -222,13 +222,15 @@ async fn who_is_not_trusted_is_not_let_in_and_both_sides_are_told_why() {
     let presents =
         |name| ServerTls::new(place.files(Some(name), Some("ca")), ClientCertificates::Optional).unwrap();
     let anonymous = place.client(None);
+    let for_clients = place.files(Some("client"), None);
+    let for_clients = ServerTls::new(for_clients, ClientCertificates::Optional).unwrap();
     for (server, client, expected) in [
         (
             presents("elsewhere"),
             &anonymous,
             "must name the host or IP address that was dialled",
         ),
-        (presents("client"), &anonymous, "does not allow this use"),
+        (for_clients, &anonymous, "does not allow this use"),
         (
             presents("node"),
             &stranger.client(None),
@@ -316,6 +318,38 @@ async fn a_certificate_holds_until_its_time_is_over() {
         }
     };
     assert!(error.contains("has expired: renew it"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_other_nodes_would_not_accept_is_refused_at_once() {
+    let (place, stranger) = (Place::new(), Place::new());
+    let foreign = TlsFiles {
+        authorities: stranger.files(None, Some("ca")).authorities,
+        ..place.files(Some("node"), None)
+    };
+    for (files, expected) in [
+        (place.files(Some("client"), Some("ca")), "does not allow this use"),
+        (foreign, "is not signed by the authority given here"),
+    ] {
+        let error = told(ServerTls::new(files, ClientCertificates::Required).unwrap_err());
+        assert!(error.contains("other nodes will not accept"), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn whose_certificate_it_is_stands_in_it() {
+    let server = Place::new().server(ClientCertificates::Required);
+    for (address, is_named) in [
+        ("127.0.0.1:7001", true),
+        ("node1.example:1", true),
+        ("127.0.0.2:7001", false),
+        ("node2.example:1", false),
+        ("[::1]:7001", false),
+        ("no host:1", false),
+    ] {
+        assert_eq!(server.names(address), is_named, "{address}");
+    }
 }
 
 #[test]

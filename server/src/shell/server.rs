@@ -67,6 +67,9 @@ impl Server {
             http: advertised_http(config, native, http),
             cluster: storage.membership.as_ref().map(|membership| membership.cluster),
         };
+        if let Some(tls) = &tls {
+            tls.warn_of_names(std::iter::once(&identity.address).chain(&identity.http));
+        }
         let mailbox = Mailbox::default();
         let (door, calls) = Door::new(mailbox.clone());
         let (answers, round) = answer_post();

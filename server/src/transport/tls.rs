@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use raftkv_protocol::Address;
 use raftkv_tls::{ClientCertificates, Reload, ServerTls, TlsError, TlsFiles};
 
 /// So long before a certificate expires its operator is told, and then every day.
@@ -57,6 +58,18 @@ impl Tls {
     /// Is the other side of this connection a node?
     pub(crate) fn is_node(&self, stream: &raftkv_tls::Stream) -> bool {
         self.node.is_node(stream)
+    }
+
+    /// Tells the operator if those who dial one of these addresses will refuse this node's certificate.
+    pub(crate) fn warn_of_names<'a>(&self, addresses: impl IntoIterator<Item = &'a Address>) {
+        for address in addresses {
+            if !self.node.names(&address.0) {
+                tracing::warn!(
+                    %address,
+                    "this node's certificate does not name the host at which others reach it: they will refuse it; make one that does, or see --advertise and --advertise-http"
+                );
+            }
+        }
     }
 
     /// When this node's certificate expires.
