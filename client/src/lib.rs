@@ -118,6 +118,10 @@
 //!
 //! With [`Writes::AtMostOnce`] there is no session, and a write is tried again only when it is known not to have been applied.
 //!
+//! # TLS
+//! [`ClientBuilder::tls`] names the authorities that are trusted, and the certificate to present; the servers' certificates must
+//! name the hosts of their addresses. There is no falling back to a plain connection.
+//!
 //! # Watches
 //! [`Client::watch`] is a stream of the changes of some keys. What is not taken out of it the server does not send, beyond
 //! [`WatchBuilder::buffer_bytes`]; it is tried again for ever, at one node after the other, once it has begun.

@@ -1,5 +1,6 @@
 //! Something made from files, made again when they change: certificates are renewed without a restart.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,15 +22,24 @@ pub enum Reload {
     Failed(TlsError),
 }
 
-/// Made from files by `make`.
-#[derive(Debug)]
+/// Makes something of what the files held.
+type Make<T> = dyn Fn(&TlsFiles, &Material) -> Result<T, TlsError> + Send + Sync;
+
+/// Made from files.
 pub(crate) struct Reloading<T> {
     files: TlsFiles,
-    make: fn(&TlsFiles, &Material) -> Result<T, TlsError>,
+    make: Box<Make<T>>,
     state: Mutex<State<T>>,
 }
 
-#[derive(Debug)]
+impl<T> fmt::Debug for Reloading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloading")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
 struct State<T> {
     made: Arc<T>,
     stamp: Stamp,
@@ -39,7 +49,7 @@ struct State<T> {
 impl<T> Reloading<T> {
     pub(crate) fn new(
         files: TlsFiles,
-        make: fn(&TlsFiles, &Material) -> Result<T, TlsError>,
+        make: impl Fn(&TlsFiles, &Material) -> Result<T, TlsError> + Send + Sync + 'static,
     ) -> Result<Reloading<T>, TlsError> {
         // Before the files are read: what changes meanwhile is seen at the next look.
         let stamp = files.stamp();
@@ -51,7 +61,7 @@ impl<T> Reloading<T> {
         };
         Ok(Reloading {
             files,
-            make,
+            make: Box::new(make),
             state: Mutex::new(state),
         })
     }

@@ -8,7 +8,7 @@ use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 
@@ -34,8 +34,7 @@ pub struct ServerTls {
 
 #[derive(Debug)]
 struct Node {
-    required: Arc<ServerConfig>,
-    optional: Arc<ServerConfig>,
+    accept: Arc<ServerConfig>,
     /// `None`: without authorities no node can be trusted.
     dial: Option<Arc<ClientConfig>>,
     authorities: Option<Arc<RootCertStore>>,
@@ -54,7 +53,7 @@ impl ServerTls {
         }
         Ok(ServerTls {
             clients,
-            reloading: Reloading::new(files, node)?,
+            reloading: Reloading::new(files, move |files, read| node(files, read, clients))?,
         })
     }
 
@@ -86,11 +85,7 @@ impl ServerTls {
     /// How connections are accepted now.
     #[must_use]
     pub fn acceptor(&self) -> Arc<ServerConfig> {
-        let node = self.reloading.current();
-        match self.clients {
-            ClientCertificates::Required => node.required.clone(),
-            ClientCertificates::Optional => node.optional.clone(),
-        }
+        self.reloading.current().accept.clone()
     }
 
     /// Accepts: both sides agree on keys, and the other side's certificate is judged.
@@ -200,15 +195,13 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn node(files: &TlsFiles, read: &Material) -> Result<Node, TlsError> {
+fn node(files: &TlsFiles, read: &Material, clients: ClientCertificates) -> Result<Node, TlsError> {
     let Some(identity) = &read.identity else {
         return Err(TlsError::HalfIdentity);
     };
-    let acceptor = |clients| acceptor(files, identity, read.authorities.as_ref(), clients);
     let dial = read.authorities.as_ref();
     Ok(Node {
-        required: acceptor(ClientCertificates::Required)?,
-        optional: acceptor(ClientCertificates::Optional)?,
+        accept: acceptor(files, identity, dial, clients)?,
         dial: dial
             .map(|roots| dialler(files, Some(identity), roots))
             .transpose()?,
@@ -243,9 +236,12 @@ fn acceptor(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let config = builder
+    let mut config = builder
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(|error| files.unusable(error))?;
+    // A session that is resumed is one whose certificate nobody looks at again, even when it has expired.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 

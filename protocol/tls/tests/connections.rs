@@ -338,6 +338,13 @@ fn a_certificate_that_other_nodes_would_not_accept_is_refused_at_once() {
 }
 
 #[test]
+fn no_session_is_resumed_so_that_each_connection_proves_itself() {
+    let acceptor = Place::new().server(ClientCertificates::Required).acceptor();
+    assert_eq!(acceptor.send_tls13_tickets, 0);
+    assert!(!acceptor.session_storage.can_cache());
+}
+
+#[test]
 fn whose_certificate_it_is_stands_in_it() {
     let server = Place::new().server(ClientCertificates::Required);
     for (address, is_named) in [

@@ -14,9 +14,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use raftkv_protocol::Limits;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -133,15 +134,9 @@ async fn serve(
         let open = counts.connection();
         tokio::spawn(async move {
             let ended = match tls {
-                None => {
-                    let connection = http.serve_connection(TokioIo::new(stream), counted);
-                    watcher.watch(connection).await.map_err(io::Error::other)
-                }
+                None => converse(&http, stream, counted, watcher).await,
                 Some(tls) => match super::tls::accept(stream, &tls).await {
-                    Ok(stream) => {
-                        let connection = http.serve_connection(TokioIo::new(stream), counted);
-                        watcher.watch(connection).await.map_err(io::Error::other)
-                    }
+                    Ok(stream) => converse(&http, stream, counted, watcher).await,
                     Err(error) => Err(error),
                 },
             };
@@ -153,6 +148,17 @@ async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+}
+
+/// Answers the requests of one connection until it ends, or the server does.
+async fn converse(
+    http: &http1::Builder,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    service: impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + 'static,
+    watcher: Watcher,
+) -> io::Result<()> {
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    watcher.watch(connection).await.map_err(io::Error::other)
 }
 
 /// The service of one connection, which counts what it answers.
