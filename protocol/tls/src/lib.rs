@@ -23,5 +23,3 @@ pub use files::TlsFiles;
 pub use reload::Reload;
 pub use settings::{ClientCertificates, ClientTls, ServerTls};
 pub use stream::{Flushed, Stream};
-
-pub use rustls;

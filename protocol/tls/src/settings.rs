@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::client::verify_server_name;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -28,7 +27,6 @@ pub enum ClientCertificates {
 /// A node's side: accepts, and dials other nodes, with the same certificate. Read again when the files change.
 #[derive(Debug)]
 pub struct ServerTls {
-    clients: ClientCertificates,
     reloading: Reloading<Node>,
 }
 
@@ -52,15 +50,8 @@ impl ServerTls {
             return Err(TlsError::NoAuthority);
         }
         Ok(ServerTls {
-            clients,
             reloading: Reloading::new(files, move |files, read| node(files, read, clients))?,
         })
-    }
-
-    /// Must those who connect prove who they are?
-    #[must_use]
-    pub fn clients(&self) -> ClientCertificates {
-        self.clients
     }
 
     /// Looks whether the files have changed, at most once a second.
