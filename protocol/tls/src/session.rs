@@ -8,6 +8,13 @@ use rustls::pki_types::CertificateDer;
 
 use crate::error::explain;
 
+/// First read asks for this much; each that was filled makes the next ask for four times as much: an idle connection holds
+/// little, and a busy one needs few system calls.
+const FIRST_READ_BYTES: usize = 4 << 10;
+
+/// Most that one read asks for.
+const LARGEST_READ_BYTES: usize = 64 << 10;
+
 /// Most that is encrypted ahead of what the socket takes, bytes.
 const MOST_UNSENT_BYTES: usize = 256 << 10;
 
@@ -15,8 +22,9 @@ const MOST_UNSENT_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Session {
     tls: Connection,
-    /// As it arrived: less than a record remains after each [`Session::decrypt`].
-    pub(crate) arrived: BytesMut,
+    /// As it arrived; taken in at once, so empty between two reads.
+    arrived: BytesMut,
+    next_read_bytes: usize,
     /// Came with the handshake's last message.
     early: BytesMut,
     has_ended: bool,
@@ -28,6 +36,7 @@ impl Session {
         Session {
             tls,
             arrived: BytesMut::new(),
+            next_read_bytes: FIRST_READ_BYTES,
             early: BytesMut::new(),
             has_ended: false,
         }
@@ -65,6 +74,19 @@ impl Session {
     /// Takes what came with the handshake.
     pub(crate) fn take_early(&mut self, plain: &mut BytesMut) {
         plain.unsplit(self.early.split());
+    }
+
+    /// Lets `read` read once, from the socket; how much it brought.
+    pub(crate) fn receive(
+        &mut self,
+        read: impl FnOnce(&mut BytesMut) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.arrived.reserve(self.next_read_bytes);
+        let count = read(&mut self.arrived)?;
+        if count >= self.next_read_bytes {
+            self.next_read_bytes = (self.next_read_bytes * 4).min(LARGEST_READ_BYTES);
+        }
+        Ok(count)
     }
 
     /// Decrypts what has arrived, in the handshake.

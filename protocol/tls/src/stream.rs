@@ -12,9 +12,6 @@ use tokio::net::TcpStream;
 use crate::HandshakeError;
 use crate::session::Session;
 
-/// Room offered to each read of what is encrypted.
-const READ_BYTES: usize = 64 << 10;
-
 /// What a flush left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
@@ -99,8 +96,7 @@ impl Stream {
             if session.has_ended() {
                 return Ok(0);
             }
-            session.arrived.reserve(READ_BYTES);
-            if self.tcp.try_read_buf(&mut session.arrived)? == 0 {
+            if session.receive(|arrived| self.tcp.try_read_buf(arrived))? == 0 {
                 return Ok(0);
             }
             let decrypted = session.decrypt(bytes);
@@ -187,8 +183,7 @@ async fn shake_hands(tcp: TcpStream, mut session: Session) -> Result<Stream, Han
             return Ok(Stream { tcp, session });
         }
         tcp.readable().await?;
-        session.arrived.reserve(READ_BYTES);
-        match tcp.try_read_buf(&mut session.arrived) {
+        match session.receive(|arrived| tcp.try_read_buf(arrived)) {
             Ok(0) => {
                 let closed = "the other side closed the connection instead of agreeing on keys";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed).into());
