@@ -78,11 +78,11 @@ pub struct Flags {
 
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub tls: TlsFlags,
+    pub log: LogFlags,
 
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub log: LogFlags,
+    pub tls: TlsFlags,
 
     #[command(flatten)]
     #[allow(missing_docs)]

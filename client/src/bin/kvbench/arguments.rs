@@ -57,8 +57,6 @@ pub(crate) struct Arguments {
     /// Servers, separated by commas; the usual address of the target unless said, for `native` that of KVCTL_ENDPOINTS
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     endpoints: Vec<String>,
-    #[command(flatten)]
-    tls: TlsOptions,
     /// Whom the connections go to
     #[arg(long, value_enum, default_value_t = Route::Leader)]
     route: Route,
@@ -125,6 +123,8 @@ pub(crate) struct Arguments {
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -37,8 +37,6 @@ pub(crate) struct WatchArguments {
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = ENDPOINTS_VARIABLE,
           default_value = DEFAULT_ENDPOINT)]
     endpoints: Vec<String>,
-    #[command(flatten)]
-    tls: TlsOptions,
     /// Watches, all together
     #[arg(long, default_value = "10000")]
     watchers: NonZeroU32,
@@ -60,6 +58,8 @@ pub(crate) struct WatchArguments {
     /// The server's process: its memory per watch and its CPU time per event are told
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
