@@ -100,7 +100,7 @@ pub struct TlsFlags {
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Its key (PEM).
+    /// Its key (PEM). With one of an elliptic curve a new connection costs the node far less than with RSA.
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
