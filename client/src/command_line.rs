@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use raftkv_tls::TlsFiles;
+use raftkv_tls::{ClientTls, TlsError, TlsFiles};
 
 use crate::ClientBuilder;
 
@@ -49,13 +49,20 @@ pub struct TlsOptions {
 
 impl TlsOptions {
     /// What was named; `None`: connections are plain.
-    #[must_use]
-    pub fn files(&self) -> Option<TlsFiles> {
+    fn files(&self) -> Option<TlsFiles> {
         self.tls_ca.as_ref().map(|authorities| TlsFiles {
             certificate: self.tls_cert.clone(),
             key: self.tls_key.clone(),
             authorities: Some(authorities.clone()),
         })
+    }
+
+    /// For connections that no [`Client`](crate::Client) makes; `None`: they are plain.
+    ///
+    /// # Errors
+    /// When a file can not be used.
+    pub fn dialler(&self) -> Result<Option<ClientTls>, TlsError> {
+        self.files().map(ClientTls::new).transpose()
     }
 
     /// The same as environment variables: for a program that is run and talks to the same servers.

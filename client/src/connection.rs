@@ -305,12 +305,8 @@ async fn handshake(address: Address, tls: Option<&ClientTls>) -> Result<Connecti
         if let Some(body) = decoder.decode(&mut incoming).map_err(frame)? {
             break body;
         }
-        stream.readable().await.map_err(lost)?;
-        match stream.try_read(&mut incoming) {
-            Ok(0) => return Err(ConnectionError::Closed { address }),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(lost(error)),
+        if stream.read(&mut incoming).await.map_err(lost)? == 0 {
+            return Err(ConnectionError::Closed { address });
         }
     };
     match decode_handshake_reply(&body) {

@@ -98,13 +98,14 @@ fn prepare(count: usize, more: &[&str]) -> (Cluster, Certificates) {
 fn start(count: usize, more: &[&str]) -> (Cluster, Certificates) {
     let (mut cluster, certificates) = prepare(count, more);
     cluster.start_all();
-    wait_for_writes(&cluster, &certificates);
+    wait_for_writes(&cluster.native_ports(), &certificates, "begin");
     (cluster, certificates)
 }
 
-fn wait_for_writes(cluster: &Cluster, certificates: &Certificates) {
+/// Waits until nodes that listen here take a write of this key.
+fn wait_for_writes(ports: &[u16], certificates: &Certificates, key: &str) {
     wait_for("a cluster that takes writes", Deadline::seconds(GENEROUS), || {
-        let printed = certificates.kvctl(&cluster.native_ports(), Some("client"), &["set", "begin", "1"]);
+        let printed = certificates.kvctl(ports, Some("client"), &["set", key, "1"]);
         match printed.code {
             Some(0) => Ok(()),
             _ => Err(printed.stderr),
@@ -129,7 +130,7 @@ fn https(
         let failed = |error: std::io::Error| error.to_string();
         stream.write_all(request.as_bytes()).await.map_err(failed)?;
         let mut reply = BytesMut::new();
-        while read_some(&stream, &mut reply).await.map_err(failed)? > 0 {}
+        while stream.read(&mut reply).await.map_err(failed)? > 0 {}
         let reply = String::from_utf8_lossy(&reply).into_owned();
         let (head, body) = reply.split_once("\r\n\r\n").ok_or("half an answer")?;
         Ok((
@@ -157,16 +158,6 @@ async fn dial(client: &ClientTls, port: u16) -> Result<Stream, String> {
         .dial(tcp, &address.to_string())
         .await
         .map_err(|error| error.to_string())
-}
-
-async fn read_some(stream: &Stream, bytes: &mut BytesMut) -> std::io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match stream.try_read(bytes) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            other => return other,
-        }
-    }
 }
 
 #[test]
@@ -210,13 +201,7 @@ fn a_cluster_within_tls_forms_serves_at_every_door_and_survives_its_leader() {
         .filter(|number| *number != leader)
         .map(|number| cluster.node(number).native_port())
         .collect();
-    wait_for("a new leader", Deadline::seconds(GENEROUS), || {
-        let printed = certificates.kvctl(&survivors, client, &["set", "after", "1"]);
-        match printed.code {
-            Some(0) => Ok(()),
-            _ => Err(printed.stderr),
-        }
-    });
+    wait_for_writes(&survivors, &certificates, "after");
     cluster.node_mut(leader).start();
     let back = cluster.node(leader).native_port();
     wait_for("the node that was killed", Deadline::seconds(GENEROUS), || {
@@ -288,7 +273,7 @@ fn a_clients_certificate_makes_no_node() {
                 if let Some(frame) = decoder.decode(&mut arrived).expect("a frame") {
                     return decode_handshake_reply(&frame).expect("a reply");
                 }
-                assert_ne!(read_some(&stream, &mut arrived).await.expect("a reply"), 0);
+                assert_ne!(stream.read(&mut arrived).await.expect("a reply"), 0);
             }
         })
     };
@@ -362,7 +347,7 @@ fn nodes_that_do_not_agree_on_tls_say_so_and_certificates_are_renewed_without_a_
     std::fs::remove_dir_all(&foreign).expect("a directory is removed");
     std::fs::rename(&kept, &foreign).expect("a directory is renamed");
     certificates.issue(&["node", "node", "--host", "127.0.0.1", "--renew"]);
-    wait_for_writes(&cluster, &certificates);
+    wait_for_writes(&cluster.native_ports(), &certificates, "begin");
     let renewed = cluster.node(1).output();
     assert!(
         renewed.contains("the certificate files have changed"),

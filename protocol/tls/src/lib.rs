@@ -13,6 +13,7 @@ mod error;
 mod files;
 #[cfg(feature = "mint")]
 pub mod mint;
+mod read_size;
 mod reload;
 mod session;
 mod settings;
@@ -20,6 +21,7 @@ mod stream;
 
 pub use error::{HandshakeError, TlsError};
 pub use files::TlsFiles;
+pub use read_size::ReadSize;
 pub use reload::Reload;
 pub use settings::{ClientCertificates, ClientTls, ServerTls};
 pub use stream::{Flushed, Stream};

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
 use crate::files::roots;
-use crate::settings::may_serve;
+use crate::settings::judge_server;
 
 /// Authorities live for so long: to change one means to touch every machine.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
@@ -102,9 +102,9 @@ impl Authority {
         };
         let sample = authority.issue("sample", &sample, CLOCK_ALLOWANCE)?;
         let trusted = roots(parse(&minted.certificate)?).map_err(|error| MintError(error.to_string()))?;
-        match may_serve(&trusted, &parse(&sample.certificate)?) {
-            true => Ok(authority),
-            false => Err(MintError(
+        match judge_server(&trusted, &parse(&sample.certificate)?) {
+            Ok(()) => Ok(authority),
+            Err(_) => Err(MintError(
                 "the authority's certificate and key do not belong together, or were not made here"
                     .to_owned(),
             )),

@@ -6,11 +6,8 @@ use bytes::{Buf, BytesMut};
 use rustls::Connection;
 use rustls::pki_types::CertificateDer;
 
+use crate::ReadSize;
 use crate::error::explain;
-
-/// First read asks for this much; each that was filled makes the next ask for four times as much: an idle connection holds
-/// little, and a busy one needs few system calls.
-const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Most that one read asks for.
 const LARGEST_READ_BYTES: usize = 64 << 10;
@@ -24,7 +21,7 @@ pub(crate) struct Session {
     tls: Connection,
     /// As it arrived; taken in at once, so empty between two reads.
     arrived: BytesMut,
-    next_read_bytes: usize,
+    read_size: ReadSize,
     /// Came with the handshake's last message.
     early: BytesMut,
     has_ended: bool,
@@ -36,7 +33,7 @@ impl Session {
         Session {
             tls,
             arrived: BytesMut::new(),
-            next_read_bytes: FIRST_READ_BYTES,
+            read_size: ReadSize::up_to(LARGEST_READ_BYTES),
             early: BytesMut::new(),
             has_ended: false,
         }
@@ -57,13 +54,7 @@ impl Session {
 
     /// The other side's certificate, and those between it and its authority.
     pub(crate) fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
-        let chain = self.tls.peer_certificates()?;
-        Some(
-            chain
-                .iter()
-                .map(|certificate| certificate.clone().into_owned())
-                .collect(),
-        )
+        self.tls.peer_certificates().map(<[_]>::to_vec)
     }
 
     /// Has something come with the handshake?
@@ -81,11 +72,9 @@ impl Session {
         &mut self,
         read: impl FnOnce(&mut BytesMut) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        self.arrived.reserve(self.next_read_bytes);
+        self.arrived.reserve(self.read_size.bytes());
         let count = read(&mut self.arrived)?;
-        if count >= self.next_read_bytes {
-            self.next_read_bytes = (self.next_read_bytes * 4).min(LARGEST_READ_BYTES);
-        }
+        self.read_size.took(count);
         Ok(count)
     }
 

@@ -105,19 +105,24 @@ impl ServerTls {
         let (Some(roots), Some(chain)) = (&node.authorities, stream.peer_certificates()) else {
             return false;
         };
-        may_serve(roots, &chain)
+        // The handshake has judged the chain for clients; a node's holds for servers, too.
+        judge_server(roots, &chain).is_ok()
     }
 }
 
-/// The handshake has judged the chain for clients; a node's holds for servers, too.
-pub(crate) fn may_serve(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> bool {
-    judge_server(roots, chain).is_ok()
+/// The holder's own certificate, and those between it and its authority.
+fn leaf_and_between<'a>(
+    chain: &'a [CertificateDer<'static>],
+) -> Result<(&'a CertificateDer<'static>, &'a [CertificateDer<'static>]), rustls::Error> {
+    chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)
 }
 
-fn judge_server(roots: &RootCertStore, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
-    let (leaf, between) = chain
-        .split_first()
-        .ok_or(rustls::Error::NoCertificatesPresented)?;
+/// Judges a chain as those will who dial its holder; not by its name.
+pub(crate) fn judge_server(
+    roots: &RootCertStore,
+    chain: &[CertificateDer<'static>],
+) -> Result<(), rustls::Error> {
+    let (leaf, between) = leaf_and_between(chain)?;
     let algorithms = ring::default_provider().signature_verification_algorithms.all;
     let leaf = ParsedCertificate::try_from(leaf)?;
     verify_server_cert_signed_by_trust_anchor(&leaf, roots, between, UnixTime::now(), algorithms)
@@ -133,10 +138,7 @@ fn judge_own(
 ) -> Result<(), TlsError> {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     let as_client = || {
-        let (leaf, between) = identity
-            .chain
-            .split_first()
-            .ok_or(rustls::Error::NoCertificatesPresented)?;
+        let (leaf, between) = leaf_and_between(&identity.chain)?;
         clients
             .verify_client_cert(leaf, between, UnixTime::now())
             .map(drop)
@@ -156,7 +158,7 @@ fn judge_own(
 /// A client's side. Read again when the files change.
 #[derive(Debug)]
 pub struct ClientTls {
-    reloading: Reloading<Arc<ClientConfig>>,
+    reloading: Reloading<ClientConfig>,
 }
 
 impl ClientTls {
@@ -177,8 +179,7 @@ impl ClientTls {
     pub async fn dial(&self, tcp: TcpStream, address: &str) -> Result<Stream, HandshakeError> {
         // What can not be used now is read again with the next connection; until then what was read before serves.
         drop(self.reloading.look(Instant::now()));
-        let config = self.reloading.current();
-        Stream::connect(tcp, Arc::clone(&*config), host_of(address)?).await
+        Stream::connect(tcp, self.reloading.current(), host_of(address)?).await
     }
 }
 
@@ -195,7 +196,8 @@ fn node(files: &TlsFiles, read: &Material, clients: ClientCertificates) -> Resul
         accept: acceptor(files, identity, dial, clients)?,
         dial: dial
             .map(|roots| dialler(files, Some(identity), roots))
-            .transpose()?,
+            .transpose()?
+            .map(Arc::new),
         authorities: read.authorities.clone(),
         certificate: identity.chain[0].clone(),
         expires: identity.expires,
@@ -236,7 +238,7 @@ fn acceptor(
     Ok(Arc::new(config))
 }
 
-fn client(files: &TlsFiles, read: &Material) -> Result<Arc<ClientConfig>, TlsError> {
+fn client(files: &TlsFiles, read: &Material) -> Result<ClientConfig, TlsError> {
     let roots = read.authorities.as_ref().ok_or(TlsError::NoAuthority)?;
     dialler(files, read.identity.as_ref(), roots)
 }
@@ -245,18 +247,17 @@ fn dialler(
     files: &TlsFiles,
     identity: Option<&Identity>,
     roots: &Arc<RootCertStore>,
-) -> Result<Arc<ClientConfig>, TlsError> {
+) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| files.unusable(error))?
         .with_root_certificates(roots.clone());
-    let config = match identity {
-        None => builder.with_no_client_auth(),
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
         Some(identity) => builder
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-            .map_err(|error| files.unusable(error))?,
-    };
-    Ok(Arc::new(config))
+            .map_err(|error| files.unusable(error)),
+    }
 }
 
 /// The name that the certificate of who listens at `address` must hold.

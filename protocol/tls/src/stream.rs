@@ -108,6 +108,20 @@ impl Stream {
         Ok(bytes.len() - before)
     }
 
+    /// Waits until something is there, and reads once; 0: the other side has closed.
+    ///
+    /// # Errors
+    /// As [`Stream::try_read`], but `WouldBlock`.
+    pub async fn read(&self, bytes: &mut BytesMut) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            match self.try_read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Writes as much as is taken now; what is taken within TLS may still wait, see [`Stream::try_flush`].
     ///
     /// # Errors

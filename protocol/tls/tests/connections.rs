@@ -89,16 +89,7 @@ async fn connect(
 }
 
 async fn read_some(stream: &Stream, bytes: &mut BytesMut) -> io::Result<usize> {
-    let read = async {
-        loop {
-            stream.readable().await?;
-            match stream.try_read(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.unwrap()
+    tokio::time::timeout(PATIENCE, stream.read(bytes)).await.unwrap()
 }
 
 fn told(error: impl std::fmt::Display) -> String {

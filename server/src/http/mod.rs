@@ -42,6 +42,7 @@ mod listing;
 mod members;
 mod parameter;
 mod query;
+mod raw;
 mod read;
 mod records;
 mod scrub;
@@ -53,6 +54,7 @@ mod txn_body;
 mod watch;
 mod write;
 
+pub(crate) use raw::bad_request;
 pub(crate) use server::{HttpServer, HttpSettings};
 
 #[cfg(test)]

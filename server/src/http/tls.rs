@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::raw::bad_request;
 use crate::transport::Tls;
 
 /// Both sides have agreed on keys within this time, or the connection is closed.
@@ -16,8 +17,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// Whoever speaks plain HTTP is told where it goes instead: curl and browsers would show a broken connection.
-const PLAIN_REFUSED: &str =
-    r#"{"error":"this port speaks HTTP within TLS: write https://","code":"bad_request"}"#;
+const PLAIN_REFUSED: &str = "this port speaks HTTP within TLS: write https://";
 
 /// Agrees on keys with a client, and judges its certificate.
 ///
@@ -37,13 +37,9 @@ async fn refuse_plain(stream: &TcpStream) -> io::Result<()> {
     if stream.peek(&mut first).await? == 0 || first[0] == HANDSHAKE_RECORD {
         return Ok(());
     }
-    let length = PLAIN_REFUSED.len();
-    let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{PLAIN_REFUSED}"
-    );
     // Closed with something unread, a connection is reset, and its client may never see the answer.
     while stream.try_read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
-    stream.try_write(answer.as_bytes())?;
+    stream.try_write(bad_request(PLAIN_REFUSED).as_bytes())?;
     Err(io::Error::new(
         io::ErrorKind::InvalidData,
         "plain HTTP where TLS is spoken",

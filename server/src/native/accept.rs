@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::{client, peer};
+use crate::http;
 use crate::replica::Hop;
 use crate::shell::{Inbox, NodeContext, Open, WatchDesk};
 use crate::transport::PeerLinks;
@@ -116,12 +117,6 @@ async fn redirect_http(stream: &Stream, context: &NodeContext) -> io::Result<()>
         Some(http) => format!("the HTTP API is at {scheme}://{http}"),
         None => "this server serves no HTTP API (start it with --http :8080)".to_owned(),
     };
-    let body = format!(
-        "{{\"error\":\"this port speaks raftkv's native protocol; {place}\",\"code\":\"bad_request\"}}"
-    );
-    let length = body.len();
-    let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
+    let answer = http::bad_request(&format!("this port speaks raftkv's native protocol; {place}"));
     stream.write_all(answer.as_bytes()).await
 }

@@ -94,9 +94,8 @@ impl Dialer {
             other => tracing::debug!(%address, reason = %other, "a node can not be reached"),
         }
     }
-}
 
-impl Dialer {
+    /// Said once in a while: it is tried again every other second.
     fn warn(&self, address: &Address, reason: &dyn std::fmt::Display, what: &'static str) {
         let last = &mut *self.last_refusal.borrow_mut();
         if last.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {

@@ -4,12 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use raftkv_tls::{Flushed, Stream};
+use raftkv_tls::{Flushed, ReadSize, Stream};
 use tokio::net::TcpStream;
-
-/// First read of a connection asks for this much; each read that was filled asks for four times as much the next time.
-/// So an idle connection holds little, and a busy one needs few system calls.
-const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Most that one read asks for: more makes no system call cheaper.
 const LARGEST_READ_BYTES: usize = 256 << 10;
@@ -64,14 +60,14 @@ pub(crate) enum Read {
 #[derive(Debug)]
 pub(crate) struct ReadBuffer {
     pub(crate) bytes: BytesMut,
-    next_read_bytes: usize,
+    next_read: ReadSize,
 }
 
 impl ReadBuffer {
     pub(crate) fn new() -> ReadBuffer {
         ReadBuffer {
             bytes: BytesMut::new(),
-            next_read_bytes: FIRST_READ_BYTES,
+            next_read: ReadSize::up_to(LARGEST_READ_BYTES),
         }
     }
 
@@ -80,8 +76,8 @@ impl ReadBuffer {
     /// would hold a hundred times what was sent.
     fn make_room(&mut self) {
         let spare = self.bytes.capacity() - self.bytes.len();
-        if spare < self.next_read_bytes / LEAST_SPARE {
-            self.bytes.reserve(self.next_read_bytes);
+        if spare < self.next_read.bytes() / LEAST_SPARE {
+            self.bytes.reserve(self.next_read.bytes());
         }
     }
 
@@ -91,14 +87,12 @@ impl ReadBuffer {
             stream.readable().await?;
             self.make_room();
             if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BUFFER_BYTES {
-                self.bytes = BytesMut::with_capacity(self.next_read_bytes);
+                self.bytes = BytesMut::with_capacity(self.next_read.bytes());
             }
             match stream.try_read(&mut self.bytes) {
                 Ok(0) => return Ok(Read::End),
                 Ok(count) => {
-                    if count >= self.next_read_bytes {
-                        self.next_read_bytes = (self.next_read_bytes * 4).min(LARGEST_READ_BYTES);
-                    }
+                    self.next_read.took(count);
                     return Ok(Read::Some);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -146,7 +140,9 @@ mod tests {
         let sender = TcpStream::connect(listener.local_addr()?).await?;
         let receiver = Stream::from(listener.accept().await?.0);
         let mut buffer = ReadBuffer::new();
-        buffer.next_read_bytes = LARGEST_READ_BYTES;
+        while buffer.next_read.bytes() < LARGEST_READ_BYTES {
+            buffer.next_read.took(LARGEST_READ_BYTES);
+        }
         let piece = vec![7; piece_bytes];
         let mut kept = Vec::with_capacity(pieces);
         let mut blocks = 0;

@@ -45,7 +45,6 @@ impl Tls {
             Reload::Same => {}
             Reload::Renewed => {
                 tracing::info!("the certificate files have changed: new connections use what they hold now");
-                self.warn_before_expiry(Instant::now(), SystemTime::now());
             }
             Reload::Failed(error) => tracing::error!(
                 %error,

@@ -14,7 +14,6 @@ use raftkv_client::{Client, KeySpan, WatchEvent};
 use raftkv_protocol::{
     Address, Answer, PartKind, Request, RequestId, Revision, WatchControl, WatchPart, WatchRequest,
 };
-use raftkv_tls::ClientTls;
 use tokio::task::spawn_local;
 
 use crate::cpu::cpu_of;
@@ -167,7 +166,7 @@ fn key(number: u64) -> String {
 /// Opens the connections, each with its share of the watches.
 async fn begin_all(arguments: &WatchArguments, told: &Rc<Told>) -> Result<(), Trouble> {
     let address = Address::from(arguments.endpoints[0].as_str());
-    let tls = arguments.tls.files().map(ClientTls::new).transpose();
+    let tls = arguments.tls.dialler();
     let tls = tls.map_err(|error| Trouble::Usage(error.to_string()))?;
     let (watchers, connections) = (arguments.watchers.get(), arguments.connections.get());
     for connection in 0..connections {

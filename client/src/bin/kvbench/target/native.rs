@@ -56,10 +56,9 @@ impl Native {
     ) -> Result<Native, ClientError> {
         let builder = Client::builder().endpoints(endpoints.iter().map(String::as_str));
         let client = tls.apply(builder).build()?;
-        let tls = tls.files().map(ClientTls::new).transpose();
         Ok(Native {
             client,
-            tls: tls.map_err(|error| ClientError::Tls(Arc::new(error)))?,
+            tls: tls.dialler().map_err(|error| ClientError::Tls(Arc::new(error)))?,
             endpoints: endpoints
                 .iter()
                 .map(|text| Address::from(text.as_str()))
