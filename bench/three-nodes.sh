@@ -17,7 +17,8 @@ base_port=${BASE_PORT:-7471}       # native ports: base, +1, +2; HTTP: +10, +11,
 #   rate=N             open loop: N operations a second, latency from when each was due
 matrix=${MATRIX:-"put:1 put:16 put:64 put:256 put:1024 get:1 get:64 get:256 mixed:256"}
 
-cargo build --release --quiet --package raftkv-server --bin server --package raftkv-client --bin kvbench --bin kvctl
+cargo build --release --quiet --package raftkv-server --bin server --package raftkv-client --bin kvbench --bin kvctl \
+    ${FEATURES:+--features "$FEATURES"}   # of kvbench
 bin=${CARGO_TARGET_DIR:-target}/release
 mkdir -p "${CARGO_TARGET_DIR:-target}"
 # Under target/ and not /tmp, which may be memory: a sync there costs nothing and the figures would lie.

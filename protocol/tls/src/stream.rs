@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::HandshakeError;
@@ -88,7 +89,7 @@ impl Stream {
     /// `WouldBlock` when nothing is there; when the socket fails, or what comes was not encrypted by the other side.
     pub fn try_read(&self, bytes: &mut BytesMut) -> io::Result<usize> {
         let Some(mut session) = self.lock() else {
-            return self.tcp.try_read_buf(bytes);
+            return receive(&self.tcp, bytes);
         };
         let before = bytes.len();
         session.take_early(bytes);
@@ -96,7 +97,7 @@ impl Stream {
             if session.has_ended() {
                 return Ok(0);
             }
-            if session.receive(|arrived| self.tcp.try_read_buf(arrived))? == 0 {
+            if session.receive(|arrived| receive(&self.tcp, arrived))? == 0 {
                 return Ok(0);
             }
             let decrypted = session.decrypt(bytes);
@@ -197,7 +198,7 @@ async fn shake_hands(tcp: TcpStream, mut session: Session) -> Result<Stream, Han
             return Ok(Stream { tcp, session });
         }
         tcp.readable().await?;
-        match session.receive(|arrived| tcp.try_read_buf(arrived)) {
+        match session.receive(|arrived| receive(&tcp, arrived)) {
             Ok(0) => {
                 let closed = "the other side closed the connection instead of agreeing on keys";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed).into());
@@ -209,6 +210,27 @@ async fn shake_hands(tcp: TcpStream, mut session: Session) -> Result<Stream, Han
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Reads once. A read that found less than it had room for has taken all there was: the socket is not asked for more before it
+/// tells that more came, which spares every second system call.
+fn receive(tcp: &TcpStream, bytes: &mut BytesMut) -> io::Result<usize> {
+    // Only epoll is known to tell of whatever comes after such a read, be it within the same moment.
+    const TELLS_AGAIN: bool = cfg!(target_os = "linux");
+    let mut count = 0;
+    let read = tcp.try_io(Interest::READABLE, || {
+        let room = bytes.capacity() - bytes.len();
+        count = tcp.try_read_buf(bytes)?;
+        match TELLS_AGAIN && count > 0 && count < room {
+            // So the runtime learns that nothing is left. What it has heard from the system meanwhile stays.
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    });
+    match read {
+        Err(_) if count > 0 => Ok(count),
+        read => read.map(|()| count),
     }
 }
 
@@ -234,5 +256,79 @@ impl Write for WithoutWaiting<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connected() -> (TcpStream, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (sender, Stream::from(listener.accept().await.unwrap().0))
+    }
+
+    async fn is_readable_now(stream: &Stream) -> bool {
+        tokio::select! {
+            biased;
+            readable = stream.readable() => readable.is_ok(),
+            () = ready(()) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_took_all_there_was_is_not_followed_by_one_that_finds_nothing() {
+        let (mut sender, stream) = connected().await;
+        let mut bytes = BytesMut::new();
+        for round in 1..=3 {
+            sender.write_all(b"four").await.unwrap();
+            bytes.reserve(64);
+            assert_eq!(stream.read(&mut bytes).await.unwrap(), 4);
+            if cfg!(target_os = "linux") {
+                assert!(!is_readable_now(&stream).await, "after {round} reads");
+            }
+        }
+        // What filled the room may not have been all.
+        sender.write_all(&[7; 100]).await.unwrap();
+        let mut full = BytesMut::with_capacity(60);
+        assert_eq!(stream.read(&mut full).await.unwrap(), 60);
+        assert!(is_readable_now(&stream).await);
+        full.reserve(100);
+        assert_eq!(stream.read(&mut full).await.unwrap(), 40);
+        drop(sender);
+        assert_eq!(stream.read(&mut full).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_that_comes_meanwhile_is_missed() {
+        const BYTES: usize = 200_000;
+        let (sender, stream) = connected().await;
+        let mut sender = sender.into_std().unwrap();
+        sender.set_nonblocking(false).unwrap();
+        let sending = std::thread::spawn(move || {
+            for byte in 0..BYTES {
+                sender.write_all(&[byte as u8]).unwrap();
+            }
+        });
+        let mut bytes = BytesMut::new();
+        loop {
+            bytes.reserve(1 << 10);
+            if stream.read(&mut bytes).await.unwrap() == 0 {
+                break;
+            }
+        }
+        sending.join().unwrap();
+        let expected: Vec<u8> = (0..BYTES).map(|byte| byte as u8).collect();
+        assert!(bytes == expected[..], "every byte, in order");
     }
 }
