@@ -38,6 +38,8 @@ pub struct Config {
     pub listen: HostPort,
     /// Where to serve the HTTP API; `None`: it is not served.
     pub http: Option<HostPort>,
+    /// Where to answer probes and monitoring, and nothing else, without TLS; `None`: nowhere but at `http`.
+    pub probes: Option<HostPort>,
     /// What others are told instead of `listen`.
     pub advertise: Option<HostPort>,
     /// What others are told instead of `http`.
@@ -75,6 +77,8 @@ pub struct Bounds {
     pub max_connections: usize,
     /// Most connections open on the HTTP port at once; one more waits to be accepted.
     pub max_http_connections: usize,
+    /// Most connections open on the port of probes at once; places of their own, so that a busy API lets probes through.
+    pub max_probe_connections: usize,
     /// Most requests of one native connection that wait for their answers; the rest waits unread in its socket.
     pub max_connection_requests: usize,
     /// Unsent answers of one native connection, bytes; beyond, answers wait unencoded and nothing more is read from it.
@@ -108,6 +112,7 @@ impl Default for Bounds {
         Bounds {
             max_connections: 4096,
             max_http_connections: 1024,
+            max_probe_connections: 64,
             max_connection_requests: 4096,
             max_connection_unsent_bytes: 4 << 20,
             max_watches: 100_000,
@@ -133,6 +138,7 @@ impl Config {
             name: NodeName::from(name),
             listen: HostPort::loopback(0),
             http: Some(HostPort::loopback(0)),
+            probes: None,
             advertise: None,
             advertise_http: None,
             peers: Vec::new(),
@@ -167,6 +173,7 @@ impl Config {
             }
         };
         let http = optional_address("--http", flags.http.as_deref())?.map(|http| http.or(anywhere));
+        let probes = optional_address("--probes", flags.probes.as_deref())?.map(|probes| probes.or(anywhere));
         let advertise = reachable("--advertise", flags.advertise.as_deref())?;
         if advertise.is_none() && listen.is_unspecified() {
             return Err(ConfigError::UnreachableListen { listen });
@@ -188,6 +195,7 @@ impl Config {
             name,
             listen,
             http,
+            probes,
             advertise,
             bounds,
             limits: Limits::default(),

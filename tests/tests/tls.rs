@@ -10,7 +10,7 @@ use raftkv_protocol::{
     FrameDecoder, HANDSHAKE_BYTES, HandshakeReply, Hello, NodeId, RejectionCode, Speaker,
     decode_handshake_reply, encode_hello,
 };
-use raftkv_tests::harness::{Cluster, Deadline, Kvctl, Links, Printed, ok, wait_for};
+use raftkv_tests::harness::{Cluster, Deadline, HttpClient, Kvctl, Links, PortBlock, Printed, ok, wait_for};
 use raftkv_tls::{ClientTls, Stream};
 use tokio::net::TcpStream;
 use tokio_util::codec::Decoder as _;
@@ -253,6 +253,28 @@ fn who_has_no_certificate_gets_nothing_and_is_told_what_is_missing() {
     assert!(
         plain.starts_with("HTTP/1.1 400 ") && plain.contains("write https://"),
         "{plain}"
+    );
+}
+
+#[test]
+fn probes_and_monitoring_need_no_certificate_where_they_have_a_port_of_their_own() {
+    let ports = PortBlock::take().expect("free ports");
+    let address = format!("127.0.0.1:{}", ports.port(0));
+    let (cluster, _certificates) = start(1, &["--probes", &address]);
+    let probes = HttpClient::new(ports.port(0), Deadline::seconds(GENEROUS).left());
+    for (path, status) in [
+        ("/readyz", 200),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/get?key=begin", 404),
+    ] {
+        let reply = probes.get_path(path).expect("an answer without TLS");
+        assert_eq!(reply.status, status, "{path}: {}", reply.body);
+    }
+    let output = cluster.node(0).output();
+    assert!(
+        output.contains(&address) && output.contains("without TLS"),
+        "{output}"
     );
 }
 

@@ -35,6 +35,11 @@ pub struct Flags {
     #[arg(long, value_name = "[HOST]:PORT")]
     pub http: Option<String>,
 
+    /// Where to answer /healthz, /readyz and /metrics, and nothing else, always without TLS: for an orchestrator and monitoring
+    /// that have no certificate. They are answered at --http, too.
+    #[arg(long, value_name = "[HOST]:PORT")]
+    pub probes: Option<String>,
+
     /// Where to listen for the other nodes and for native clients (one port for both).
     #[arg(long, value_name = "[HOST]:PORT")]
     pub listen: Option<String>,

@@ -188,8 +188,9 @@ fn an_address_without_a_host_is_wide_only_within_tls() {
         ("", "127.0.0.1:8080"),
         ("--tls-cert c --tls-key k", "0.0.0.0:8080"),
     ] {
-        let config = config(&format!("--id node1 --http :8080 {tls}")).unwrap();
+        let config = config(&format!("--id node1 --http :8080 --probes :8080 {tls}")).unwrap();
         assert_eq!(config.http.unwrap().to_string(), http);
+        assert_eq!(config.probes.unwrap().to_string(), http);
         assert_eq!(config.listen.to_string(), "127.0.0.1:7001");
     }
     let error = config("--id node1 --listen :7001 --tls-cert c --tls-key k").expect_err("nobody can be told");

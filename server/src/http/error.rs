@@ -7,7 +7,7 @@ use raftkv_protocol::{ErrorCode, Failure, Header, Revision};
 use serde::Serialize;
 
 use super::answer::{LeaderBody, header_fields};
-use super::calls;
+use super::calls::{self, Served};
 
 /// A client that is told to retry waits this long, in seconds: the smallest whole number the header can say.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -39,10 +39,10 @@ impl HttpError {
     }
 
     /// No such path: the request is wrong, and the status says in which way.
-    pub(super) fn unknown_path(path: &str) -> HttpError {
+    pub(super) fn unknown_path(path: &str, served: Served) -> HttpError {
         let mut error = HttpError::bad_request(format!(
-            "there is nothing at {path}; known are {}",
-            calls::paths()
+            "there is nothing at {path} of this port; known are {}",
+            calls::paths(served)
         ));
         error.status = StatusCode::NOT_FOUND;
         error

@@ -111,10 +111,6 @@ pub(super) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, json)], calls::description()).into_response()
 }
 
-pub(super) async fn unknown_path(uri: Uri) -> HttpError {
-    HttpError::unknown_path(uri.path())
-}
-
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> HttpError {
     HttpError::wrong_method(method.as_str(), uri.path())
 }

@@ -54,8 +54,9 @@ mod txn_body;
 mod watch;
 mod write;
 
+pub(crate) use calls::Served;
 pub(crate) use raw::bad_request;
-pub(crate) use server::{HttpServer, HttpSettings};
+pub(crate) use server::{HttpPort, HttpServer, HttpSettings};
 
 #[cfg(test)]
 mod tests;

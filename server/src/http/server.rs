@@ -19,10 +19,12 @@ use hyper_util::service::TowerToHyperService;
 use raftkv_protocol::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::api::Api;
-use super::calls::router;
+use super::calls::{Served, router};
 use super::counts::Counts;
 use crate::shell::{AnswerRound, Door};
 use crate::transport::{Tls, socket};
@@ -46,74 +48,96 @@ pub(crate) struct HttpSettings {
     pub(crate) request_timeout: Duration,
     /// A request's body is complete within this time, or the request is refused.
     pub(crate) body_timeout: Duration,
-    pub(crate) max_connections: usize,
     /// `None`: connections are plain.
     pub(crate) tls: Option<Arc<Tls>>,
+}
+
+/// A port that is served.
+#[derive(Debug)]
+pub(crate) struct HttpPort {
+    pub(crate) listener: StdListener,
+    pub(crate) served: Served,
+    pub(crate) max_connections: usize,
 }
 
 /// The running HTTP thread.
 #[derive(Debug)]
 pub(crate) struct HttpServer {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    /// Dropped to stop.
+    running: watch::Sender<()>,
+    thread: JoinHandle<Vec<()>>,
 }
 
 impl HttpServer {
-    /// Serves on `listener` until stopped.
+    /// Serves on `ports` until stopped. Whoever probes is answered without TLS, for it may have no certificate.
     ///
     /// # Errors
     /// When the system gives no thread or no poller.
     pub(crate) fn start(
-        listener: StdListener,
+        ports: Vec<HttpPort>,
         settings: HttpSettings,
         door: Door,
         answers: AnswerRound,
     ) -> io::Result<HttpServer> {
-        listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            TcpListener::from_std(listener)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let api = Api {
+        let (running, stopped) = watch::channel(());
+        let api = Arc::new(Api {
             door,
             limits: settings.limits,
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
             counts: Counts::default(),
-            tls: settings.tls.clone(),
-        };
+            tls: settings.tls,
+        });
         runtime.spawn(answers.pass_on());
         runtime.spawn(api.door.clone().wake_the_node());
-        let serve = serve(listener, settings.max_connections, settings.tls, api, stopped);
+        let mut served = JoinSet::new();
+        for port in ports {
+            let listener = listen(&runtime, port.listener)?;
+            let tls = api.tls.clone().filter(|_| port.served == Served::All);
+            let router = router(Arc::clone(&api), port.served);
+            let serve = serve(
+                listener,
+                port.max_connections,
+                tls,
+                router,
+                api.counts.clone(),
+                stopped.clone(),
+            );
+            served.spawn_on(serve, runtime.handle());
+        }
         let thread = std::thread::Builder::new()
             .name("http".into())
-            .spawn(move || runtime.block_on(serve))?;
-        Ok(HttpServer { stop, thread })
+            .spawn(move || runtime.block_on(served.join_all()))?;
+        Ok(HttpServer { running, thread })
     }
 
     /// Takes no more connections, lets requests under way end, and returns when the thread is gone.
     pub(crate) fn stop(self) {
-        // A thread that is gone already needs no telling.
-        let _ = self.stop.send(());
+        drop(self.running);
         if self.thread.join().is_err() {
             tracing::error!("the HTTP thread had panicked");
         }
     }
 }
 
+fn listen(runtime: &Runtime, listener: StdListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    let _inside = runtime.enter();
+    TcpListener::from_std(listener)
+}
+
 async fn serve(
     listener: TcpListener,
     max_connections: usize,
     tls: Option<Arc<Tls>>,
-    api: Api,
-    mut stopped: oneshot::Receiver<()>,
+    router: Router,
+    counts: Counts,
+    mut stopped: watch::Receiver<()>,
 ) {
-    let counts = api.counts.clone();
-    let service = TowerToHyperService::new(router(api));
+    let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let places = Arc::new(Semaphore::new(max_connections));
@@ -126,7 +150,8 @@ async fn serve(
         };
         let (place, stream) = tokio::select! {
             accepted = accepted => accepted,
-            _ = &mut stopped => break,
+            // Nothing is ever sent.
+            _ = stopped.changed() => break,
         };
         let counted = counted(service.clone(), counts.clone());
         let (http, watcher) = (http.clone(), graceful.watcher());

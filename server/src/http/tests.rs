@@ -46,6 +46,14 @@ fn node_thread(node: impl Future<Output = ()> + Send + 'static) -> oneshot::Send
     end
 }
 
+fn all(listener: StdListener, max_connections: usize) -> HttpPort {
+    HttpPort {
+        listener,
+        served: Served::All,
+        max_connections,
+    }
+}
+
 impl Rote {
     fn answering(outcome: Result<Answer, Failure>) -> Rote {
         Rote::deciding(move |_| outcome.clone())
@@ -79,10 +87,9 @@ impl Rote {
             },
             request_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_millis(200),
-            max_connections: 16,
             tls: None,
         };
-        let server = HttpServer::start(listener, settings, door, round).expect("starts");
+        let server = HttpServer::start(vec![all(listener, 16)], settings, door, round).expect("starts");
         Rote {
             address,
             server: Some(server),
@@ -409,12 +416,13 @@ fn a_write_whose_answer_is_lost_is_unknown() {
         limits: Limits::default(),
         request_timeout: Duration::from_secs(5),
         body_timeout: Duration::from_secs(5),
-        max_connections: 1,
         tls: None,
     };
     let rote = Rote {
         address,
-        server: Some(HttpServer::start(listener, settings, door, answer_post().1).expect("starts")),
+        server: Some(
+            HttpServer::start(vec![all(listener, 1)], settings, door, answer_post().1).expect("starts"),
+        ),
         _node: node,
     };
     let answer = rote.call("POST", "/set", r#"{"key":"k","value":"v"}"#);

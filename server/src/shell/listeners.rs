@@ -1,4 +1,4 @@
-//! The two ports of a server, bound before anything else is done.
+//! The ports of a server, bound before anything else is done.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -8,13 +8,15 @@ use raftkv_tls::ClientCertificates;
 use super::ServerError;
 use crate::config::{Config, HostPort};
 
-/// Bound sockets, native and HTTP. An embedding program may bring its own.
+/// Bound sockets. An embedding program may bring its own.
 #[derive(Debug)]
 pub struct Listeners {
     /// For peers and native clients.
     pub native: TcpListener,
     /// For the HTTP API, if it is served.
     pub http: Option<TcpListener>,
+    /// For probes and monitoring alone, without TLS; if it is served.
+    pub probes: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -23,13 +25,14 @@ impl Listeners {
     /// # Errors
     /// When a port is taken, or an address is not this machine's.
     pub fn bind(config: &Config) -> Result<Listeners, ServerError> {
+        let perhaps = |flag, address: &Option<HostPort>| {
+            let address = address.as_ref();
+            address.map(|address| bind(flag, address)).transpose()
+        };
         Ok(Listeners {
             native: bind("--listen", &config.listen)?,
-            http: config
-                .http
-                .as_ref()
-                .map(|address| bind("--http", address))
-                .transpose()?,
+            http: perhaps("--http", &config.http)?,
+            probes: perhaps("--probes", &config.probes)?,
         })
     }
 
@@ -38,9 +41,17 @@ impl Listeners {
     }
 
     pub(super) fn http_address(&self) -> Result<Option<SocketAddr>, ServerError> {
-        let address = self.http.as_ref().map(TcpListener::local_addr).transpose();
-        address.map_err(ServerError::Threads)
+        address_of(self.http.as_ref())
     }
+
+    pub(super) fn probes_address(&self) -> Result<Option<SocketAddr>, ServerError> {
+        address_of(self.probes.as_ref())
+    }
+}
+
+fn address_of(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>, ServerError> {
+    let address = listener.map(TcpListener::local_addr).transpose();
+    address.map_err(ServerError::Threads)
 }
 
 fn bind(flag: &'static str, address: &HostPort) -> Result<TcpListener, ServerError> {
@@ -58,7 +69,12 @@ fn bind(flag: &'static str, address: &HostPort) -> Result<TcpListener, ServerErr
 }
 
 /// Says who can reach the server, where that may surprise.
-pub(super) fn announce(config: &Config, native: SocketAddr, http: Option<SocketAddr>) {
+pub(super) fn announce(
+    config: &Config,
+    native: SocketAddr,
+    http: Option<SocketAddr>,
+    probes: Option<SocketAddr>,
+) {
     match http {
         Some(http) => {
             tracing::info!(id = %config.name, listen = %native, %http, data = %config.data_dir.display(), "starting")
@@ -66,6 +82,9 @@ pub(super) fn announce(config: &Config, native: SocketAddr, http: Option<SocketA
         None => {
             tracing::info!(id = %config.name, listen = %native, data = %config.data_dir.display(), "starting")
         }
+    }
+    if let Some(probes) = probes {
+        tracing::info!(%probes, "probes and metrics are answered there, without TLS, to whoever can reach it");
     }
     let addresses = [("--listen", Some(native)), ("--http", http)];
     let protection = match &config.tls {

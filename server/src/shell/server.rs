@@ -1,6 +1,6 @@
 //! A server from its configuration to its end: starts the threads, and stops them.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -13,8 +13,8 @@ use super::listeners::{self, Listeners};
 use super::node_context::Identity;
 use super::node_thread::{self, NodeSetup};
 use super::{Door, ServerError, signals, storage};
-use crate::config::{Command, Config, Flags, HostPort};
-use crate::http::{HttpServer, HttpSettings};
+use crate::config::{Bounds, Command, Config, Flags, HostPort};
+use crate::http::{HttpPort, HttpServer, HttpSettings, Served};
 use crate::replica::NodeConfig;
 use crate::transport::Tls;
 
@@ -27,6 +27,7 @@ pub struct Server;
 pub struct ServerHandle {
     native: SocketAddr,
     http: Option<SocketAddr>,
+    probes: Option<SocketAddr>,
     mailbox: Mailbox,
     threads: Option<Threads>,
     ended: Option<oneshot::Receiver<()>>,
@@ -56,10 +57,10 @@ impl Server {
     pub fn start_on(config: &Config, listeners: Listeners) -> Result<ServerHandle, ServerError> {
         config.raft.validate()?;
         let native = listeners.native_address()?;
-        let http = listeners.http_address()?;
+        let (http, probes) = (listeners.http_address()?, listeners.probes_address()?);
         let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         let storage = storage::open(config)?;
-        listeners::announce(config, native, http);
+        listeners::announce(config, native, http, probes);
         let identity = Identity {
             name: config.name.clone(),
             identity: storage.identity,
@@ -73,17 +74,17 @@ impl Server {
         let mailbox = Mailbox::default();
         let (door, calls) = Door::new(mailbox.clone());
         let (answers, round) = answer_post();
-        let http_server = listeners.http.map(|listener| {
-            let settings = HttpSettings {
-                limits: config.limits,
-                request_timeout: config.bounds.request_timeout,
-                body_timeout: config.bounds.http_body_timeout,
-                max_connections: config.bounds.max_http_connections,
-                tls: tls.clone(),
-            };
-            HttpServer::start(listener, settings, door, round)
-        });
-        let http_server = http_server.transpose().map_err(ServerError::Threads)?;
+        let ports = http_ports(&config.bounds, listeners.http, listeners.probes);
+        let settings = HttpSettings {
+            limits: config.limits,
+            request_timeout: config.bounds.request_timeout,
+            body_timeout: config.bounds.http_body_timeout,
+            tls: tls.clone(),
+        };
+        let http_server = match ports.is_empty() {
+            true => None,
+            false => Some(HttpServer::start(ports, settings, door, round).map_err(ServerError::Threads)?),
+        };
         let (end, ended) = oneshot::channel();
         let setup = NodeSetup {
             node: node_config(config, &identity),
@@ -102,6 +103,7 @@ impl Server {
         Ok(ServerHandle {
             native,
             http,
+            probes,
             mailbox,
             threads: Some(Threads {
                 node,
@@ -123,6 +125,12 @@ impl ServerHandle {
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// Where probes and monitoring alone are answered.
+    #[must_use]
+    pub fn probes_address(&self) -> Option<SocketAddr> {
+        self.probes
     }
 
     /// Stops gracefully: takes no more requests, answers those under way (for a bounded time), makes the log durable, and
@@ -261,6 +269,23 @@ fn advertised(said: Option<&HostPort>, asked: &HostPort, bound: SocketAddr) -> A
         port: bound.port(),
     };
     Address::from(said.unwrap_or(&by_name))
+}
+
+fn http_ports(bounds: &Bounds, http: Option<TcpListener>, probes: Option<TcpListener>) -> Vec<HttpPort> {
+    let ports = [
+        (http, Served::All, bounds.max_http_connections),
+        (probes, Served::Probes, bounds.max_probe_connections),
+    ];
+    let bound = ports
+        .into_iter()
+        .filter_map(|(listener, served, max_connections)| {
+            Some(HttpPort {
+                listener: listener?,
+                served,
+                max_connections,
+            })
+        });
+    bound.collect()
 }
 
 fn advertised_http(config: &Config, native: SocketAddr, bound: Option<SocketAddr>) -> Option<Address> {

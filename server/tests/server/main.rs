@@ -8,6 +8,7 @@ mod locks;
 mod members;
 mod metrics;
 mod native_input;
+mod probes;
 mod process;
 mod recover;
 mod rig;

@@ -113,6 +113,7 @@ impl Cluster {
         let listeners = Listeners {
             native: TcpListener::bind(native).expect("its port is free again"),
             http: Some(TcpListener::bind("127.0.0.1:0").expect("loopback")),
+            probes: None,
         };
         self.nodes[k] = Some(Server::start_on(&self.configs[k], listeners).expect("starts"));
     }
@@ -155,6 +156,7 @@ fn fresh_listeners() -> Listeners {
     Listeners {
         native: TcpListener::bind("127.0.0.1:0").expect("loopback"),
         http: Some(TcpListener::bind("127.0.0.1:0").expect("loopback")),
+        probes: None,
     }
 }
 

@@ -13,9 +13,11 @@ mod table;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Uri;
 use axum::routing::MethodRouter;
 
 use super::api::Api;
+use super::error::HttpError;
 use super::handlers;
 use super::parameter::Parameter;
 
@@ -107,20 +109,37 @@ enum Kind {
     PerhapsText,
 }
 
+/// Which of the calls a port answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    All,
+    /// What tells of the node and nothing of what it stores.
+    Probes,
+}
+
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+impl Served {
+    fn calls(self) -> impl Iterator<Item = &'static Call> {
+        let is_served = move |call: &&Call| self == Served::All || PROBES.contains(&call.path);
+        table::CALLS.iter().filter(is_served)
+    }
+}
+
 /// Which call is handled where.
-pub(super) fn router(api: Api) -> Router {
+pub(super) fn router(api: Arc<Api>, served: Served) -> Router {
     let routed = |router: Router<Arc<Api>>, call: &Call| router.route(call.path, (call.handler)());
-    table::CALLS
-        .iter()
+    served
+        .calls()
         .fold(Router::new(), routed)
-        .fallback(handlers::unknown_path)
+        .fallback(async move |uri: Uri| HttpError::unknown_path(uri.path(), served))
         .method_not_allowed_fallback(handlers::wrong_method)
-        .with_state(Arc::new(api))
+        .with_state(api)
 }
 
 /// The paths, for who asks for one that there is not; each once.
-pub(super) fn paths() -> String {
-    let mut paths: Vec<&str> = table::CALLS.iter().map(|call| call.path).collect();
+pub(super) fn paths(served: Served) -> String {
+    let mut paths: Vec<&str> = served.calls().map(|call| call.path).collect();
     paths.dedup();
     paths.join(", ").replace("{*key}", "{key}")
 }
