@@ -54,6 +54,7 @@ impl TlsOptions {
             certificate: self.tls_cert.clone(),
             key: self.tls_key.clone(),
             authorities: Some(authorities.clone()),
+            revoked: None,
         })
     }
 

@@ -332,6 +332,22 @@ async fn certificates_are_made_kept_and_renewed() {
     assert_ne!(read("node1.pem"), first);
     assert_eq!(read("ca.pem"), authority);
 
+    let none = read("ca.crl");
+    assert_eq!(certificate(&["client", "carol"]).await.0, Some(0));
+    let (code, flags, said) = certificate(&["revoke", "carol"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(flags, format!("--tls-crl {directory}/ca.crl\n"));
+    assert_ne!(read("ca.crl"), none);
+    for (name, expected) in [
+        ("nobody", "cannot read"),
+        ("../carol", "not usable as the name"),
+        ("ca", "not usable as the name"),
+    ] {
+        let (code, _, said) = certificate(&["revoke", name]).await;
+        assert_eq!(code, Some(2), "{name}: {said}");
+        assert!(said.contains(expected), "{name}: {said}");
+    }
+
     for (line, expected) in [
         (&["client", "ca"][..], "not usable as the name"),
         (&["client", "../alice"], "not usable as the name"),

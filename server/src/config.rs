@@ -260,8 +260,12 @@ fn tls(flags: &Flags) -> Result<Option<TlsConfig>, ConfigError> {
         tls_cert,
         tls_key,
         tls_ca,
+        tls_crl,
         tls_client_certificates,
     } = &flags.tls;
+    if tls_crl.is_some() && tls_ca.is_none() {
+        return Err(ConfigError::ListWithoutAuthority);
+    }
     let (certificate, key) = match (tls_cert, tls_key) {
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
         (None, None) if tls_ca.is_none() && tls_client_certificates.is_none() => return Ok(None),
@@ -278,6 +282,7 @@ fn tls(flags: &Flags) -> Result<Option<TlsConfig>, ConfigError> {
         certificate: Some(certificate),
         key: Some(key),
         authorities: tls_ca.clone(),
+        revoked: tls_crl.clone(),
     };
     Ok(Some(TlsConfig { files, clients }))
 }

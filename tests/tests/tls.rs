@@ -63,6 +63,7 @@ impl Certificates {
             certificate: file("pem"),
             key: file("key"),
             authorities: Some(self.directory.join("ca.pem")),
+            revoked: None,
         };
         ClientTls::new(files).expect("certificates that were just made")
     }
@@ -278,27 +279,82 @@ fn probes_and_monitoring_need_no_certificate_where_they_have_a_port_of_their_own
     );
 }
 
+/// Connects to the native port, and hears what the node says to this speaker.
+async fn greet(client: &ClientTls, port: u16, speaker: Speaker) -> (Stream, HandshakeReply) {
+    let stream = dial(client, port).await.expect("it listens");
+    let mut bytes = BytesMut::new();
+    encode_hello(&mut bytes, &Hello::new(speaker, None, Some(NodeId(99))));
+    stream.write_all(&bytes).await.expect("sent");
+    let (mut arrived, mut decoder) = (BytesMut::new(), FrameDecoder::awaiting_handshake(HANDSHAKE_BYTES));
+    loop {
+        if let Some(frame) = decoder.decode(&mut arrived).expect("a frame") {
+            let reply = decode_handshake_reply(&frame).expect("a reply");
+            return (stream, reply);
+        }
+        assert_ne!(stream.read(&mut arrived).await.expect("a reply"), 0);
+    }
+}
+
+/// Reads until the other side ends the connection, in whatever way.
+async fn end_of(stream: &Stream) {
+    let mut bytes = BytesMut::new();
+    while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+}
+
+#[test]
+fn who_is_revoked_is_cut_off_and_not_let_in_again_while_others_go_on() {
+    let (cluster, certificates) = start(3, &["--tls-crl", "certificates/ca.crl"]);
+    certificates.issue(&["client", "alice"]);
+    let (ports, http) = (cluster.native_ports(), cluster.node(0).http_port());
+    let get = ["get", "begin"];
+    assert_eq!(ok(certificates.kvctl(&ports, Some("alice"), &get)), "1\n");
+    block_on(async {
+        let (alice, other) = (
+            certificates.client(Some("alice")),
+            certificates.client(Some("client")),
+        );
+        let (native, welcome) = greet(&alice, ports[0], Speaker::Client).await;
+        assert!(matches!(welcome, HandshakeReply::Welcome(_)), "{welcome:?}");
+        let (trusted, _) = greet(&other, ports[0], Speaker::Client).await;
+        let web = dial(&alice, http).await.expect("it listens");
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        web.write_all(request).await.expect("sent");
+        assert_ne!(web.read(&mut BytesMut::new()).await.expect("an answer"), 0);
+
+        certificates.issue(&["revoke", "alice"]);
+        end_of(&native).await;
+        end_of(&web).await;
+        let still_open = tokio::select! {
+            biased;
+            () = end_of(&trusted) => false,
+            () = std::future::ready(()) => true,
+        };
+        assert!(still_open, "nothing was revoked of this one");
+    });
+    for port in ports {
+        let refused = wait_for(
+            "all nodes to have read the list",
+            Deadline::seconds(GENEROUS),
+            || {
+                let printed = certificates.kvctl(&[port], Some("alice"), &get);
+                match printed.code {
+                    Some(0) => Err("alice is let in"),
+                    _ => Ok(printed),
+                }
+            },
+        );
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+        assert!(refused.stderr.contains("has been revoked"), "{refused:?}");
+    }
+    ok(certificates.kvctl(&cluster.native_ports(), Some("client"), &["set", "after", "1"]));
+}
+
 #[test]
 fn a_clients_certificate_makes_no_node() {
     let (cluster, certificates) = start(1, &["--tls-client-certificates", "optional"]);
     let port = cluster.node(0).native_port();
     assert_eq!(ok(certificates.kvctl(&[port], None, &["get", "begin"])), "1\n");
-    let reply = |name: Option<&str>, speaker: Speaker| {
-        block_on(async {
-            let stream = dial(&certificates.client(name), port).await.expect("it listens");
-            let mut bytes = BytesMut::new();
-            encode_hello(&mut bytes, &Hello::new(speaker, None, Some(NodeId(99))));
-            stream.write_all(&bytes).await.expect("sent");
-            let (mut arrived, mut decoder) =
-                (BytesMut::new(), FrameDecoder::awaiting_handshake(HANDSHAKE_BYTES));
-            loop {
-                if let Some(frame) = decoder.decode(&mut arrived).expect("a frame") {
-                    return decode_handshake_reply(&frame).expect("a reply");
-                }
-                assert_ne!(stream.read(&mut arrived).await.expect("a reply"), 0);
-            }
-        })
-    };
+    let reply = |name, speaker| block_on(greet(&certificates.client(name), port, speaker)).1;
     for speaker in [Speaker::Peer, Speaker::Forwarder] {
         for name in [None, Some("client")] {
             let reply = reply(name, speaker);

@@ -52,6 +52,14 @@ pub enum TlsError {
         /// The reason.
         reason: String,
     },
+    /// A list of revoked certificates can not be used.
+    #[error("{} holds a list of revoked certificates that can not be used: {reason}", path.display())]
+    Revoked {
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// A certificate was given without its key, or the other way round.
     #[error("a certificate and its key go together: name both files, or none")]
     HalfIdentity,
@@ -91,6 +99,14 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
         Error::InvalidCertificate(Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. }) => {
             "its certificate does not allow this use (extended key usage)"
         }
+        Error::InvalidCertificate(Bad::Revoked) => "its certificate has been revoked",
+        Error::InvalidCertificate(Bad::UnknownRevocationStatus) => {
+            "of its certificate's authority there is no list of revoked certificates, and it must have one"
+        }
+        Error::InvalidCertRevocationList(_) => {
+            "the list of revoked certificates must be signed by the authority of the certificate"
+        }
+        Error::AlertReceived(Alert::CertificateRevoked) => "the certificate given here has been revoked",
         Error::NoCertificatesPresented | Error::AlertReceived(Alert::CertificateRequired) => {
             "a certificate is asked of those who connect: give one, with its key"
         }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::RootCertStore;
+use rustls::client::VerifierBuilderError;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_cert::der::{self, Decode};
 
 use crate::TlsError;
 
-/// PEM files of one side.
+/// PEM files of one side. What is named is read again when it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate that is presented, the ones between it and its authority behind it.
@@ -20,6 +21,8 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
     /// The authorities whose certificates are trusted.
     pub authorities: Option<PathBuf>,
+    /// Lists of certificates that are trusted no more, one of each authority (RFC 5280, section 5).
+    pub revoked: Option<PathBuf>,
 }
 
 /// What the files held.
@@ -27,6 +30,7 @@ pub struct TlsFiles {
 pub(crate) struct Material {
     pub(crate) identity: Option<Identity>,
     pub(crate) authorities: Option<Arc<RootCertStore>>,
+    pub(crate) revoked: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// What this side presents.
@@ -57,19 +61,36 @@ impl TlsFiles {
             (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfIdentity),
         };
         let authorities = self.authorities.as_deref().map(authorities).transpose()?;
+        let revoked = self.revoked.as_deref().map(revocation_lists).transpose()?;
         Ok(Material {
             identity,
             authorities: authorities.map(Arc::new),
+            revoked: revoked.unwrap_or_default(),
         })
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
-        let files = [&self.certificate, &self.key, &self.authorities];
+        let files = [&self.certificate, &self.key, &self.authorities, &self.revoked];
         let look = |path: &PathBuf| {
             let metadata = std::fs::metadata(path).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
         };
         Stamp(files.into_iter().flatten().map(look).collect())
+    }
+
+    /// The error of authorities and lists that nobody can be judged by.
+    pub(crate) fn no_judge(&self, error: &VerifierBuilderError) -> TlsError {
+        let reason = error.to_string();
+        match error {
+            VerifierBuilderError::InvalidCrl(_) => TlsError::Revoked {
+                path: self.revoked.clone().unwrap_or_default(),
+                reason,
+            },
+            _ => TlsError::Authority {
+                path: self.authorities.clone().unwrap_or_default(),
+                reason,
+            },
+        }
     }
 
     /// The error of an identity that can not be presented.
@@ -83,14 +104,22 @@ impl TlsFiles {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wanted = "certificate";
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| unread(path, wanted, error))?;
-    let chain: Result<Vec<_>, _> = found.collect();
-    let chain = chain.map_err(|error| unread(path, wanted, error))?;
-    if chain.is_empty() {
+    all_of(path, "certificate")
+}
+
+fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    all_of(path, "list of revoked certificates")
+}
+
+/// All items of one kind in a file; at least one.
+fn all_of<T: PemObject>(path: &Path, wanted: &'static str) -> Result<Vec<T>, TlsError> {
+    let found = T::pem_file_iter(path).map_err(|error| unread(path, wanted, error))?;
+    let items: Result<Vec<_>, _> = found.collect();
+    let items = items.map_err(|error| unread(path, wanted, error))?;
+    if items.is_empty() {
         return Err(unread(path, wanted, pem::Error::NoItemsFound));
     }
-    Ok(chain)
+    Ok(items)
 }
 
 fn expiry(path: &Path, chain: &[CertificateDer<'static>]) -> Result<SystemTime, TlsError> {

@@ -23,5 +23,6 @@ pub use error::{HandshakeError, TlsError};
 pub use files::TlsFiles;
 pub use read_size::ReadSize;
 pub use reload::Reload;
+pub use rustls::pki_types::CertificateDer;
 pub use settings::{ClientCertificates, ClientTls, ServerTls};
 pub use stream::{Flushed, Stream};

@@ -4,12 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use thiserror::Error;
+use x509_cert::Certificate;
+use x509_cert::certificate::Rfc5280;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::{self, Decode};
 
 use crate::files::roots;
 use crate::settings::judge_server;
@@ -138,6 +142,84 @@ impl Authority {
             key: key.serialize_pem(),
         })
     }
+}
+
+impl Authority {
+    /// The list of the certificates that it has revoked: none yet.
+    ///
+    /// # Errors
+    /// When it can not be signed.
+    pub fn revoke_none(&self) -> Result<String, MintError> {
+        self.sign_list(Vec::new())
+    }
+
+    /// Adds a certificate to the list of those that it has revoked. All of it is PEM.
+    ///
+    /// # Errors
+    /// When the certificate is another authority's, or one of both can not be read.
+    pub fn revoke(&self, list: &str, certificate: &str) -> Result<String, MintError> {
+        let certificate = parse(certificate)?.into_iter().next();
+        let certificate = certificate.ok_or_else(|| MintError("there is no certificate".to_owned()))?;
+        let certificate = Certificate::from_der(&certificate).map_err(unreadable)?;
+        // What it signs says whose it is.
+        let sample = parse(
+            &self
+                .issue("sample", &Holder::Client, CLOCK_ALLOWANCE)?
+                .certificate,
+        )?;
+        let sample = Certificate::from_der(&sample[0]).map_err(unreadable)?;
+        if certificate.tbs_certificate().issuer() != sample.tbs_certificate().issuer() {
+            return Err(MintError(
+                "this certificate was signed by another authority".to_owned(),
+            ));
+        }
+        let list = CertificateRevocationListDer::from_pem_slice(list.as_bytes())
+            .map_err(|error| MintError(error.to_string()))?;
+        let list = CertificateList::<Rfc5280>::from_der(&list).map_err(unreadable)?;
+        let before = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
+        let mut revoked: Vec<_> = before
+            .into_iter()
+            .map(|one| {
+                revoked(
+                    one.serial_number.as_bytes(),
+                    SystemTime::UNIX_EPOCH + one.revocation_date.to_unix_duration(),
+                )
+            })
+            .collect();
+        let serial = certificate.tbs_certificate().serial_number().as_bytes();
+        if !revoked.iter().any(|one| one.serial_number.as_ref() == serial) {
+            revoked.push(self::revoked(serial, SystemTime::now()));
+        }
+        self.sign_list(revoked)
+    }
+
+    fn sign_list(&self, revoked_certs: Vec<RevokedCertParams>) -> Result<String, MintError> {
+        let now = SystemTime::now();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let list = CertificateRevocationListParams {
+            this_update: (now - CLOCK_ALLOWANCE).into(),
+            // A list holds until there is a newer one.
+            next_update: (now + AUTHORITY_LIFETIME).into(),
+            crl_number: SerialNumber::from(since.as_secs()),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
+    }
+}
+
+fn revoked(serial: &[u8], at: SystemTime) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: at.into(),
+        reason_code: None,
+        invalidity_date: None,
+    }
+}
+
+fn unreadable(error: der::Error) -> MintError {
+    MintError(error.to_string())
 }
 
 fn parse(certificate: &str) -> Result<Vec<CertificateDer<'static>>, MintError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -36,6 +36,8 @@ struct Node {
     /// `None`: without authorities no node can be trusted.
     dial: Option<Arc<ClientConfig>>,
     authorities: Option<Arc<RootCertStore>>,
+    /// Judges who connects; `None`: nobody is asked.
+    judge: Option<Arc<dyn ClientCertVerifier>>,
     certificate: CertificateDer<'static>,
     expires: SystemTime,
 }
@@ -108,6 +110,15 @@ impl ServerTls {
         // The handshake has judged the chain for clients; a node's holds for servers, too.
         judge_server(roots, &chain).is_ok()
     }
+
+    /// Would who has presented this be accepted now: signed by the authorities, not revoked, its time not over?
+    #[must_use]
+    pub fn still_accepts(&self, chain: &[CertificateDer<'static>]) -> bool {
+        match &self.reloading.current().judge {
+            None => true,
+            Some(judge) => judge_client(&**judge, chain).is_ok(),
+        }
+    }
 }
 
 /// The holder's own certificate, and those between it and its authority.
@@ -128,6 +139,15 @@ pub(crate) fn judge_server(
     verify_server_cert_signed_by_trust_anchor(&leaf, roots, between, UnixTime::now(), algorithms)
 }
 
+/// Judges a chain as those do whom its holder dials.
+fn judge_client(
+    judge: &dyn ClientCertVerifier,
+    chain: &[CertificateDer<'static>],
+) -> Result<(), rustls::Error> {
+    let (leaf, between) = leaf_and_between(chain)?;
+    judge.verify_client_cert(leaf, between, UnixTime::now()).map(drop)
+}
+
 /// Judges a node's own certificate as other nodes will: better at its start than at each of their connections. Not its
 /// time: a clock may be wrong for a moment, and what has expired can be renewed.
 fn judge_own(
@@ -137,13 +157,8 @@ fn judge_own(
     clients: &dyn ClientCertVerifier,
 ) -> Result<(), TlsError> {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let as_client = || {
-        let (leaf, between) = leaf_and_between(&identity.chain)?;
-        clients
-            .verify_client_cert(leaf, between, UnixTime::now())
-            .map(drop)
-    };
-    match judge_server(roots, &identity.chain).and_then(|()| as_client()) {
+    let as_server = judge_server(roots, &identity.chain);
+    match as_server.and_then(|()| judge_client(clients, &identity.chain)) {
         Ok(())
         | Err(rustls::Error::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
@@ -191,43 +206,51 @@ fn node(files: &TlsFiles, read: &Material, clients: ClientCertificates) -> Resul
     let Some(identity) = &read.identity else {
         return Err(TlsError::HalfIdentity);
     };
-    let dial = read.authorities.as_ref();
+    let roots = read.authorities.as_ref();
+    let judge = roots.map(|roots| judge_of_clients(files, read, roots, clients));
+    let judge = judge.transpose()?;
+    if let (Some(roots), Some(judge)) = (roots, &judge) {
+        judge_own(files, identity, roots, &**judge)?;
+    }
+    let dial = roots.map(|roots| dialler(files, read, Some(identity), roots));
     Ok(Node {
-        accept: acceptor(files, identity, dial, clients)?,
-        dial: dial
-            .map(|roots| dialler(files, Some(identity), roots))
-            .transpose()?
-            .map(Arc::new),
+        accept: acceptor(files, identity, judge.clone())?,
+        dial: dial.transpose()?.map(Arc::new),
         authorities: read.authorities.clone(),
+        judge,
         certificate: identity.chain[0].clone(),
         expires: identity.expires,
     })
 }
 
+/// Holders' certificates alone are looked for in the lists: an authority between them and ours is given up by ours.
+fn judge_of_clients(
+    files: &TlsFiles,
+    read: &Material,
+    roots: &Arc<RootCertStore>,
+    clients: ClientCertificates,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let judge = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+        .with_crls(read.revoked.iter().cloned())
+        .only_check_end_entity_revocation();
+    let judge = match clients {
+        ClientCertificates::Required => judge,
+        ClientCertificates::Optional => judge.allow_unauthenticated(),
+    };
+    judge.build().map_err(|error| files.no_judge(&error))
+}
+
 fn acceptor(
     files: &TlsFiles,
     identity: &Identity,
-    authorities: Option<&Arc<RootCertStore>>,
-    clients: ClientCertificates,
+    judge: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| files.unusable(error))?;
-    let builder = match authorities {
+    let builder = match judge {
         None => builder.with_no_client_auth(),
-        Some(roots) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
-            let verifier = match clients {
-                ClientCertificates::Required => verifier,
-                ClientCertificates::Optional => verifier.allow_unauthenticated(),
-            };
-            let verifier = verifier.build().map_err(|error| TlsError::Authority {
-                path: files.authorities.clone().unwrap_or_default(),
-                reason: error.to_string(),
-            })?;
-            judge_own(files, identity, roots, &*verifier)?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(judge) => builder.with_client_cert_verifier(judge),
     };
     let mut config = builder
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())
@@ -240,18 +263,24 @@ fn acceptor(
 
 fn client(files: &TlsFiles, read: &Material) -> Result<ClientConfig, TlsError> {
     let roots = read.authorities.as_ref().ok_or(TlsError::NoAuthority)?;
-    dialler(files, read.identity.as_ref(), roots)
+    dialler(files, read, read.identity.as_ref(), roots)
 }
 
 fn dialler(
     files: &TlsFiles,
+    read: &Material,
     identity: Option<&Identity>,
     roots: &Arc<RootCertStore>,
 ) -> Result<ClientConfig, TlsError> {
+    let judge = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider())
+        .with_crls(read.revoked.iter().cloned())
+        .only_check_end_entity_revocation()
+        .build()
+        .map_err(|error| files.no_judge(&error))?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| files.unusable(error))?
-        .with_root_certificates(roots.clone());
+        .with_webpki_verifier(judge);
     match identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => builder

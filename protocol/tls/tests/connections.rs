@@ -54,6 +54,7 @@ impl Place {
             certificate: name.map(|name| self.path().join(format!("{name}.pem"))),
             key: name.map(|name| self.path().join(format!("{name}.key"))),
             authorities: authority.map(|name| self.path().join(format!("{name}.pem"))),
+            revoked: None,
         }
     }
 
@@ -367,6 +368,7 @@ fn files_that_can_not_be_used_are_named() {
         certificate: Some(place.path().join(certificate)),
         key: Some(place.path().join(key)),
         authorities: Some(place.path().join(authority)),
+        revoked: None,
     };
     for (files, expected) in [
         (with("none.pem", "node.key", "ca.pem"), "cannot read"),
@@ -403,6 +405,81 @@ fn files_that_can_not_be_used_are_named() {
 }
 
 /// Looks until the files were read again: they are looked at once a second.
+impl Place {
+    /// Lists these as revoked.
+    fn revoke(&self, names: &[&str]) -> String {
+        let mut list = self.authority.revoke_none().unwrap();
+        for name in names {
+            let certificate = std::fs::read_to_string(self.path().join(format!("{name}.pem"))).unwrap();
+            list = self.authority.revoke(&list, &certificate).unwrap();
+        }
+        std::fs::write(self.path().join("ca.crl"), &list).unwrap();
+        list
+    }
+
+    fn strict_files(&self, name: &str) -> TlsFiles {
+        TlsFiles {
+            revoked: Some(self.path().join("ca.crl")),
+            ..self.files(Some(name), Some("ca"))
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_revoked_is_not_let_in_and_who_was_let_in_is_told_apart() {
+    let place = Place::new();
+    place.issue("other", &Holder::Client, DAY);
+    place.issue("lost", &node(), DAY);
+    place.revoke(&[]);
+    let server = ServerTls::new(place.strict_files("node"), ClientCertificates::Required).unwrap();
+    let accept = async |name: &str| connect(&server, &place.client(Some(name)), "127.0.0.1:1").await.0;
+    let accepted = accept("client").await.unwrap();
+    let chain = accepted.peer_certificates().unwrap();
+    assert!(server.still_accepts(&chain));
+
+    let once = place.revoke(&["client"]);
+    assert!(matches!(reload(&server), Reload::Renewed));
+    assert!(!server.still_accepts(&chain));
+    let refused = accept("client").await.unwrap_err();
+    assert!(told(&refused).contains("has been revoked"), "{refused}");
+    accept("other").await.unwrap();
+
+    // More are revoked without those before being forgotten, a node among them; twice is as once.
+    let again = place.revoke(&["client", "lost", "client"]);
+    assert!(again.len() > once.len());
+    assert!(matches!(reload(&server), Reload::Renewed));
+    assert!(!server.still_accepts(&chain));
+    let lost = ServerTls::new(
+        place.files(Some("lost"), Some("ca")),
+        ClientCertificates::Required,
+    )
+    .unwrap();
+    let (tcp, listening) = sockets().await;
+    let (dialled, _) = tokio::join!(server.dial(tcp, "127.0.0.1:1"), lost.accept(listening));
+    let refused = dialled.unwrap_err();
+    assert!(told(&refused).contains("has been revoked"), "{refused}");
+}
+
+#[test]
+fn lists_that_can_not_be_used_are_refused_at_once() {
+    let (place, stranger) = (Place::new(), Place::new());
+    let start = || ServerTls::new(place.strict_files("node"), ClientCertificates::Required);
+    assert!(told(start().unwrap_err()).contains("cannot read"));
+    std::fs::write(place.path().join("ca.crl"), "nothing").unwrap();
+    assert!(told(start().unwrap_err()).contains("no list of revoked certificates"));
+    std::fs::write(place.path().join("ca.crl"), stranger.revoke(&[])).unwrap();
+    let error = told(start().unwrap_err());
+    assert!(error.contains("it must have one"), "{error}");
+    place.revoke(&["node"]);
+    let error = told(start().unwrap_err());
+    assert!(error.contains("other nodes will not accept"), "{error}");
+    let list = place.revoke(&[]);
+    let foreign = std::fs::read_to_string(stranger.path().join("client.pem")).unwrap();
+    let error = place.authority.revoke(&list, &foreign).unwrap_err();
+    assert!(error.to_string().contains("another authority"), "{error}");
+    start().unwrap();
+}
+
 fn reload(server: &ServerTls) -> Reload {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -79,6 +79,8 @@ pub enum ConfigError {
         "nodes prove to each other that they are nodes: name the authority that signed their certificates with --tls-ca"
     )]
     NoAuthorityForNodes,
+    #[error("--tls-crl lists what an authority has revoked: name the authority with --tls-ca, too")]
+    ListWithoutAuthority,
     #[error("{flag} {address} is no address others can connect to: write HOST:PORT with both")]
     UnreachableAdvertise { flag: &'static str, address: HostPort },
 }

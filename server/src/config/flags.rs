@@ -114,6 +114,11 @@ pub struct TlsFlags {
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
 
+    /// Lists of certificates that the authorities have revoked (PEM), one of each authority. Who presents one of those is not let
+    /// in, and who had connected before is cut off once the file says so. `kvctl certificate revoke` adds to such a list.
+    #[arg(long, value_name = "FILE")]
+    pub tls_crl: Option<PathBuf>,
+
     /// Must clients have a certificate, too? They must where --tls-ca is given, unless this says otherwise.
     #[arg(long, value_enum, value_name = "WHEN")]
     pub tls_client_certificates: Option<AskClients>,

@@ -180,6 +180,8 @@ fn who_must_have_a_certificate_follows_from_the_authority_unless_said() {
         assert_eq!(clients(more), expected, "{more}");
     }
     assert!(config("--id node1").unwrap().tls.is_none());
+    let error = config("--id node1 --tls-cert c --tls-key k --tls-crl l").expect_err("whose list?");
+    assert!(matches!(error, ConfigError::ListWithoutAuthority), "{error}");
 }
 
 #[test]

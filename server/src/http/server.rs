@@ -27,7 +27,7 @@ use super::api::Api;
 use super::calls::{Served, router};
 use super::counts::Counts;
 use crate::shell::{AnswerRound, Door};
-use crate::transport::{Tls, socket};
+use crate::transport::{Tls, Trust, socket};
 
 /// A request's header is complete within this time, or its connection is closed: what a slow client costs is bounded.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -160,10 +160,7 @@ async fn serve(
         tokio::spawn(async move {
             let ended = match tls {
                 None => converse(&http, stream, counted, watcher).await,
-                Some(tls) => match super::tls::accept(stream, &tls).await {
-                    Ok(stream) => converse(&http, stream, counted, watcher).await,
-                    Err(error) => Err(error),
-                },
+                Some(tls) => within_tls(&tls, &http, stream, counted, watcher).await,
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection ended early");
@@ -173,6 +170,23 @@ async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+}
+
+/// As [`converse`], for as long as the client's certificate is accepted.
+async fn within_tls(
+    tls: &Arc<Tls>,
+    http: &http1::Builder,
+    stream: TcpStream,
+    service: impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + 'static,
+    watcher: Watcher,
+) -> io::Result<()> {
+    let trust = Trust::begin(Some(tls));
+    let stream = super::tls::accept(stream, tls).await?;
+    let presented = stream.get_ref().1.peer_certificates().map(Vec::from);
+    tokio::select! {
+        ended = converse(http, stream, service, watcher) => ended,
+        error = trust.lost(presented) => Err(error),
+    }
 }
 
 /// Answers the requests of one connection until it ends, or the server does.

@@ -13,9 +13,9 @@ use super::{client, peer};
 use crate::http;
 use crate::replica::Hop;
 use crate::shell::{Inbox, NodeContext, Open, WatchDesk};
-use crate::transport::PeerLinks;
 use crate::transport::handshake::{self, HandshakeError, Speaks};
 use crate::transport::socket;
+use crate::transport::{PeerLinks, Trust};
 
 /// After a failed accept (too many open files, mostly): trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -86,6 +86,7 @@ async fn serve(tcp: TcpStream, open: Open, doorway: &Rc<Doorway>) -> io::Result<
     socket::configure(&tcp)?;
     let context = &doorway.context;
     let deadline = Instant::now() + context.bounds.handshake_timeout;
+    let trust = Trust::begin(context.tls.as_ref());
     let accepted = tokio::time::timeout_at(deadline, accept_within(tcp, context)).await;
     let stream = accepted
         .unwrap_or(Err(HandshakeError::TooSlow))
@@ -96,10 +97,17 @@ async fn serve(tcp: TcpStream, open: Open, doorway: &Rc<Doorway>) -> io::Result<
         Err(error) if handshake::is_http(&error) => return redirect_http(&stream, context).await,
         Err(error) => return Err(handshake::invalid(error)),
     };
-    match speaks {
-        Speaks::Client => client::serve(stream, incoming, Hop::First, doorway).await,
-        Speaks::Forwarder => client::serve(stream, incoming, Hop::Last, doorway).await,
-        Speaks::Peer(node) => peer::serve(stream, incoming, node, doorway).await,
+    let trust_lost = trust.lost(stream.peer_certificates());
+    let served = async {
+        match speaks {
+            Speaks::Client => client::serve(stream, incoming, Hop::First, doorway).await,
+            Speaks::Forwarder => client::serve(stream, incoming, Hop::Last, doorway).await,
+            Speaks::Peer(node) => peer::serve(stream, incoming, node, doorway).await,
+        }
+    };
+    tokio::select! {
+        ended = served => ended,
+        error = trust_lost => Err(error),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::handshake::{self, HandshakeError, Incoming};
 use super::socket;
+use super::tls::Trust;
 use crate::shell::NodeContext;
 
 /// Connection and handshake with a peer; a peer that is up answers in far less.
@@ -35,6 +36,8 @@ pub(super) struct Dialled {
     pub(super) incoming: Incoming,
     /// What all answers on it have in common.
     pub(super) context: ConnectionContext,
+    /// In the other side.
+    pub(super) trust: Trust,
 }
 
 impl Dialer {
@@ -63,6 +66,7 @@ impl Dialer {
             let tcp = TcpStream::connect(&*address.0).await?;
             socket::configure(&tcp)?;
             socket::expect_prompt_reader(&tcp)?;
+            let trust = Trust::begin(self.context.tls.as_ref());
             let stream = match &self.context.tls {
                 None => Stream::from(tcp),
                 Some(tls) => tls.renewed().dial(tcp, &address.0).await?,
@@ -72,6 +76,7 @@ impl Dialer {
                 stream: Rc::new(stream),
                 incoming,
                 context: ConnectionContext::from(&welcome),
+                trust,
             })
         };
         tokio::time::timeout(time, connect)

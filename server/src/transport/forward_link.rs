@@ -165,7 +165,12 @@ impl ForwardLink {
     }
 
     async fn serve(&self, dialled: Dialled, clock: Clock) {
-        let stream = dialled.stream.clone();
+        let Dialled {
+            stream,
+            incoming,
+            context,
+            trust,
+        } = dialled;
         let late = self.state.borrow_mut().connect(stream.clone(), clock.now());
         for token in late {
             self.report(token, ForwardOutcome::NotSent);
@@ -173,7 +178,8 @@ impl ForwardLink {
         self.flush();
         let error = tokio::select! {
             Err(error) = self.write_rest(&stream) => error,
-            error = self.read_answers(dialled) => error,
+            error = self.read_answers(&stream, incoming, &context) => error,
+            error = trust.lost(stream.peer_certificates()) => error,
         };
         tracing::debug!(leader = %self.address, %error, "a forwarding connection ended");
         let lost = self.state.borrow_mut().disconnect();
@@ -193,17 +199,17 @@ impl ForwardLink {
         }
     }
 
-    async fn read_answers(&self, dialled: Dialled) -> io::Error {
-        let Dialled {
-            stream,
-            mut incoming,
-            context,
-        } = dialled;
+    async fn read_answers(
+        &self,
+        stream: &Stream,
+        mut incoming: Incoming,
+        context: &ConnectionContext,
+    ) -> io::Error {
         loop {
-            if let Err(error) = self.take_answers(&mut incoming, &context) {
+            if let Err(error) = self.take_answers(&mut incoming, context) {
                 return error;
             }
-            match incoming.buffer.fill(&stream).await {
+            match incoming.buffer.fill(stream).await {
                 Ok(Read::Some) => {}
                 Ok(Read::End) => return handshake::closed(),
                 Err(error) => return error,

@@ -20,5 +20,5 @@ mod tls;
 pub(crate) use dial::Dialer;
 pub(crate) use forward_link::{Forward, ForwardLinks};
 pub(crate) use peer_link::PeerLinks;
-pub(crate) use tls::Tls;
 pub use tls::TlsConfig;
+pub(crate) use tls::{Tls, Trust};

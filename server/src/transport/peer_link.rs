@@ -203,6 +203,7 @@ impl PeerLink {
         let error = tokio::select! {
             Err(error) = self.write_rest(&stream) => error,
             error = read_nothing(&stream, dialled.incoming.buffer) => error,
+            error = dialled.trust.lost(stream.peer_certificates()) => error,
         };
         self.state.borrow_mut().disconnect();
         tracing::debug!(peer = %self.address, %error, "the connection to a peer ended");

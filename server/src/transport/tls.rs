@@ -1,10 +1,13 @@
 //! TLS around the connections of this node, whichever port they come to.
 
-use std::sync::{Mutex, PoisonError};
+use std::future::pending;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use raftkv_protocol::Address;
-use raftkv_tls::{ClientCertificates, Reload, ServerTls, TlsError, TlsFiles};
+use raftkv_tls::{CertificateDer, ClientCertificates, Reload, ServerTls, TlsError, TlsFiles};
+use tokio::sync::watch;
 
 /// So long before a certificate expires its operator is told, and then every day.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 86_400);
@@ -26,6 +29,8 @@ pub struct TlsConfig {
 #[derive(Debug)]
 pub(crate) struct Tls {
     node: ServerTls,
+    /// Told when the files were read again.
+    renewals: watch::Sender<()>,
     warned_at: Mutex<Option<Instant>>,
 }
 
@@ -35,6 +40,7 @@ impl Tls {
     pub(crate) fn new(config: &TlsConfig) -> Result<Tls, TlsError> {
         Ok(Tls {
             node: ServerTls::new(config.files.clone(), config.clients)?,
+            renewals: watch::Sender::new(()),
             warned_at: Mutex::default(),
         })
     }
@@ -44,7 +50,8 @@ impl Tls {
         match self.node.look() {
             Reload::Same => {}
             Reload::Renewed => {
-                tracing::info!("the certificate files have changed: new connections use what they hold now");
+                tracing::info!("the certificate files have changed: connections use what they hold now");
+                self.renewals.send_replace(());
             }
             Reload::Failed(error) => tracing::error!(
                 %error,
@@ -94,6 +101,31 @@ impl Tls {
                 "this node's certificate expires soon, and nobody connects then: renew its files, they are read by themselves"
             );
         }
+    }
+}
+
+/// The trust in whoever is at the other side of one connection. Begins before their certificate is judged, so that no change of
+/// the files falls between.
+#[derive(Debug)]
+pub(crate) struct Trust(Option<(Arc<Tls>, watch::Receiver<()>)>);
+
+impl Trust {
+    /// Without TLS everybody is trusted for ever.
+    pub(crate) fn begin(tls: Option<&Arc<Tls>>) -> Trust {
+        Trust(tls.map(|tls| (tls.clone(), tls.renewals.subscribe())))
+    }
+
+    /// Waits until who has presented `chain` would not be accepted any more.
+    pub(crate) async fn lost(self, chain: Option<Vec<CertificateDer<'static>>>) -> io::Error {
+        if let (Trust(Some((tls, mut renewals))), Some(chain)) = (self, chain) {
+            while renewals.changed().await.is_ok() {
+                if !tls.node.still_accepts(&chain) {
+                    let reason = "the other side's certificate is not accepted any more";
+                    return io::Error::new(io::ErrorKind::PermissionDenied, reason);
+                }
+            }
+        }
+        pending().await
     }
 }
 

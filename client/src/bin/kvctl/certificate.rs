@@ -14,8 +14,9 @@ use crate::output;
 
 /// Makes certificates for TLS, signed by an authority of your own
 ///
-/// The authority is made with the first certificate: ca.pem, which every node and client trusts (--tls-ca), and ca.key, which
-/// signs. Keep ca.key where certificates are made, and off the nodes: who has it is a node, if they want.
+/// The authority is made with the first certificate: ca.pem, which every node and client trusts (--tls-ca), ca.crl, which lists what
+/// is revoked (--tls-crl of the nodes), and ca.key, which signs. Keep ca.key where certificates are made, and off the nodes: who
+/// has it is a node, if they want.
 #[derive(Args, Debug)]
 pub(crate) struct CertificateArguments {
     #[command(subcommand)]
@@ -46,13 +47,29 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
+    /// Trust a certificate no more: adds it to the list ca.crl, which servers started with --tls-crl read by themselves
+    ///
+    /// Give the nodes the new list in the place of the old one. What is revoked is the certificate in NAME.pem: revoke it before a
+    /// new one takes its place (--renew).
+    Revoke {
+        /// Whose it is
+        name: String,
+        #[command(flatten)]
+        directory: Directory,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Directory {
+    /// Where the files are
+    #[arg(long = "directory", value_name = "DIR", default_value = "certificates")]
+    path: PathBuf,
 }
 
 #[derive(Args, Debug)]
 struct Place {
-    /// Where the files are
-    #[arg(long, value_name = "DIR", default_value = "certificates")]
-    directory: PathBuf,
+    #[command(flatten)]
+    directory: Directory,
     /// How long it is valid
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=7300))]
     days: u32,
@@ -69,25 +86,25 @@ impl CertificateArguments {
                 (name, Holder::Node { hosts }, place)
             }
             Action::Client { name, place } => (name, Holder::Client, place),
+            Action::Revoke { name, directory } => return revoke(options, name, &directory.path),
         };
-        if name == AUTHORITY || !is_file_name(name) {
-            return Err(Trouble::HolderName { name: name.clone() });
-        }
-        let files = Files::of(&place.directory, name);
+        check_holder(name)?;
+        let directory = &place.directory.path;
+        let files = Files::of(directory, name);
         if files.certificate.exists() && !place.renew {
             return Err(Trouble::CertificateThere {
                 path: files.certificate,
             });
         }
-        std::fs::create_dir_all(&place.directory).map_err(|source| Trouble::WriteFile {
-            path: place.directory.clone(),
+        std::fs::create_dir_all(directory).map_err(|source| Trouble::WriteFile {
+            path: directory.clone(),
             source,
         })?;
-        let authority = authority(&place.directory)?;
+        let authority = authority(directory)?;
         let lifetime = Duration::from_secs(u64::from(place.days) * 86_400);
         files.write(&authority.issue(name, &holder, lifetime)?)?;
         let (certificate, key) = (files.certificate.display(), files.key.display());
-        let ca = Files::of(&place.directory, AUTHORITY).certificate;
+        let ca = Files::of(directory, AUTHORITY).certificate;
         output::write_change(&match options.output {
             Format::Text | Format::Table => format!(
                 "--tls-ca {} --tls-cert {certificate} --tls-key {key}\n",
@@ -105,8 +122,41 @@ impl CertificateArguments {
     }
 }
 
+fn revoke(options: &Options, name: &str, directory: &Path) -> Result<Outcome, Trouble> {
+    check_holder(name)?;
+    let certificate = Files::of(directory, name).certificate;
+    let list = directory.join(LIST);
+    let text = read(&certificate)?;
+    let authority = authority(directory)?;
+    replace(
+        &list,
+        &authority.revoke(&read(&list)?, &text)?,
+        Readers::Everybody,
+    )?;
+    output::write_change(&match options.output {
+        Format::Text | Format::Table => format!("--tls-crl {}\n", list.display()).into_bytes(),
+        Format::Json => output::document(&json!({
+            "revoked": certificate.display().to_string(),
+            "list": list.display().to_string(),
+        })),
+    })?;
+    Ok(Outcome::Done)
+}
+
 /// The name of the authority's own files.
 const AUTHORITY: &str = "ca";
+
+/// What it has revoked.
+const LIST: &str = "ca.crl";
+
+fn check_holder(name: &str) -> Result<(), Trouble> {
+    match name != AUTHORITY && is_file_name(name) {
+        true => Ok(()),
+        false => Err(Trouble::HolderName {
+            name: name.to_owned(),
+        }),
+    }
+}
 
 fn is_file_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
@@ -116,18 +166,26 @@ fn is_file_name(name: &str) -> bool {
 /// The one whose files are in this directory, or a new one.
 fn authority(directory: &Path) -> Result<Authority, Trouble> {
     let files = Files::of(directory, AUTHORITY);
-    match (files.certificate.exists(), files.key.exists()) {
-        (true, true) => Ok(Authority::open(&files.read()?)?),
-        (true, false) => Err(Trouble::NoAuthorityKey {
-            key: files.key,
-            certificate: files.certificate,
-        }),
+    let list = directory.join(LIST);
+    let authority = match (files.certificate.exists(), files.key.exists()) {
+        (true, true) => Authority::open(&files.read()?)?,
+        (true, false) => {
+            return Err(Trouble::NoAuthorityKey {
+                key: files.key,
+                certificate: files.certificate,
+            });
+        }
         (false, _) => {
             let (authority, minted) = Authority::create()?;
             files.write(&minted)?;
-            Ok(authority)
+            replace(&list, &authority.revoke_none()?, Readers::Everybody)?;
+            authority
         }
+    };
+    if !list.exists() {
+        replace(&list, &authority.revoke_none()?, Readers::Everybody)?;
     }
+    Ok(authority)
 }
 
 /// A certificate's file and its key's.
@@ -145,12 +203,6 @@ impl Files {
     }
 
     fn read(&self) -> Result<Minted, Trouble> {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|source| Trouble::ReadLines {
-                path: path.clone(),
-                source,
-            })
-        };
         Ok(Minted {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
@@ -162,6 +214,13 @@ impl Files {
         replace(&self.key, &minted.key, Readers::Owner)?;
         replace(&self.certificate, &minted.certificate, Readers::Everybody)
     }
+}
+
+fn read(path: &Path) -> Result<String, Trouble> {
+    std::fs::read_to_string(path).map_err(|source| Trouble::ReadLines {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
