@@ -3,6 +3,7 @@
 # and prints medians as a Markdown table. Usage: bench/floor.sh    (settings as of bench/three-nodes.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source bench/figures.sh
 
 rounds=${ROUNDS:-3}                # rounds of both; cells are medians
 duration=${DURATION:-4s}           # measured time of each cell
@@ -21,9 +22,6 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-# The number behind a key, anywhere in a one-line JSON document.
-number() { sed -n "s/.*\"$2\":\([0-9.e+-]*\).*/\1/p" <<<"$1"; }
-median() { sort -g "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
 
 measure_floor() {
     local cell clients connections result port=${FLOOR_PORT:-7499}

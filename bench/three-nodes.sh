@@ -3,6 +3,7 @@
 # Usage: bench/three-nodes.sh            (settings below can be set in the environment)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source bench/figures.sh
 
 rounds=${ROUNDS:-3}                # rounds of the whole matrix; cells are medians
 duration=${DURATION:-10s}          # measured time of each cell
@@ -70,11 +71,8 @@ wait_until_ready() {
     done
 }
 
-# The number behind a key, anywhere in a one-line JSON document.
-number() { sed -n "s/.*\"$2\":\([0-9.e+-]*\).*/\1/p" <<<"$1"; }
-# The same, of all operations' latency.
+# A figure of all operations' latency.
 latency() { number "$(sed -n 's/.*"latency_us":{"all":{\([^}]*\)}.*/\1/p' <<<"$1")" "$2"; }
-median() { sort -g "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
 
 # The process of a node that does not lead.
 follower() {

@@ -158,16 +158,10 @@ impl Authority {
     /// # Errors
     /// When the certificate is another authority's, or one of both can not be read.
     pub fn revoke(&self, list: &str, certificate: &str) -> Result<String, MintError> {
-        let certificate = parse(certificate)?.into_iter().next();
-        let certificate = certificate.ok_or_else(|| MintError("there is no certificate".to_owned()))?;
-        let certificate = Certificate::from_der(&certificate).map_err(unreadable)?;
+        let certificate = read(certificate)?;
         // What it signs says whose it is.
-        let sample = parse(
-            &self
-                .issue("sample", &Holder::Client, CLOCK_ALLOWANCE)?
-                .certificate,
-        )?;
-        let sample = Certificate::from_der(&sample[0]).map_err(unreadable)?;
+        let sample = self.issue("sample", &Holder::Client, CLOCK_ALLOWANCE)?;
+        let sample = read(&sample.certificate)?;
         if certificate.tbs_certificate().issuer() != sample.tbs_certificate().issuer() {
             return Err(MintError(
                 "this certificate was signed by another authority".to_owned(),
@@ -216,6 +210,13 @@ fn revoked(serial: &[u8], at: SystemTime) -> RevokedCertParams {
         reason_code: None,
         invalidity_date: None,
     }
+}
+
+/// The holder's own certificate, taken apart.
+fn read(certificate: &str) -> Result<Certificate, MintError> {
+    let leaf = parse(certificate)?.into_iter().next();
+    let leaf = leaf.ok_or_else(|| MintError("there is no certificate".to_owned()))?;
+    Certificate::from_der(&leaf).map_err(unreadable)
 }
 
 fn unreadable(error: der::Error) -> MintError {

@@ -65,7 +65,7 @@ pub(crate) struct HttpPort {
 pub(crate) struct HttpServer {
     /// Dropped to stop.
     running: watch::Sender<()>,
-    thread: JoinHandle<Vec<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl HttpServer {
@@ -110,7 +110,7 @@ impl HttpServer {
         }
         let thread = std::thread::Builder::new()
             .name("http".into())
-            .spawn(move || runtime.block_on(served.join_all()))?;
+            .spawn(move || drop(runtime.block_on(served.join_all())))?;
         Ok(HttpServer { running, thread })
     }
 

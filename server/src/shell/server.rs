@@ -81,10 +81,8 @@ impl Server {
             body_timeout: config.bounds.http_body_timeout,
             tls: tls.clone(),
         };
-        let http_server = match ports.is_empty() {
-            true => None,
-            false => Some(HttpServer::start(ports, settings, door, round).map_err(ServerError::Threads)?),
-        };
+        let http_server = (!ports.is_empty()).then(|| HttpServer::start(ports, settings, door, round));
+        let http_server = http_server.transpose().map_err(ServerError::Threads)?;
         let (end, ended) = oneshot::channel();
         let setup = NodeSetup {
             node: node_config(config, &identity),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
+use raftkv_tls::Stream;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
@@ -36,8 +37,9 @@ impl Copy {
 /// Until the leader is gone.
 pub(crate) async fn run(leader: SocketAddr, directory: &Path) -> Result<(), Box<dyn Error>> {
     let log = Log::create(directory)?;
-    let stream = Rc::new(TcpStream::connect(leader).await?);
+    let stream = TcpStream::connect(leader).await?;
     stream.set_nodelay(true)?;
+    let stream = Rc::new(Stream::from(stream));
     let outbox = Outbox::new(Rc::clone(&stream));
     let mut synced = log.synced();
     spawn_local(async move {

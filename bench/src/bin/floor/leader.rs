@@ -10,6 +10,7 @@ use std::process::{Child, Command};
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use raftkv_tls::Stream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -69,7 +70,7 @@ pub(crate) async fn run(listen: SocketAddr, directory: &Path) -> Result<(), Box<
     });
     let mut outboxes = Vec::new();
     for (place, stream) in followers.into_iter().enumerate() {
-        let stream = Rc::new(stream);
+        let stream = Rc::new(Stream::from(stream));
         outboxes.push(Outbox::new(Rc::clone(&stream)));
         spawn_local(hear_follower(Rc::clone(&leader), stream, place + 1));
     }
@@ -168,12 +169,13 @@ impl Leader {
 
 async fn accept(leader: Rc<Leader>, listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
-        spawn_local(serve(Rc::clone(&leader), Rc::new(stream)));
+        spawn_local(serve(Rc::clone(&leader), stream));
     }
 }
 
-async fn serve(leader: Rc<Leader>, stream: Rc<TcpStream>) {
+async fn serve(leader: Rc<Leader>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
+    let stream = Rc::new(Stream::from(stream));
     let outbox = Outbox::new(Rc::clone(&stream));
     let mut buffer = BytesMut::new();
     while matches!(read(&stream, &mut buffer).await, Ok(true)) {
@@ -186,7 +188,7 @@ async fn serve(leader: Rc<Leader>, stream: Rc<TcpStream>) {
 }
 
 /// Ends the process with the follower's connection: what is measured is three copies.
-async fn hear_follower(leader: Rc<Leader>, stream: Rc<TcpStream>, place: usize) {
+async fn hear_follower(leader: Rc<Leader>, stream: Rc<Stream>, place: usize) {
     let mut buffer = BytesMut::new();
     while matches!(read(&stream, &mut buffer).await, Ok(true)) {
         let mut kept = None;

@@ -5,18 +5,18 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
-use tokio::net::TcpStream;
+use raftkv_tls::Stream;
 use tokio::task::spawn_local;
 
 /// One connection's.
 pub(crate) struct Outbox {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     waiting: RefCell<BytesMut>,
     has_task: Cell<bool>,
 }
 
 impl Outbox {
-    pub(crate) fn new(stream: Rc<TcpStream>) -> Rc<Outbox> {
+    pub(crate) fn new(stream: Rc<Stream>) -> Rc<Outbox> {
         Rc::new(Outbox {
             stream,
             waiting: RefCell::default(),
@@ -60,15 +60,8 @@ impl Outbox {
 }
 
 /// Reads what there is; false at the end of the connection.
-pub(crate) async fn read(stream: &TcpStream, buffer: &mut BytesMut) -> io::Result<bool> {
+pub(crate) async fn read(stream: &Stream, buffer: &mut BytesMut) -> io::Result<bool> {
     const READ_BYTES: usize = 64 << 10;
-    loop {
-        stream.readable().await?;
-        buffer.reserve(READ_BYTES);
-        match stream.try_read_buf(buffer) {
-            Ok(count) => return Ok(count > 0),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+    buffer.reserve(READ_BYTES);
+    Ok(stream.read(buffer).await? > 0)
 }

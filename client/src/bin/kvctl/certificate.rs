@@ -167,6 +167,8 @@ fn is_file_name(name: &str) -> bool {
 fn authority(directory: &Path) -> Result<Authority, Trouble> {
     let files = Files::of(directory, AUTHORITY);
     let list = directory.join(LIST);
+    // A list beside no authority is one that nobody signs any more.
+    let has_list = files.certificate.exists() && list.exists();
     let authority = match (files.certificate.exists(), files.key.exists()) {
         (true, true) => Authority::open(&files.read()?)?,
         (true, false) => {
@@ -178,11 +180,10 @@ fn authority(directory: &Path) -> Result<Authority, Trouble> {
         (false, _) => {
             let (authority, minted) = Authority::create()?;
             files.write(&minted)?;
-            replace(&list, &authority.revoke_none()?, Readers::Everybody)?;
             authority
         }
     };
-    if !list.exists() {
+    if !has_list {
         replace(&list, &authority.revoke_none()?, Readers::Everybody)?;
     }
     Ok(authority)

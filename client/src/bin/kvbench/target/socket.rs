@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::BytesMut;
+use raftkv_tls::Stream;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -14,7 +15,7 @@ const READ_BYTES: usize = 64 << 10;
 /// The session encodes into `outgoing` and takes answers out of `incoming`; here bytes are moved.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     pub(super) incoming: BytesMut,
     pub(super) outgoing: BytesMut,
 }
@@ -30,7 +31,7 @@ pub(super) async fn connect(address: &str) -> io::Result<TcpStream> {
 impl Socket {
     pub(super) async fn connect(address: &str) -> io::Result<Socket> {
         Ok(Socket {
-            stream: connect(address).await?,
+            stream: connect(address).await?.into(),
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
         })
@@ -54,13 +55,13 @@ impl Socket {
             true => Interest::READABLE,
             false => Interest::READABLE | Interest::WRITABLE,
         };
-        let ready = self.stream.ready(interest).await?;
+        let ready = self.stream.tcp().ready(interest).await?;
         if ready.is_writable() {
             self.send()?;
         }
         if ready.is_readable() {
             self.incoming.reserve(READ_BYTES);
-            match self.stream.try_read_buf(&mut self.incoming) {
+            match self.stream.try_read(&mut self.incoming) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
